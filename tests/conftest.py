@@ -1,0 +1,39 @@
+"""What every test shares: the device, a seeded generator, and a home of their own for files."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+import pytest
+import torch
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="device to run the tests on (default: cpu)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Set here rather than in a fixture, so that it also holds for doctests, for modules that read
+    # the environment when imported, and for subprocesses.
+    cache = tempfile.TemporaryDirectory(prefix="vaelib-cache-")
+    config.add_cleanup(cache.cleanup)
+    os.environ["VAELIB_CACHE"] = cache.name
+    os.environ["MPLBACKEND"] = "agg"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(scope="session")
+def device(pytestconfig: pytest.Config) -> torch.device:
+    """The device chosen by ``--device``."""
+    return torch.device(pytestconfig.getoption("device"))
+
+
+@pytest.fixture
+def generator(device: torch.device) -> torch.Generator:
+    """A generator on the device, seeded alike for every test."""
+    return torch.Generator(device).manual_seed(0)
