@@ -1,0 +1,82 @@
+"""Variational autoencoders in PyTorch: one lecture topic a module, to be read in this order.
+
+`autoencoder`, `latent_variable`, `elbo`, `kl`, `reparameterization`, `training`, `generation`,
+`evaluation`, `baselines`; beside them `data`, `networks`, `likelihood`, `vae` and `plots`.
+
+The names listed here are the ones that users may rely on. Log-likelihoods, divergences and bounds
+are in nats.
+"""
+
+from vaelib.elbo import (
+    ELBO,
+    InferenceGap,
+    LatentVariableModel,
+    effective_sample_size,
+    evidence_lower_bound,
+    fit_posterior,
+    importance_weighted_bound,
+    inference_gap,
+    log_marginal_monte_carlo,
+    log_weights,
+)
+from vaelib.kl import (
+    kl_between_gaussians,
+    kl_divergence,
+    kl_monte_carlo,
+    kl_terms,
+    kl_to_standard_normal,
+)
+from vaelib.likelihood import (
+    Bernoulli,
+    Gaussian,
+    bernoulli_log_likelihood,
+    gaussian_log_likelihood,
+)
+from vaelib.networks import BernoulliDecoder, GaussianDecoder, GaussianEncoder
+from vaelib.reparameterization import (
+    DiagonalGaussian,
+    FullGaussian,
+    pathwise_gradient,
+    pathwise_terms,
+    reparameterize,
+    sample_gaussian,
+    score_function_gradient,
+    score_function_terms,
+)
+from vaelib.vae import VAE
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ELBO",
+    "VAE",
+    "Bernoulli",
+    "BernoulliDecoder",
+    "DiagonalGaussian",
+    "FullGaussian",
+    "Gaussian",
+    "GaussianDecoder",
+    "GaussianEncoder",
+    "InferenceGap",
+    "LatentVariableModel",
+    "bernoulli_log_likelihood",
+    "effective_sample_size",
+    "evidence_lower_bound",
+    "fit_posterior",
+    "gaussian_log_likelihood",
+    "importance_weighted_bound",
+    "inference_gap",
+    "kl_between_gaussians",
+    "kl_divergence",
+    "kl_monte_carlo",
+    "kl_terms",
+    "kl_to_standard_normal",
+    "log_marginal_monte_carlo",
+    "log_weights",
+    "pathwise_gradient",
+    "pathwise_terms",
+    "reparameterize",
+    "sample_gaussian",
+    "score_function_gradient",
+    "score_function_terms",
+]

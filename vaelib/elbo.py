@@ -1,0 +1,316 @@
+"""The evidence lower bound and its kin, all from one primitive: `log_weights`.
+
+log w = log p(x, z) − log q(z given x), z ~ q. Its mean over samples is the ELBO, the logarithm of
+the mean weight is the importance-weighted bound and, with many samples, the log-likelihood
+(Kingma & Welling 2013, eq. 2; Burda et al. 2015, eq. 8).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from vaelib.kl import kl_terms
+from vaelib.reparameterization import DiagonalGaussian
+
+__all__ = [
+    "ELBO",
+    "InferenceGap",
+    "LatentVariableModel",
+    "effective_sample_size",
+    "evidence_lower_bound",
+    "fit_posterior",
+    "importance_weighted_bound",
+    "inference_gap",
+    "log_marginal_monte_carlo",
+    "log_weights",
+]
+
+
+class LatentVariableModel(Protocol):
+    """What the bounds ask of a model: three distributions.
+
+    That of the encoder has a method `reparameterize(eps)`, as `DiagonalGaussian` and
+    `FullGaussian` do.
+    """
+
+    @property
+    def prior(self) -> Distribution:
+        """P(z), events (K,)."""
+        ...
+
+    @property
+    def encoder(self) -> Callable[..., Any]:
+        """X (N, …) → q(z given x)."""
+        ...
+
+    @property
+    def decoder(self) -> Callable[..., Any]:
+        """Z (…, K) → p(x given z)."""
+        ...
+
+
+@dataclass(frozen=True)
+class ELBO:
+    """One bound an example, its terms kept apart; averaging happens at the edge.
+
+    Attributes:
+        reconstruction: (N,) estimates of E_q[log p(x given z)], in nats.
+        kl: (N, K) KL to the prior for each latent dimension, in nats; (N, 1) where it does not
+            split.
+
+    Example:
+        >>> bound = ELBO(torch.tensor([-3.0, -5.0]), torch.tensor([[0.5, 0.0], [1.0, 0.5]]))
+        >>> bound.per_example
+        tensor([-3.5000, -6.5000])
+        >>> bound.mean()
+        tensor(-5.)
+    """
+
+    reconstruction: Tensor
+    kl: Tensor
+
+    @property
+    def per_example(self) -> Tensor:
+        """Reconstruction − KL: (N,), each at most log p(x) in expectation over the noise."""
+        return self.weighted(1.0)
+
+    def weighted(self, beta: float) -> Tensor:
+        """Reconstruction − β·KL: (N,). Only β = 1 is the ELBO (Higgins et al. 2017)."""
+        return self.reconstruction - beta * self.kl.sum(-1)
+
+    def mean(self) -> Tensor:
+        """The ELBO averaged over examples: a scalar, in nats an example."""
+        return self.per_example.mean()
+
+
+def log_weights(model: LatentVariableModel, x: Tensor, eps: Tensor, q: Any | None = None) -> Tensor:
+    """Log p(x, z) − log q(z given x) at z moved from eps: one value a sample and example.
+
+    Arguments:
+        model: gives the prior, the decoder and, without `q`, the encoder.
+        x: (N, …) observations.
+        eps: (S, N, K) standard normal noise.
+        q: the distribution to sample from, `model.encoder(x)` by default.
+
+    Returns:
+        (S, N), in nats.
+
+    Raises:
+        ValueError: when eps is not (S, N, K) or x is not what the likelihood accepts.
+
+    Example:
+        >>> from vaelib import LinearGaussian
+        >>> model = LinearGaussian(torch.ones(3, 1), torch.zeros(3), sigma=1.0)
+        >>> x = torch.tensor([[1.0, 2.0, 3.0]])
+        >>> log_w = log_weights(model, x, torch.tensor([[[-1.0]], [[2.0]]]))
+        >>> bool(torch.allclose(log_w, model.log_marginal(x)))  # q is exact: every weight is p(x)
+        True
+    """
+    q, z = _sample(model, x, eps, q)
+    log_joint: Tensor = model.decoder(z).log_prob(x) + model.prior.log_prob(z)
+    log_q: Tensor = q.log_prob(z)
+    return log_joint - log_q
+
+
+def evidence_lower_bound(
+    model: LatentVariableModel, x: Tensor, eps: Tensor, q: Any | None = None
+) -> ELBO:
+    """The ELBO with its two terms: E_q[log p(x given z)] over eps, KL(q ‖ prior) in closed form.
+
+    Kingma & Welling 2013, eq. 10 (its second estimator). The mean of `log_weights` over samples
+    estimates the same bound without the closed form, with more variance.
+
+    Arguments:
+        model, x, eps, q: as for `log_weights`.
+
+    Returns:
+        `ELBO` with terms for each example and latent dimension.
+
+    Raises:
+        ValueError: as `log_weights`.
+        NotImplementedError: when the KL of q to the prior has no closed form: use `log_weights`.
+
+    Example:
+        >>> from vaelib import LinearGaussian
+        >>> model = LinearGaussian(torch.ones(3, 1), torch.zeros(3), sigma=1.0)
+        >>> x = torch.tensor([[1.0, 2.0, 3.0]])
+        >>> evidence_lower_bound(model, x, torch.zeros(1, 1, 1)).kl.shape
+        torch.Size([1, 1])
+    """
+    q, z = _sample(model, x, eps, q)
+    return ELBO(model.decoder(z).log_prob(x).mean(0), kl_terms(q, model.prior))
+
+
+def importance_weighted_bound(log_w: Tensor) -> Tensor:
+    """Log of the mean weight, log (1/S) Σ_s w_s: (S, N) → (N,), in nats.
+
+    At S = 1 its expectation is the ELBO; it rises with S towards log p(x) (Burda et al. 2015,
+    theorem 1).
+
+    Raises:
+        ValueError: when log_w is not (S, N) with S ≥ 1.
+
+    Example:
+        >>> importance_weighted_bound(torch.tensor([[1.0], [3.0]]).log())
+        tensor([0.6931])
+    """
+    _check_samples("log_w", log_w)
+    return torch.logsumexp(log_w, dim=0) - math.log(len(log_w))
+
+
+def log_marginal_monte_carlo(log_likelihood: Tensor) -> Tensor:
+    """Log (1/S) Σ_s p(x given z_s), z_s drawn from the *prior*: (S, N) → (N,), in nats.
+
+    The naive estimate of log P(X): its variance explodes with the latent dimension.
+
+    Raises:
+        ValueError: when log_likelihood is not (S, N) with S ≥ 1.
+
+    Example:
+        >>> log_marginal_monte_carlo(torch.full((4, 1), -1000.0))  # exp(−1000) underflows, this not
+        tensor([-1000.])
+    """
+    _check_samples("log_likelihood", log_likelihood)
+    return importance_weighted_bound(log_likelihood)
+
+
+def effective_sample_size(log_w: Tensor) -> Tensor:
+    """(Σ w)² / Σ w², between 1 and S: (S, N) → (N,). How many equal weights these are worth.
+
+    Kong 1992.
+
+    Example:
+        >>> effective_sample_size(torch.tensor([[0.0, 0.0], [0.0, -100.0]]))
+        tensor([2., 1.])
+    """
+    _check_samples("log_w", log_w)
+    return torch.exp(2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0))
+
+
+@dataclass(frozen=True)
+class InferenceGap:
+    """Log p(x) − ELBO in two parts, (N,) nats each (Cremer et al. 2018).
+
+    Attributes:
+        approximation: log p(x) − the best ELBO of any diagonal Gaussian: the family's fault.
+        amortisation: the best ELBO − the encoder's: the encoder's fault.
+    """
+
+    approximation: Tensor
+    amortisation: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """KL(q ‖ posterior): (N,), in nats."""
+        return self.approximation + self.amortisation
+
+
+def fit_posterior(
+    model: LatentVariableModel,
+    x: Tensor,
+    generator: torch.Generator,
+    *,
+    steps: int = 500,
+    samples: int = 16,
+    learning_rate: float = 0.02,
+) -> DiagonalGaussian:
+    """The diagonal Gaussian with the highest ELBO for each example alone, by Adam.
+
+    It starts at the encoder's answer when that is a diagonal Gaussian, else at the prior, and
+    returns the average of the last half of the iterates, which steadies the noisy end.
+
+    Arguments:
+        model: its parameters stay as they are.
+        x: (N, …).
+        generator: draws the noise of every step.
+        steps, samples, learning_rate: of the search.
+
+    Returns:
+        `DiagonalGaussian` with batch shape (N,).
+    """
+    if steps < 2 or samples < 1:
+        raise ValueError(f"steps must be ≥ 2 and samples ≥ 1, not {steps} and {samples}")
+    with torch.no_grad():
+        start = model.encoder(x)
+    shape = start.batch_shape + start.event_shape
+    if isinstance(start, DiagonalGaussian):
+        mu, logvar = start.mu.clone(), start.logvar.clone()
+    else:
+        mu, logvar = torch.zeros_like(start.mean), torch.zeros_like(start.mean)
+    parameters = torch.stack([mu, logvar]).requires_grad_()
+    optimizer = torch.optim.Adam([parameters], lr=learning_rate)
+    average = torch.zeros_like(parameters)
+    for step in range(steps):
+        eps = torch.randn((samples, *shape), generator=generator, dtype=mu.dtype, device=mu.device)
+        with torch.enable_grad():
+            bound = evidence_lower_bound(
+                model, x, eps, q=DiagonalGaussian(parameters[0], parameters[1])
+            )
+            # The sum, not the mean: each example has parameters of its own.
+            (parameters.grad,) = torch.autograd.grad(-bound.per_example.sum(), parameters)
+        optimizer.step()
+        if step >= steps // 2:
+            average += parameters.detach() / (steps - steps // 2)
+    return DiagonalGaussian(average[0], average[1])
+
+
+def inference_gap(
+    model: LatentVariableModel,
+    x: Tensor,
+    log_marginal: Tensor,
+    generator: torch.Generator,
+    *,
+    steps: int = 500,
+    samples: int = 1000,
+) -> InferenceGap:
+    """Split log p(x) − ELBO into approximation and amortisation gap (Cremer et al. 2018, eq. 5).
+
+    Arguments:
+        model, x: as for `log_weights`.
+        log_marginal: (N,) log p(x), exact or estimated with many importance samples.
+        generator: draws all noise; both bounds are estimated on the same draw.
+        steps: of the search for the best diagonal Gaussian.
+        samples: for the estimate of each bound.
+
+    Returns:
+        `InferenceGap`, its values exact up to Monte-Carlo error.
+    """
+    if log_marginal.shape != x.shape[:1]:
+        raise ValueError(
+            f"log_marginal must be ({len(x)},), one value an example, "
+            f"but is {tuple(log_marginal.shape)}"
+        )
+    best = fit_posterior(model, x, generator, steps=steps)
+    eps = torch.randn(
+        (samples, *best.mu.shape), generator=generator, dtype=best.mu.dtype, device=best.mu.device
+    )
+    with torch.no_grad():
+        best_bound = evidence_lower_bound(model, x, eps, q=best).per_example
+        bound = evidence_lower_bound(model, x, eps).per_example
+    return InferenceGap(log_marginal - best_bound, best_bound - bound)
+
+
+def _sample(
+    model: LatentVariableModel, x: Tensor, eps: Tensor, q: Any | None
+) -> tuple[Any, Tensor]:
+    if q is None:
+        q = model.encoder(x)
+    expected = (len(x), *q.event_shape)
+    if eps.dim() != 3 or eps.shape[1:] != expected or not len(eps):
+        raise ValueError(
+            f"eps must be (S, {expected[0]}, {expected[1]}), S samples for each of the N examples "
+            f"and K latent dimensions, but is {tuple(eps.shape)}"
+        )
+    return q, q.reparameterize(eps)
+
+
+def _check_samples(name: str, value: Tensor) -> None:
+    if value.dim() != 2 or not len(value):
+        raise ValueError(f"{name} must be (S, N) with S ≥ 1, but is {tuple(value.shape)}")

@@ -1,0 +1,255 @@
+"""What the decoder says: distributions p(x given z) over images.
+
+A likelihood knows its data. A Bernoulli puts mass on pixels that are 0 or 1 and on nothing else,
+so it refuses grey pixels unless the caller names the convention under which they are read.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+__all__ = [
+    "Bernoulli",
+    "Gaussian",
+    "bernoulli_log_likelihood",
+    "gaussian_log_likelihood",
+]
+
+
+class Bernoulli(Distribution):
+    """Independent Bernoulli pixels, parameterised by logits.
+
+    log p(x given z) = Σ_d x_d·log σ(l_d) + (1 − x_d)·log(1 − σ(l_d)), summed over the event
+    (Kingma & Welling 2013, appendix C.1).
+
+    Arguments:
+        logits: (*batch, *event), any real numbers; ±100 is as exact as 0.
+        event_dims: how many trailing dimensions are one observation.
+        pixels: `"binary"` (the default) accepts 0 and 1 alone. `"grey"` accepts all of [0, 1];
+            the value is then the negative cross-entropy of the pixels, **not** a log-likelihood:
+            under it no constant turns exp(value) into a distribution over grey images.
+
+    Raises:
+        ValueError: when `log_prob` meets a pixel that the convention excludes.
+
+    Example:
+        >>> p = Bernoulli(torch.tensor([[0.0, 0.0, 0.0]]), event_dims=1)
+        >>> p.log_prob(torch.tensor([[0.0, 1.0, 1.0]]))  # 3 fair coins: 3·log ½ nats
+        tensor([-2.0794])
+        >>> p.log_prob(torch.tensor([[0.0, 0.5, 1.0]]))
+        Traceback (most recent call last):
+            ...
+        ValueError: x holds grey pixels (0.5 for one), which a Bernoulli gives no probability: \
+binarise them (`images.binarise("dynamic")` or `"static"`), or say pixels="grey" and do not call \
+the result a log-likelihood
+    """
+
+    arg_constraints: ClassVar = {"logits": constraints.real}
+    has_rsample = False
+
+    def __init__(
+        self,
+        logits: Tensor,
+        event_dims: int,
+        pixels: Literal["binary", "grey"] = "binary",
+        validate_args: bool | None = None,
+    ) -> None:
+        if pixels not in ("binary", "grey"):
+            raise ValueError(f'pixels must be "binary" or "grey", not {pixels!r}')
+        self.logits = logits
+        self.pixels = pixels
+        batch_dims = _batch_dims(logits, event_dims)
+        super().__init__(logits.shape[:batch_dims], logits.shape[batch_dims:], validate_args)
+
+    @property
+    def support(self) -> Any:
+        """What may be observed, by the convention."""
+        domain = constraints.boolean if self.pixels == "binary" else constraints.unit_interval
+        return constraints.independent(domain, len(self.event_shape))
+
+    @property
+    def mean(self) -> Tensor:
+        """The pixel probabilities σ(logits): (*batch, *event)."""
+        return torch.sigmoid(self.logits)
+
+    @property
+    def variance(self) -> Tensor:
+        """p(1 − p) for each pixel: (*batch, *event)."""
+        return self.mean * torch.sigmoid(-self.logits)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-likelihood of `value` (*batch, *event) in nats: (*batch)."""
+        if self._validate_args:
+            self._check(value)
+        logits, x = torch.broadcast_tensors(self.logits, value.to(self.logits.dtype))
+        terms = F.binary_cross_entropy_with_logits(logits, x, reduction="none")
+        return -_sum_event(terms, len(self.event_shape))
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """One image of 0s and 1s a batch entry, from `generator`: (*batch, *event)."""
+        return torch.bernoulli(self.mean.detach(), generator=generator)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """As every `torch.distributions` samples: from torch's global generator."""
+        shape = self._extended_shape(sample_shape)
+        return torch.bernoulli(self.mean.detach().expand(shape))
+
+    def _check(self, x: Tensor) -> None:
+        _check_event(x, self.event_shape)
+        if self.pixels == "grey":
+            outside = ~((x >= 0) & (x <= 1))
+            if outside.any():
+                raise ValueError(
+                    f"x must lie in [0, 1], but holds {x[outside][0].item():g}: "
+                    "scale the pixels (`images.floats()` does)"
+                )
+            return
+        other = (x != 0) & (x != 1)
+        if other.any():
+            seen = x[other][0].item()
+            if 0 < seen < 1:
+                raise ValueError(
+                    f"x holds grey pixels ({seen:g} for one), which a Bernoulli gives no "
+                    'probability: binarise them (`images.binarise("dynamic")` or `"static"`), or '
+                    'say pixels="grey" and do not call the result a log-likelihood'
+                )
+            raise ValueError(f"x must hold 0 and 1 alone, but holds {seen:g}")
+
+
+class Gaussian(Distribution):
+    """Independent Gaussian pixels N(mean, σ²), every constant included.
+
+    log p(x given z) = −Σ_d ½·((x_d − mean_d)/σ_d)² + log σ_d + ½·log 2π: a *density*, so with a
+    small σ it is above 0, and with a learnt σ it grows without bound on pixels that are constant.
+
+    Arguments:
+        mean: (*batch, *event).
+        sigma: standard deviation > 0; a number, or a tensor that broadcasts with `mean`.
+        event_dims: how many trailing dimensions are one observation.
+
+    Raises:
+        ValueError: when σ is not positive, or `log_prob` meets a NaN or infinite pixel.
+
+    Example:
+        >>> p = Gaussian(torch.zeros(1, 2), sigma=1.0, event_dims=1)
+        >>> p.log_prob(torch.zeros(1, 2))  # −log 2π nats
+        tensor([-1.8379])
+    """
+
+    arg_constraints: ClassVar = {"loc": constraints.real, "sigma": constraints.positive}
+    has_rsample = False
+
+    def __init__(
+        self,
+        mean: Tensor,
+        sigma: float | Tensor,
+        event_dims: int,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.loc = mean
+        self.sigma = torch.as_tensor(sigma, dtype=mean.dtype, device=mean.device)
+        if validate_args is not False and Distribution._validate_args:
+            _check_positive("sigma", self.sigma)
+        batch_dims = _batch_dims(mean, event_dims)
+        # The base class would repeat the check above with a message that names no remedy.
+        super().__init__(mean.shape[:batch_dims], mean.shape[batch_dims:], validate_args=False)
+        self._validate_args = (
+            Distribution._validate_args if validate_args is None else validate_args
+        )
+
+    @property
+    def support(self) -> Any:
+        """Every real image."""
+        return constraints.independent(constraints.real, len(self.event_shape))
+
+    @property
+    def mean(self) -> Tensor:
+        """(*batch, *event)."""
+        return self.loc
+
+    @property
+    def variance(self) -> Tensor:
+        """σ² for each pixel: (*batch, *event)."""
+        return self.sigma.square().expand_as(self.loc)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density of `value` (*batch, *event) in nats: (*batch)."""
+        if self._validate_args:
+            _check_event(value, self.event_shape)
+            if not value.isfinite().all():
+                raise ValueError("x must be finite, but holds NaN or infinity")
+        scaled = (value - self.loc) / self.sigma
+        terms = 0.5 * scaled.square() + (self.sigma.log() + 0.5 * math.log(2 * math.pi))
+        return -_sum_event(terms, len(self.event_shape))
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """One image a batch entry, mean + σ·noise from `generator`: (*batch, *event)."""
+        mean = self.loc.detach()
+        noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
+        return mean + self.sigma.detach() * noise
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """As every `torch.distributions` samples: from torch's global generator."""
+        mean = self.loc.detach().expand(self._extended_shape(sample_shape))
+        return mean + self.sigma.detach() * torch.randn_like(mean)
+
+
+def bernoulli_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
+    """Log p(x given z) of Bernoulli pixels from logits, (N, …) and (N, …) → (N,), in nats.
+
+    Grey x in [0, 1] is let through (it gives the negative cross-entropy); use `Bernoulli` where
+    the data's convention has to be checked.
+
+    Example:
+        >>> bernoulli_log_likelihood(torch.tensor([[100.0, -100.0]]), torch.tensor([[1.0, 0.0]]))
+        tensor([0.])
+    """
+    _check_same_shape("logits", logits, "x", x)
+    return Bernoulli(logits, event_dims=logits.dim() - 1, pixels="grey").log_prob(x)
+
+
+def gaussian_log_likelihood(mean: Tensor, x: Tensor, sigma: float | Tensor) -> Tensor:
+    """Log p(x given z) of Gaussian pixels, (N, …) and (N, …) → (N,), in nats, with all constants.
+
+    Example:
+        >>> gaussian_log_likelihood(torch.zeros(1, 1), torch.zeros(1, 1), sigma=2.0)
+        tensor([-1.6121])
+    """
+    _check_same_shape("mean", mean, "x", x)
+    return Gaussian(mean, sigma, event_dims=mean.dim() - 1).log_prob(x)
+
+
+def _batch_dims(parameter: Tensor, event_dims: int) -> int:
+    if not 0 <= event_dims <= parameter.dim():
+        raise ValueError(
+            f"event_dims must lie in 0…{parameter.dim()}, the parameter's dimensions, "
+            f"not {event_dims}"
+        )
+    return parameter.dim() - event_dims
+
+
+def _sum_event(terms: Tensor, event_dims: int) -> Tensor:
+    return terms.flatten(-event_dims).sum(-1) if event_dims else terms
+
+
+def _check_event(x: Tensor, event_shape: torch.Size) -> None:
+    if x.shape[x.dim() - len(event_shape) :] != event_shape:
+        raise ValueError(f"x must end in the shape {tuple(event_shape)}, but is {tuple(x.shape)}")
+
+
+def _check_same_shape(name: str, a: Tensor, other: str, b: Tensor) -> None:
+    if a.shape != b.shape:
+        raise ValueError(
+            f"{name} and {other} must have one shape, but are {tuple(a.shape)} and {tuple(b.shape)}"
+        )
+
+
+def _check_positive(name: str, value: Tensor) -> None:
+    if not (value > 0).all():
+        raise ValueError(f"{name} must be positive, but holds {value.min().item():g}")

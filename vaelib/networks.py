@@ -1,0 +1,205 @@
+"""Encoders and decoders: networks whose output is a distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import prod
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vaelib.likelihood import Bernoulli, Gaussian
+from vaelib.reparameterization import DiagonalGaussian
+
+__all__ = [
+    "BernoulliDecoder",
+    "GaussianDecoder",
+    "GaussianEncoder",
+    "convolutional_decoder",
+    "convolutional_encoder",
+    "fully_connected",
+]
+
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+
+
+def fully_connected(
+    sizes: Sequence[int], activation: Literal["relu", "tanh", "sigmoid"] = "relu"
+) -> nn.Sequential:
+    """Linear layers through `sizes`, the activation between them and none after the last.
+
+    Example:
+        >>> fully_connected([784, 512, 2])(torch.zeros(3, 784)).shape
+        torch.Size([3, 2])
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}")
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise ValueError(f"sizes must be two or more positive numbers, not {list(sizes)}")
+    layers: list[nn.Module] = []
+    for n_in, n_out in pairwise(sizes):
+        layers += [nn.Linear(n_in, n_out), ACTIVATIONS[activation]()]
+    return nn.Sequential(*layers[:-1])
+
+
+def convolutional_encoder(shape: Sequence[int], width: int, n_features: int) -> nn.Sequential:
+    """ReLU convolutions that halve the image twice, then one linear layer: (N, *shape) → (N, F).
+
+    Arguments:
+        shape: (C, H, W), H and W at least 4.
+        width: channels after the first convolution; the second has twice as many.
+        n_features: F.
+
+    Example:
+        >>> encoder = convolutional_encoder((1, 28, 28), width=8, n_features=5)
+        >>> encoder(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 5])
+    """
+    channels, height, width_in = _image_shape(shape)
+    small = _halved(_halved(height)), _halved(_halved(width_in))
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(2 * width * small[0] * small[1], n_features),
+    )
+
+
+def convolutional_decoder(n_features: int, width: int, shape: Sequence[int]) -> nn.Sequential:
+    """The mirror image: one linear layer, then up-convolutions that double it twice.
+
+    Example:
+        >>> convolutional_decoder(5, width=8, shape=(3, 25, 25))(torch.zeros(2, 5)).shape
+        torch.Size([2, 3, 25, 25])
+    """
+    channels, height, width_out = _image_shape(shape)
+    middle = _halved(height), _halved(width_out)
+    small = _halved(middle[0]), _halved(middle[1])
+    return nn.Sequential(
+        nn.Linear(n_features, 2 * width * small[0] * small[1]),
+        nn.ReLU(),
+        nn.Unflatten(1, (2 * width, *small)),
+        _doubling(2 * width, width, small, middle),
+        nn.ReLU(),
+        _doubling(width, channels, middle, (height, width_out)),
+    )
+
+
+class GaussianEncoder(nn.Module):
+    """x → q(z given x) = N(μ(x), diag σ²(x)).
+
+    Arguments:
+        body: maps x (N, *shape) to features (N, 2K): K means, then K log variances.
+
+    Example:
+        >>> encoder = GaussianEncoder(nn.Sequential(nn.Flatten(), nn.Linear(6, 4)))
+        >>> encoder(torch.zeros(5, 1, 2, 3)).mean.shape
+        torch.Size([5, 2])
+    """
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> DiagonalGaussian:
+        """(N, *shape) → distribution with batch shape (N,), events (K,)."""
+        mu, logvar = _full_precision(self.body(x)).chunk(2, dim=-1)
+        return DiagonalGaussian(mu, logvar)
+
+
+class BernoulliDecoder(nn.Module):
+    """z → p(x given z) = Π_d Bernoulli(x_d; σ(l_d(z))).
+
+    Arguments:
+        body: maps z (M, K) to logits, D = Π shape numbers a row.
+        shape: of one observation, (C, H, W) or (D,).
+        pixels: `"binary"` or `"grey"`, as for `Bernoulli`.
+
+    Example:
+        >>> decoder = BernoulliDecoder(nn.Linear(2, 6), shape=(1, 2, 3))
+        >>> decoder(torch.zeros(7, 5, 2)).mean.shape  # 7 samples, 5 examples
+        torch.Size([7, 5, 1, 2, 3])
+    """
+
+    def __init__(
+        self, body: nn.Module, shape: Sequence[int], pixels: Literal["binary", "grey"] = "binary"
+    ) -> None:
+        super().__init__()
+        self.body = body
+        self.shape = tuple(shape)
+        self.pixels: Literal["binary", "grey"] = pixels
+
+    def forward(self, z: Tensor) -> Bernoulli:
+        """(*batch, K) → distribution with batch shape (*batch), events (*shape)."""
+        return Bernoulli(_decode(self.body, z, self.shape), len(self.shape), self.pixels)
+
+
+class GaussianDecoder(nn.Module):
+    """z → p(x given z) = N(m(z), σ² I), one σ for all pixels.
+
+    Arguments:
+        body: maps z (M, K) to means, D = Π shape numbers a row.
+        shape: of one observation.
+        sigma: > 0, fixed or the start of a learnt one.
+        learn_sigma: whether σ is a parameter (its logarithm is).
+
+    Example:
+        >>> decoder = GaussianDecoder(nn.Linear(2, 6), shape=(6,), sigma=0.5)
+        >>> decoder(torch.zeros(5, 2)).stddev[0, 0]
+        tensor(0.5000)
+    """
+
+    def __init__(
+        self,
+        body: nn.Module,
+        shape: Sequence[int],
+        sigma: float = 1.0,
+        learn_sigma: bool = False,
+    ) -> None:
+        super().__init__()
+        if not sigma > 0:
+            raise ValueError(f"sigma must be positive, not {sigma}")
+        self.body = body
+        self.shape = tuple(shape)
+        log_sigma = torch.tensor(float(sigma)).log()
+        if learn_sigma:
+            self.log_sigma = nn.Parameter(log_sigma)
+        else:
+            self.register_buffer("log_sigma", log_sigma)
+
+    def forward(self, z: Tensor) -> Gaussian:
+        """(*batch, K) → distribution with batch shape (*batch), events (*shape)."""
+        return Gaussian(_decode(self.body, z, self.shape), self.log_sigma.exp(), len(self.shape))
+
+
+def _decode(body: nn.Module, z: Tensor, shape: tuple[int, ...]) -> Tensor:
+    # Convolutions know one batch dimension; samples and examples are folded into it.
+    rows = body(z.reshape(-1, z.shape[-1]))
+    return _full_precision(rows).view(*z.shape[:-1], *shape)
+
+
+def _full_precision(outputs: Tensor) -> Tensor:
+    # Under bfloat16 autocast the products are cheap; sums of hundreds of nats need the digits.
+    return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
+
+
+def _image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+    if len(shape) != 3 or prod(shape) < 1 or min(shape[1:]) < 4:
+        raise ValueError(f"shape must be (C, H, W) with H and W at least 4, not {tuple(shape)}")
+    return shape[0], shape[1], shape[2]
+
+
+def _halved(size: int) -> int:
+    return (size + 1) // 2
+
+
+def _doubling(
+    n_in: int, n_out: int, small: tuple[int, int], large: tuple[int, int]
+) -> nn.ConvTranspose2d:
+    # Stride 2 gives 2·small − 1; the output padding adds the last row or column where it is even.
+    padding = (large[0] - 2 * small[0] + 1, large[1] - 2 * small[1] + 1)
+    return nn.ConvTranspose2d(n_in, n_out, 3, stride=2, padding=1, output_padding=padding)

@@ -1,0 +1,300 @@
+"""Sampling that gradients pass through: z = μ + Σ^{1/2} ε, ε ~ N(0, I).
+
+The randomness sits in ε, an argument; z is then a smooth function of the parameters
+(Kingma & Welling 2013, section 2.4; Rezende et al. 2014).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, MultivariateNormal, constraints
+
+__all__ = [
+    "DiagonalGaussian",
+    "FullGaussian",
+    "pathwise_gradient",
+    "pathwise_terms",
+    "reparameterize",
+    "sample_gaussian",
+    "score_function_gradient",
+    "score_function_terms",
+]
+
+
+def reparameterize(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
+    """z = μ + e^{logvar/2}·ε, differentiable in mu and logvar.
+
+    Arguments:
+        mu: (*, K) means.
+        logvar: (*, K) log *variances*.
+        eps: (…, *, K) noise; leading dimensions beyond mu's are samples.
+
+    Returns:
+        (…, *, K), the broadcast shape.
+
+    Raises:
+        ValueError: when the shapes do not fit.
+
+    Example:
+        >>> reparameterize(torch.tensor([1.0]), torch.tensor([4.0]).log(), torch.tensor([0.5]))
+        tensor([2.])
+    """
+    if mu.shape != logvar.shape:
+        raise ValueError(
+            "mu and logvar must have one shape, "
+            f"but are {tuple(mu.shape)} and {tuple(logvar.shape)}"
+        )
+    _check_noise(mu, eps)
+    return mu + torch.exp(0.5 * logvar) * eps
+
+
+def sample_gaussian(mu: Tensor, covariance: Tensor, eps: Tensor) -> Tensor:
+    """z = μ + Lε with L the lower Cholesky factor, L Lᵀ = Σ.
+
+    Arguments:
+        mu: (N, K).
+        covariance: (K, K) for all rows, or (N, K, K), symmetric positive definite.
+        eps: (N, K).
+
+    Returns:
+        (N, K).
+
+    Raises:
+        ValueError: when the shapes do not fit or Σ is not symmetric positive definite.
+
+    Example:
+        >>> covariance = torch.tensor([[4.0, 2.0], [2.0, 2.0]])  # L = [[2, 0], [1, 1]]
+        >>> sample_gaussian(torch.zeros(1, 2), covariance, torch.ones(1, 2))
+        tensor([[2., 2.]])
+    """
+    _check_noise(mu, eps)
+    n_dims = mu.shape[-1]
+    if covariance.shape[-2:] != (n_dims, n_dims):
+        raise ValueError(
+            f"covariance must end in ({n_dims}, {n_dims}) to fit mu {tuple(mu.shape)}, "
+            f"but is {tuple(covariance.shape)}"
+        )
+    if not torch.allclose(covariance, covariance.mT, rtol=1e-4, atol=1e-6):
+        raise ValueError("covariance must be symmetric, but differs from its transpose")
+    factor: Tensor
+    factor, info = torch.linalg.cholesky_ex(covariance)
+    if info.any():
+        raise ValueError(
+            "covariance must be positive definite, but its Cholesky factorisation fails"
+        )
+    return mu + (factor @ eps.unsqueeze(-1)).squeeze(-1)
+
+
+class DiagonalGaussian(Distribution):
+    """N(μ, diag e^{logvar}) over the last dimension, sampled by moving noise.
+
+    Arguments:
+        mu: (*batch, K).
+        logvar: (*batch, K) log variances.
+
+    Raises:
+        ValueError: when the shapes differ or a parameter is NaN or infinite.
+
+    Example:
+        >>> q = DiagonalGaussian(torch.tensor([[1.0, -1.0]]), torch.zeros(1, 2))
+        >>> q.reparameterize(torch.tensor([[0.5, 0.0]]))
+        tensor([[ 1.5000, -1.0000]])
+        >>> q.log_prob(q.mean)  # −log 2π nats
+        tensor([-1.8379])
+    """
+
+    arg_constraints: ClassVar = {"mu": constraints.real_vector, "logvar": constraints.real_vector}
+    support = constraints.real_vector
+    has_rsample = True
+
+    def __init__(self, mu: Tensor, logvar: Tensor, validate_args: bool | None = None) -> None:
+        if mu.shape != logvar.shape or mu.dim() == 0:
+            raise ValueError(
+                "mu and logvar must have one shape (*, K), "
+                f"but are {tuple(mu.shape)} and {tuple(logvar.shape)}"
+            )
+        self.mu = mu
+        self.logvar = logvar
+        super().__init__(mu.shape[:-1], mu.shape[-1:], validate_args=False)
+        self._validate_args = (
+            Distribution._validate_args if validate_args is None else validate_args
+        )
+        if self._validate_args:
+            for name, value in (("mu", mu), ("logvar", logvar)):
+                if not value.isfinite().all():
+                    raise ValueError(f"{name} must be finite, but holds NaN or infinity")
+
+    @classmethod
+    def standard(cls, n_dims: int, like: Tensor) -> DiagonalGaussian:
+        """N(0, I) in `n_dims` dimensions, with the dtype and device of `like`."""
+        zeros = torch.zeros(n_dims, dtype=like.dtype, device=like.device)
+        return cls(zeros, zeros, validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """μ: (*batch, K)."""
+        return self.mu
+
+    @property
+    def variance(self) -> Tensor:
+        """σ²: (*batch, K)."""
+        return self.logvar.exp()
+
+    @property
+    def stddev(self) -> Tensor:
+        """σ: (*batch, K)."""
+        return torch.exp(0.5 * self.logvar)
+
+    def reparameterize(self, eps: Tensor) -> Tensor:
+        """Move noise (…, *batch, K) to samples of that shape."""
+        return reparameterize(self.mu, self.logvar, eps)
+
+    def log_prob_terms(self, value: Tensor) -> Tensor:
+        """Log-density of each dimension alone, in nats: (…, *batch, K)."""
+        distance = (value - self.mu).square() * torch.exp(-self.logvar)
+        return -0.5 * (distance + self.logvar + math.log(2 * math.pi))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density in nats: (…, *batch)."""
+        return self.log_prob_terms(value).sum(-1)
+
+    def entropy(self) -> Tensor:
+        """½ Σ_k (1 + log 2π + logvar_k) nats: (*batch)."""
+        return 0.5 * (self.logvar + (1 + math.log(2 * math.pi))).sum(-1)
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        """As every `torch.distributions` samples: from torch's global generator."""
+        shape = self._extended_shape(sample_shape)
+        eps = torch.randn(shape, dtype=self.mu.dtype, device=self.mu.device)
+        return self.reparameterize(eps)
+
+    def __getitem__(self, index: Any) -> DiagonalGaussian:
+        """The distributions of a part of the batch."""
+        return DiagonalGaussian(self.mu[index], self.logvar[index], validate_args=False)
+
+
+class FullGaussian(MultivariateNormal):
+    """N(μ, L Lᵀ): torch's `MultivariateNormal`, sampled by moving noise.
+
+    Example:
+        >>> q = FullGaussian(torch.zeros(1, 2), scale_tril=torch.tensor([[2.0, 0.0], [1.0, 1.0]]))
+        >>> q.reparameterize(torch.ones(1, 2))
+        tensor([[2., 2.]])
+    """
+
+    def reparameterize(self, eps: Tensor) -> Tensor:
+        """Move noise (…, *batch, K) to samples of that shape: μ + Lε."""
+        _check_noise(self.loc, eps)
+        return self.loc + (self._unbroadcasted_scale_tril @ eps.unsqueeze(-1)).squeeze(-1)
+
+
+def pathwise_gradient(
+    f: Callable[[Tensor], Tensor],
+    mu: Tensor,
+    sigma: Tensor,
+    eps: Tensor,
+) -> Tensor:
+    """Estimate ∂/∂μ and ∂/∂σ of E[f(μ + σε)] by differentiating through the sample.
+
+    The mean over S of f′(μ + σε)·(1, ε) (Kingma & Welling 2013, section 2.4).
+
+    Arguments:
+        f: acts elementwise and is differentiable.
+        mu, sigma: scalars, σ > 0.
+        eps: (S,) standard normal noise.
+
+    Returns:
+        (2,): the estimates for μ and σ.
+
+    Example:
+        >>> eps = torch.tensor([-1.0, 1.0])
+        >>> pathwise_gradient(torch.square, torch.tensor(3.0), torch.tensor(2.0), eps)
+        tensor([6., 4.])
+    """
+    return pathwise_terms(f, mu, sigma, eps).mean(0)
+
+
+def score_function_gradient(
+    f: Callable[[Tensor], Tensor],
+    mu: Tensor,
+    sigma: Tensor,
+    eps: Tensor,
+    baseline: float | Tensor = 0.0,
+) -> Tensor:
+    """Estimate ∂/∂μ and ∂/∂σ of E[f(μ + σε)] by the log-derivative trick.
+
+    The mean over S of (f(z) − b)·(ε/σ, (ε² − 1)/σ), z = μ + σε: f is evaluated, never
+    differentiated (Williams 1992; Paisley et al. 2012).
+
+    Arguments:
+        f: acts elementwise; need not be differentiable.
+        mu, sigma: scalars, σ > 0.
+        eps: (S,) standard normal noise.
+        baseline: b, independent of eps: the estimate stays unbiased, its variance changes.
+
+    Returns:
+        (2,): the estimates for μ and σ.
+
+    Example:
+        >>> eps = torch.tensor([-1.0, 1.0])
+        >>> score_function_gradient(torch.square, torch.tensor(3.0), torch.tensor(2.0), eps)
+        tensor([6., 0.])
+    """
+    return score_function_terms(f, mu, sigma, eps, baseline).mean(0)
+
+
+def pathwise_terms(f: Callable[[Tensor], Tensor], mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
+    """The summands of `pathwise_gradient`, (S, 2): var(0) / S is that estimator's variance.
+
+    Example:
+        >>> eps = torch.tensor([-1.0, 1.0])
+        >>> pathwise_terms(torch.square, torch.tensor(3.0), torch.tensor(2.0), eps)
+        tensor([[ 2., -2.],
+                [10., 10.]])
+    """
+    _check_scalar_gaussian(mu, sigma, eps)
+    z = (mu + sigma * eps).detach().requires_grad_()
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(f(z).sum(), z)
+    return torch.stack([slope, slope * eps], dim=-1)
+
+
+def score_function_terms(
+    f: Callable[[Tensor], Tensor],
+    mu: Tensor,
+    sigma: Tensor,
+    eps: Tensor,
+    baseline: float | Tensor = 0.0,
+) -> Tensor:
+    """The summands of `score_function_gradient`, (S, 2): var(0) / S is that estimator's variance.
+
+    Example:
+        >>> eps = torch.tensor([-1.0, 1.0])
+        >>> score_function_terms(torch.square, torch.tensor(3.0), torch.tensor(2.0), eps)
+        tensor([[-0.5000,  0.0000],
+                [12.5000,  0.0000]])
+    """
+    _check_scalar_gaussian(mu, sigma, eps)
+    with torch.no_grad():
+        value = f(mu + sigma * eps) - baseline
+        return torch.stack([value * eps / sigma, value * (eps.square() - 1) / sigma], dim=-1)
+
+
+def _check_noise(mu: Tensor, eps: Tensor) -> None:
+    if eps.shape[max(eps.dim() - mu.dim(), 0) :] != mu.shape:
+        raise ValueError(f"eps must end in mu's shape {tuple(mu.shape)}, but is {tuple(eps.shape)}")
+
+
+def _check_scalar_gaussian(mu: Tensor, sigma: Tensor, eps: Tensor) -> None:
+    if mu.dim() or sigma.dim() or eps.dim() != 1 or not len(eps):
+        raise ValueError(
+            "mu and sigma must be scalars and eps (S,) with S ≥ 1, "
+            f"but are {tuple(mu.shape)}, {tuple(sigma.shape)} and {tuple(eps.shape)}"
+        )
+    if not sigma > 0:
+        raise ValueError(f"sigma must be positive, but is {sigma.item():g}")
