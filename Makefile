@@ -1,0 +1,82 @@
+# make        what there is to do
+# make test   everything is checked, from a fresh clone too: .venv is made on the way
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+SHELL := bash
+.NOTPARALLEL: # each step's output stays together, and pytest has the last word
+
+.PHONY: help
+help: ## show this list
+	@echo "Usage: make TARGET"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: course
+course: $(INSTALLED) ## make the course: train the 2-d VAE and draw its manifold
+	@echo "==> Training the two-dimensional VAE"
+	$(BIN)/python -m vaelib train
+
+.PHONY: test
+test: lint ## check everything: lint, format, types, all tests, doctests, coverage
+	@echo "==> Tests"
+	$(BIN)/python -m pytest --cov
+
+.PHONY: check
+check: lint ## check what can be checked in under three minutes
+	@echo "==> Fast tests"
+	$(BIN)/python -m pytest -m "not slow and not browser"
+
+.PHONY: lint
+lint: $(INSTALLED)
+	@echo "==> Lint, format, types"
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m ruff format --check
+	$(BIN)/python -m mypy
+
+.PHONY: lab
+lab: $(INSTALLED) ## open JupyterLab
+	$(BIN)/python -m jupyterlab
+
+.PHONY: serve
+serve: $(INSTALLED) ## show the built book at http://localhost:8000
+	@test -f _build/html/index.html || { echo "There is no book in _build/html yet."; exit 1; }
+	$(BIN)/python -m http.server --bind localhost --directory _build/html 8000
+
+.PHONY: system
+system: ## find or install what pip cannot: bubblewrap, Chromium
+	@PYTHON="$(PYTHON)" scripts/system-packages bubblewrap chromium
+
+.PHONY: lock
+lock: ## write constraints.txt anew (by the oldest Python: make lock PYTHON=python3.11)
+	$(PYTHON) -m venv --clear build/lock
+	build/lock/bin/python -m pip install -q -r requirements.txt
+	@{ echo "# Locks what requirements.txt brings with it; made by: make lock"; \
+	  build/lock/bin/python -m pip freeze --all --exclude pip -r requirements.txt \
+	  | sed -E -e '1,/added by pip freeze/d' -e '/^(cuda|nvidia|triton)/d'; \
+	} > build/constraints.txt
+	mv build/constraints.txt constraints.txt
+
+.PHONY: clean
+clean: ## remove what was made (not .venv, not the students' work)
+	rm -rf _build build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# The stamp is written last: an install that was stopped starts again.
+$(INSTALLED): requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "The course needs Python 3.11 or newer, and $(PYTHON) is not."; \
+	  echo "Where another one is installed: make PYTHON=python3.12 …"; exit 1; }
+	@PYTHON="$(PYTHON)" scripts/system-packages venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+	  echo "==> Making $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
+	@echo "==> Installing; the first time takes a few minutes"
+	@set -o pipefail; \
+	$(BIN)/python -m pip install --disable-pip-version-check \
+	  -r requirements.txt -c constraints.txt -e . 2>&1 </dev/null | tee $(VENV)/install.log \
+	  | grep --line-buffered -oE '(Downloading|Using cached) .*[MG]B\)|^Installing collected packages' \
+	  || { tail -n 30 $(VENV)/install.log; exit 1; }
+	@$(BIN)/python -m pip check
+	@touch $@
