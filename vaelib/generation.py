@@ -1,0 +1,235 @@
+"""Generating data: drop the encoder, sample z from the prior, decode; and walks through z.
+
+The functions that ask a model record no gradients; those on z alone are differentiable.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaelib._checks import check_finite, check_floating, check_same_shape
+from vaelib.elbo import LatentVariableModel
+
+__all__ = [
+    "interpolate",
+    "interpolate_spherical",
+    "latent_grid",
+    "manifold",
+    "reconstruct",
+    "sample_prior",
+]
+
+
+@torch.no_grad()
+def sample_prior(model: LatentVariableModel, n: int, generator: torch.Generator) -> Any:
+    """P(x given z) for n latents z ~ P(z): what the model makes up (ancestral sampling).
+
+    A distribution and not pixels, since a sample has two readings: its `.mean` is the picture that
+    is usually shown; only `.draw(generator)`, which adds the decoder's noise, is a draw from P(X).
+
+    Arguments:
+        model: gives the prior, which moves noise (`reparameterize`), and the decoder.
+        n: how many, at least 1.
+        generator: draws z; one on the CPU gives the same z whatever the model's device.
+
+    Returns:
+        The decoder's distribution, batch shape (n,), in the model's dtype and on its device.
+
+    Raises:
+        ValueError: when n is below 1.
+
+    Example:
+        >>> from vaelib import VAE
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> p = sample_prior(VAE(shape=(1, 8, 8), latent_dim=3, hidden=[16]), 5, generator)
+        >>> p.mean.shape
+        torch.Size([5, 1, 8, 8])
+        >>> p.draw(generator).unique()
+        tensor([0., 1.])
+    """
+    if n < 1:
+        raise ValueError(f"n must be at least 1, not {n}")
+    prior: Any = model.prior
+    like = prior.mean
+    eps = torch.randn(
+        (n, *like.shape), generator=generator, dtype=like.dtype, device=generator.device
+    )
+    return model.decoder(prior.reparameterize(eps.to(like.device)))
+
+
+@torch.no_grad()
+def reconstruct(model: LatentVariableModel, x: Tensor, eps: Tensor) -> Tensor:
+    """The mean picture of P(x given z) at z ~ q(z given x), moved from eps.
+
+    Through a sample, as in training: with eps = 0 it would be the picture at q's mean, which hides
+    how uncertain q is.
+
+    Arguments:
+        model: gives the encoder and the decoder.
+        x: (N, …) observations.
+        eps: (S, N, K) standard normal noise, or (N, K) for one sample.
+
+    Returns:
+        eps's shape without K, then that of an observation: (S, N, …) or (N, …).
+
+    Raises:
+        ValueError: when eps does not end in (N, K).
+
+    Example:
+        >>> from vaelib import VAE
+        >>> vae = VAE(shape=(1, 8, 8), latent_dim=3, hidden=[16])
+        >>> x, eps = torch.zeros(5, 1, 8, 8), torch.zeros(2, 5, 3)
+        >>> reconstruct(vae, x, eps).shape
+        torch.Size([2, 5, 1, 8, 8])
+    """
+    picture: Tensor = model.decoder(model.encoder(x).reparameterize(eps)).mean
+    return picture
+
+
+def latent_grid(
+    n: int,
+    tail: float = 0.05,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Where to decode for a picture of a 2-d latent space: (n, n, 2), laid out like a plot.
+
+    grid[i, j] = (x_j, y_i): equally spaced *quantiles* of N(0, 1) from tail to 1 − tail, so that
+    each cell stands for the same prior mass; x grows with the column j, y falls with the row i
+    (Kingma & Welling 2013, appendix A).
+
+    Arguments:
+        n: points a side, at least 2.
+        tail: prior mass left out at either end, strictly between 0 and ½.
+        dtype, device: of the result, torch's defaults unless given.
+
+    Raises:
+        ValueError: when n or tail is out of range.
+
+    Example:
+        >>> grid = latent_grid(3, tail=0.1)
+        >>> grid[0, 0], grid[2, 1]  # the top left corner; the middle of the bottom row
+        (tensor([-1.2816,  1.2816]), tensor([ 0.0000, -1.2816]))
+    """
+    if n < 2:
+        raise ValueError(f"n must be at least 2, not {n}")
+    if not 0 < tail < 0.5:
+        raise ValueError(f"tail must lie strictly between 0 and 0.5, not {tail}")
+    quantiles = torch.special.ndtri(torch.linspace(tail, 1 - tail, n, dtype=torch.float64))
+    y, x = torch.meshgrid(quantiles.flip(0), quantiles, indexing="ij")
+    return torch.stack([x, y], dim=-1).to(device, dtype or torch.get_default_dtype())
+
+
+@torch.no_grad()
+def manifold(model: LatentVariableModel, n: int, tail: float = 0.05) -> Tensor:
+    """The learnt data manifold for a 2-d z: the mean picture at each point of `latent_grid`.
+
+    Arguments:
+        model: with two latent dimensions and the prior N(0, I).
+        n, tail: as for `latent_grid`.
+
+    Returns:
+        (n, n, *shape), in the model's dtype and on its device.
+
+    Raises:
+        ValueError: when the model has not two latent dimensions, or as `latent_grid`.
+
+    Example:
+        >>> from vaelib import VAE
+        >>> manifold(VAE(shape=(1, 8, 8), latent_dim=2, hidden=[16]), 4).shape
+        torch.Size([4, 4, 1, 8, 8])
+    """
+    prior: Any = model.prior
+    (latent_dim,) = prior.event_shape
+    if latent_dim != 2:
+        raise ValueError(
+            f"model must have 2 latent dimensions to be laid out in a plane, but has {latent_dim}"
+        )
+    grid = latent_grid(n, tail, dtype=prior.mean.dtype, device=prior.mean.device)
+    pictures: Tensor = model.decoder(grid).mean
+    return pictures
+
+
+def interpolate(z_start: Tensor, z_end: Tensor, steps: int) -> Tensor:
+    """The straight line (1 − t)·z_start + t·z_end, t from 0 to 1: (K,) and (K,) → (steps, K).
+
+    Both ends are included, exactly. In many dimensions its middle is nearer to the origin than the
+    prior's samples are: see `interpolate_spherical`.
+
+    Raises:
+        ValueError: when the shapes are not one (K,) or steps is below 2.
+
+    Example:
+        >>> interpolate(torch.tensor([0.0, 4.0]), torch.tensor([2.0, 0.0]), steps=3)
+        tensor([[0., 4.],
+                [1., 2.],
+                [2., 0.]])
+    """
+    _check_ends(z_start, z_end, steps)
+    return torch.lerp(z_start, z_end, _times(steps, z_start))
+
+
+def interpolate_spherical(z_start: Tensor, z_end: Tensor, steps: int) -> Tensor:
+    """Along the great arc: the direction turns evenly, the length changes evenly.
+
+    With u and v the directions of the ends and Ω the angle between them, the direction at t is
+    (sin((1 − t)Ω)·u + sin(tΩ)·v) / sin Ω (Shoemake 1985, section 3.3), and the length is
+    (1 − t)·‖z_start‖ + t·‖z_end‖. So it stays in the shell around ‖z‖ = √K where a prior of many
+    dimensions has its mass.
+
+    Arguments:
+        z_start, z_end: (K,), neither zero, not opposite.
+        steps: how many points, both ends included.
+
+    Returns:
+        (steps, K).
+
+    Raises:
+        ValueError: as `interpolate`; when an end has no direction or the two are opposite, where
+            there is no one shortest arc.
+
+    Example:
+        >>> z = interpolate_spherical(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 3.0]), steps=3)
+        >>> z[1], z.norm(dim=-1)
+        (tensor([1.4142, 1.4142]), tensor([1., 2., 3.]))
+    """
+    _check_ends(z_start, z_end, steps)
+    start, end = z_start.norm(), z_end.norm()
+    for name, norm in (("z_start", start), ("z_end", end)):
+        if not norm > 0:
+            raise ValueError(f"{name} must not be zero: it has no direction to turn from or to")
+    u, v = z_start / start, z_end / end
+    along, across = (u + v).norm(), (u - v).norm()
+    if along < torch.finfo(u.dtype).eps ** 0.5:
+        raise ValueError(
+            "z_start and z_end must not be opposite: every half circle between them is as short "
+            "as any other (go through a third point, or use `interpolate`)"
+        )
+    angle = 2 * torch.atan2(across, along)  # arccos of u·v would lose small angles to rounding
+    t = _times(steps, z_start)
+    direction: Tensor = _arc(1 - t, angle) * u + _arc(t, angle) * v
+    return direction * torch.lerp(start, end, t)
+
+
+def _arc(t: Tensor, angle: Tensor) -> Tensor:
+    """sin(tΩ) / sin Ω, and its limit t at Ω = 0."""
+    ratio: Tensor = t * torch.sinc(t * angle / torch.pi) / torch.sinc(angle / torch.pi)
+    return ratio
+
+
+def _times(steps: int, like: Tensor) -> Tensor:
+    return torch.linspace(0, 1, steps, dtype=like.dtype, device=like.device).unsqueeze(-1)
+
+
+def _check_ends(z_start: Tensor, z_end: Tensor, steps: int) -> None:
+    if z_start.dim() != 1:
+        raise ValueError(f"z_start must be (K,), but is {tuple(z_start.shape)}")
+    check_same_shape(z_start=z_start, z_end=z_end)
+    check_floating(z_start=z_start, z_end=z_end)
+    check_finite(z_start=z_start, z_end=z_end)
+    if steps < 2:
+        raise ValueError(f"steps must be at least 2, both ends being included, not {steps}")
