@@ -1,0 +1,97 @@
+"""A checkpoint is there whole or not at all, and reading one runs no code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from vaelib import VAE
+from vaelib.checkpoint import load_vae, read_checkpoint, save_vae, write_checkpoint
+
+
+@pytest.fixture
+def vae() -> VAE:
+    torch.manual_seed(0)
+    return VAE(shape=(1, 2, 3), latent_dim=2, hidden=[5], likelihood="gaussian", sigma=None)
+
+
+def test_saved_is_loaded(vae: VAE, tmp_path: Path) -> None:
+    save_vae(vae, tmp_path / "vae.pt")
+    copy = load_vae(tmp_path / "vae.pt")
+    assert copy.arguments == vae.arguments
+    assert copy.state_dict().keys() == vae.state_dict().keys()
+    for name, value in vae.state_dict().items():
+        assert torch.equal(copy.state_dict()[name], value), name
+
+
+def test_loading_leaves_the_global_generator_alone(vae: VAE, tmp_path: Path) -> None:
+    save_vae(vae, tmp_path / "vae.pt")
+    before = torch.get_rng_state()
+    load_vae(tmp_path / "vae.pt")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.pt"
+    write_checkpoint(path, {"model": {"w": torch.ones(2)}})
+
+    def half_way(state: object, file: object) -> None:
+        file.write(b"half")  # type: ignore[attr-defined]
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", half_way)
+    with pytest.raises(OSError, match="No space left"):
+        write_checkpoint(path, {"model": {"w": torch.zeros(2)}})
+    monkeypatch.undo()
+    assert torch.equal(read_checkpoint(path)["model"]["w"], torch.ones(2))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run.pt"]
+
+
+class Payload:
+    """Unpickling this makes a folder: what a hostile file would do, harmlessly."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("saver", ["torch", "pickle"])
+def test_code_in_a_checkpoint_is_refused_not_run(tmp_path: Path, saver: str) -> None:
+    path, folder = tmp_path / "run.pt", tmp_path / "ran"
+    state = {"model": {}, "payload": Payload(folder)}
+    if saver == "torch":
+        torch.save(state, path)
+    else:
+        path.write_bytes(pickle.dumps(state))
+    with pytest.raises(ValueError, match=r"run\.pt is no readable checkpoint"):
+        read_checkpoint(path)
+    assert not folder.exists()
+
+
+def test_every_truncation_is_refused(vae: VAE, tmp_path: Path) -> None:
+    save_vae(vae, tmp_path / "vae.pt")
+    whole = (tmp_path / "vae.pt").read_bytes()
+    cut = tmp_path / "cut.pt"
+    for length in range(0, len(whole), max(1, len(whole) // 40)):
+        cut.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="no readable checkpoint"):
+            load_vae(cut)
+
+
+def test_other_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*absent\.pt"):
+        load_vae(tmp_path / "absent.pt")
+    torch.save({"weights": torch.ones(1)}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="holds no model"):
+        load_vae(tmp_path / "other.pt")
+    torch.save({"model": {}, "arguments": None}, tmp_path / "bare.pt")
+    with pytest.raises(ValueError, match="how its model is built"):
+        load_vae(tmp_path / "bare.pt")

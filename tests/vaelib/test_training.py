@@ -1,0 +1,364 @@
+"""Training ascends the bound, replays and resumes bit for bit, and stops where it must."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vaelib import VAE, DiagonalGaussian, Gaussian, evidence_lower_bound
+from vaelib.checkpoint import load_vae, read_checkpoint
+from vaelib.data import Images, load_dataset
+from vaelib.elbo import ELBO
+from vaelib.training import History, NonFiniteError, fit, training_step
+
+
+@pytest.fixture(scope="module")
+def digits() -> Images:
+    return load_dataset("digits").binarise("dynamic")[:300]
+
+
+@pytest.fixture(scope="module")
+def validation() -> Images:
+    return load_dataset("digits", "validation").binarise("dynamic")
+
+
+def make_vae(**changes: Any) -> VAE:
+    torch.manual_seed(0)
+    return VAE(**{"shape": (1, 8, 8), "latent_dim": 3, "hidden": [16], **changes})
+
+
+def parameters(model: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten().cpu() for p in model.parameters()])
+
+
+class Counting(nn.Module):
+    """A model that only remembers which examples it is shown: x holds their numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.prior = DiagonalGaussian(torch.zeros(2), torch.zeros(2))
+        self.seen: list[Tensor] = []
+        self.noise: list[Tensor] = []
+
+    def encoder(self, x: Tensor) -> DiagonalGaussian:
+        return DiagonalGaussian(torch.zeros(len(x), 2), torch.zeros(len(x), 2))
+
+    def decoder(self, z: Tensor) -> Gaussian:
+        return Gaussian(z[..., :1], 1.0, event_dims=1)
+
+    def forward(self, x: Tensor, eps: Tensor) -> ELBO:
+        self.seen.append(x[:, 0])
+        self.noise.append(eps)
+        return ELBO(-x[:, 0] + 0 * self.weight, torch.zeros(len(x), 2))
+
+
+def test_a_step_follows_the_gradient_of_the_mean_elbo(
+    device: torch.device, generator: torch.Generator
+) -> None:
+    vae = make_vae().double().to(device)
+    x = torch.bernoulli(torch.full((7, 1, 8, 8), 0.5, device=device).double(), generator=generator)
+    eps = torch.randn(2, 7, 3, generator=generator, device=device, dtype=torch.float64)
+    (-evidence_lower_bound(vae, x, eps).mean()).backward()
+    expected = [p.detach() - 0.1 * p.grad for p in vae.parameters()]
+    # Gradients of some other loss lie in .grad: they must have no part in the step.
+    for p in vae.parameters():
+        p.grad = torch.full_like(p, 100.0)
+    before = evidence_lower_bound(vae, x, eps)
+    bound = training_step(vae, torch.optim.SGD(vae.parameters(), lr=0.1), x, eps)
+    assert torch.equal(bound.per_example, before.per_example.detach())
+    for p, value in zip(vae.parameters(), expected, strict=True):
+        torch.testing.assert_close(p.detach(), value, rtol=0, atol=1e-12)
+
+
+def test_beta_weighs_the_kl_alone() -> None:
+    x, eps = torch.ones(4, 1, 8, 8), torch.randn(1, 4, 3)
+    free, bound = make_vae(), make_vae()
+    training_step(free, torch.optim.SGD(free.parameters(), lr=0.1), x, eps, beta=0.0)
+    reconstruction = evidence_lower_bound(bound, x, eps).reconstruction.mean()
+    gradients = torch.autograd.grad(-reconstruction, list(bound.parameters()))
+    expected = torch.cat(
+        [(p - 0.1 * g).flatten() for p, g in zip(bound.parameters(), gradients, strict=True)]
+    )
+    torch.testing.assert_close(parameters(free), expected.detach())
+
+
+def test_clipping_shortens_the_gradient_to_the_norm() -> None:
+    x, eps = torch.ones(4, 1, 8, 8), torch.randn(1, 4, 3)
+    vae = make_vae()
+    before = parameters(vae)
+    training_step(vae, torch.optim.SGD(vae.parameters(), lr=1.0), x, eps, clip_norm=0.5)
+    torch.testing.assert_close((parameters(vae) - before).norm(), torch.tensor(0.5))
+
+
+def test_every_parameter_gets_a_gradient() -> None:
+    vae = make_vae(likelihood="gaussian", sigma=None)
+    training_step(
+        vae, torch.optim.Adam(vae.parameters()), torch.rand(9, 1, 8, 8), torch.randn(1, 9, 3)
+    )
+    for name, p in vae.named_parameters():
+        assert p.grad is not None, name
+        assert p.grad.abs().sum() > 0, name
+
+
+def test_every_example_is_visited_once_an_epoch_in_a_new_order() -> None:
+    model, x = Counting(), torch.arange(23.0).unsqueeze(1)
+    fit(model, x, epochs=2, batch_size=5, device="cpu", precision="float32", progress=False)
+    assert [len(seen) for seen in model.seen] == [5, 5, 5, 5, 3] * 2
+    first, second = torch.cat(model.seen[:5]), torch.cat(model.seen[5:])
+    assert torch.equal(first.sort().values, x[:, 0])
+    assert torch.equal(second.sort().values, x[:, 0])
+    assert not torch.equal(first, x[:, 0])
+    assert not torch.equal(first, second)
+
+
+def test_the_mean_is_over_examples_whatever_the_last_batch_holds() -> None:
+    # The mean of the batch means would be 11 only by accident: the last batch holds 3, not 5.
+    history = fit(
+        Counting(), torch.arange(23.0).unsqueeze(1), epochs=1, batch_size=5, device="cpu",
+        precision="float32", progress=False,
+    )  # fmt: skip
+    assert history.reconstruction.item() == pytest.approx(-11.0, abs=1e-9)
+
+
+def test_each_example_has_noise_of_its_own() -> None:
+    model = Counting()
+    fit(model, torch.zeros(40, 1), epochs=1, batch_size=40, samples=3, device="cpu",
+        precision="float32", progress=False)  # fmt: skip
+    (eps,) = model.noise
+    assert eps.shape == (3, 40, 2)
+    assert len(eps.flatten().unique()) == eps.numel()
+
+
+def test_it_learns(digits: Images, validation: Images, device: torch.device) -> None:
+    history = fit(make_vae(), digits, validation, epochs=8, batch_size=32, learning_rate=3e-3,
+                  device=device, progress=False)  # fmt: skip
+    assert len(history) == 8
+    assert history.kl.shape == (8, 3)
+    assert history.elbo[-1] > history.elbo[0] + 2
+    assert history.validation_elbo[-1] > history.validation_elbo[0] + 2
+    assert history.convention == "dynamic binarisation"
+    assert history.active_units[-1] >= 1
+    torch.testing.assert_close(history.elbo, history.reconstruction - history.kl.sum(1))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_n_plus_m_epochs_equal_n_then_m(
+    digits: Images, validation: Images, tmp_path: Path, device: torch.device, precision: Any
+) -> None:
+    settings: dict[str, Any] = {
+        "batch_size": 32, "device": device, "precision": precision, "warmup_epochs": 2.5,
+        "clip_norm": 10.0, "samples": 2, "progress": False,
+    }  # fmt: skip
+    whole = make_vae()
+    history = fit(whole, digits, validation, epochs=4, **settings)
+    path = tmp_path / "run.pt"
+    fit(make_vae(), digits, validation, epochs=2, checkpoint=path, **settings)
+    # Another start and another global random state: the checkpoint alone must decide.
+    torch.manual_seed(99)
+    resumed = VAE(shape=(1, 8, 8), latent_dim=3, hidden=[16])
+    rest = fit(resumed, digits, validation, epochs=4, checkpoint=path, resume=True, **settings)
+    assert torch.equal(parameters(whole), parameters(resumed))
+    for name in ("reconstruction", "kl", "beta", "active_units", "validation_elbo"):
+        assert torch.equal(getattr(history, name), getattr(rest, name)), name
+    assert torch.equal(parameters(load_vae(path)), parameters(whole))
+
+
+def test_the_seed_decides_and_the_global_generator_is_left_alone(digits: Images) -> None:
+    def trained(seed: int) -> Tensor:
+        vae = make_vae()
+        torch.manual_seed(12345)
+        before = torch.get_rng_state()
+        fit(vae, digits, epochs=1, seed=seed, device="cpu", progress=False)
+        assert torch.equal(torch.get_rng_state(), before)
+        return parameters(vae)
+
+    assert torch.equal(trained(0), trained(0))
+    assert not torch.equal(trained(0), trained(1))
+
+
+def test_validation_changes_nothing_in_training(digits: Images, validation: Images) -> None:
+    with_it, without = make_vae(), make_vae()
+    fit(with_it, digits, validation, epochs=2, device="cpu", progress=False)
+    fit(without, digits, epochs=2, device="cpu", progress=False)
+    assert torch.equal(parameters(with_it), parameters(without))
+
+
+def test_warm_up_raises_beta_from_zero(digits: Images) -> None:
+    history = fit(make_vae(), digits, epochs=4, batch_size=100, beta=2.0, warmup_epochs=3,
+                  device="cpu", progress=False)  # fmt: skip
+    # 3 steps an epoch, 9 of warm-up; the last step of the first epoch has 2 steps before it.
+    torch.testing.assert_close(history.beta, torch.tensor([2 / 9, 5 / 9, 8 / 9, 1.0]).double() * 2)
+
+
+def test_early_stopping_waits_and_leaves_the_best_epoch(
+    digits: Images, validation: Images, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.pt"
+    vae = make_vae(hidden=[64])
+    history = fit(vae, digits[:40], validation, epochs=500, batch_size=20, learning_rate=0.02,
+                  patience=3, device="cpu", checkpoint=path, progress=False)  # fmt: skip
+    best = history.best_epoch
+    assert best is not None
+    assert len(history) == best + 3 < 500
+    assert history.validation_elbo.argmax() == best - 1
+    again = make_vae(hidden=[64])
+    fit(again, digits[:40], validation, epochs=best, batch_size=20, learning_rate=0.02,
+        device="cpu", progress=False)  # fmt: skip
+    assert torch.equal(parameters(vae), parameters(again))
+    assert torch.equal(parameters(load_vae(path)), parameters(again))
+    # The checkpoint keeps the last model beside its own optimizer, not the best one.
+    state = read_checkpoint(path)
+    assert not torch.equal(state["model"]["encoder.body.1.0.weight"],
+                           state["best_model"]["encoder.body.1.0.weight"])  # fmt: skip
+
+
+def test_nan_stops_with_step_term_and_safe_checkpoint(digits: Images, tmp_path: Path) -> None:
+    path = tmp_path / "run.pt"
+    fit(make_vae(), digits, epochs=1, batch_size=100, device="cpu", checkpoint=path, progress=False)
+    good = read_checkpoint(path)["model"]
+
+    class Breaking(VAE):
+        calls = 0
+
+        def forward(self, x: Tensor, eps: Tensor) -> ELBO:
+            Breaking.calls += 1
+            bound = super().forward(x, eps)
+            if Breaking.calls == 2:
+                return ELBO(bound.reconstruction, bound.kl * torch.inf)
+            return bound
+
+    with pytest.raises(NonFiniteError, match=r"^KL became .* in step 5 \(epoch 2\); .*run\.pt"):
+        fit(Breaking(**make_vae().arguments), digits, epochs=3, batch_size=100, device="cpu",
+            checkpoint=path, resume=True, progress=False)  # fmt: skip
+    for name, value in read_checkpoint(path)["model"].items():
+        assert torch.equal(value, good[name]), name
+
+
+def test_ctrl_c_leaves_a_run_to_resume(
+    digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.pt"
+    settings: dict[str, Any] = {"batch_size": 100, "device": "cpu", "progress": False}
+    whole = make_vae()
+    fit(whole, digits, epochs=3, **settings)
+
+    steps = 0
+
+    def interrupted(*args: Any, **kwargs: Any) -> ELBO:
+        nonlocal steps
+        steps += 1
+        if steps == 5:  # in the middle of the second epoch
+            raise KeyboardInterrupt
+        return training_step(*args, **kwargs)
+
+    monkeypatch.setattr("vaelib.training.training_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(make_vae(), digits, epochs=3, checkpoint=path, **settings)
+    monkeypatch.undo()
+    resumed = make_vae()
+    fit(resumed, digits, epochs=3, checkpoint=path, resume=True, **settings)
+    assert torch.equal(parameters(resumed), parameters(whole))
+
+
+def test_ctrl_c_in_the_first_epoch_too(
+    digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: Any, **kwargs: Any) -> ELBO:
+        raise KeyboardInterrupt
+
+    vae = make_vae()
+    start = parameters(vae)
+    monkeypatch.setattr("vaelib.training.training_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(vae, digits, epochs=1, device="cpu", checkpoint=tmp_path / "run.pt", progress=False)
+    assert torch.equal(parameters(load_vae(tmp_path / "run.pt")), start)
+
+
+def test_a_run_is_not_overwritten_nor_mixed_with_another(digits: Images, tmp_path: Path) -> None:
+    path = tmp_path / "run.pt"
+    settings: dict[str, Any] = {"device": "cpu", "checkpoint": path, "progress": False}
+    fit(make_vae(), digits, epochs=1, **settings)
+    with pytest.raises(FileExistsError, match="resume=True"):
+        fit(make_vae(), digits, epochs=2, **settings)
+    with pytest.raises(ValueError, match="batch_size = 128, not 64"):
+        fit(make_vae(), digits, epochs=2, batch_size=64, resume=True, **settings)
+    with pytest.raises(ValueError, match=r"arguments = .*'latent_dim': 3.*not .*'latent_dim': 4"):
+        fit(make_vae(latent_dim=4), digits, epochs=2, resume=True, **settings)
+
+
+def test_an_optimizer_of_ones_own_keeps_its_state_from_call_to_call(digits: Images) -> None:
+    vae = make_vae()
+    adam = torch.optim.Adam(vae.parameters(), lr=1e-3)
+    fit(vae, digits, epochs=1, batch_size=100, optimizer=adam, device="cpu", progress=False)
+    fit(vae, digits, epochs=2, batch_size=100, optimizer=adam, device="cpu", progress=False)
+    assert {int(state["step"]) for state in adam.state.values()} == {9}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs must be positive, not 0"),
+        ({"batch_size": -1}, "batch_size must be positive"),
+        ({"samples": 0}, "samples must be positive"),
+        ({"learning_rate": float("nan")}, "learning_rate must be positive, not nan"),
+        ({"clip_norm": 0.0}, "clip_norm must be positive"),
+        ({"beta": -1.0}, "beta and warmup_epochs must be ≥ 0"),
+        ({"patience": 2}, "patience needs a validation set"),
+        ({"precision": "float16"}, 'precision must be "auto", "float32" or "bfloat16"'),
+        ({"resume": True}, "resume needs a checkpoint"),
+    ],
+)
+def test_bad_settings_are_named(digits: Images, change: dict[str, Any], message: str) -> None:
+    vae = make_vae()
+    before = copy.deepcopy(vae.state_dict())
+    with pytest.raises(ValueError, match=message):
+        fit(vae, digits, device="cpu", progress=False, **{"epochs": 1, **change})
+    assert all(torch.equal(value, before[name]) for name, value in vae.state_dict().items())
+
+
+def test_grey_pixels_are_refused_by_a_likelihood_of_binary_ones() -> None:
+    grey = load_dataset("digits")
+    with pytest.raises(ValueError, match="x holds grey pixels"):
+        fit(make_vae(), grey, epochs=1, device="cpu", progress=False)
+    history = fit(
+        make_vae(likelihood="grey bernoulli"), grey, epochs=1, device="cpu", progress=False
+    )
+    assert history.convention == "grey pixels: not a log-likelihood"
+
+
+def test_values_are_checked_again_after_training(digits: Images) -> None:
+    fit(make_vae(), digits, epochs=1, device="cpu", progress=False)
+    with pytest.raises(ValueError, match="grey pixels"):
+        make_vae()(torch.full((2, 1, 8, 8), 0.5), torch.zeros(1, 2, 3))
+
+
+def test_a_history_grows_by_rows() -> None:
+    history = History.empty(2, "static binarisation")
+    assert len(history) == 0
+    assert history.best_epoch is None
+    for elbo in (-3.0, -1.0, -2.0):
+        history.append(reconstruction=-1.0, kl=torch.tensor([1.0, 0.5]), validation_elbo=elbo)
+    assert history.best_epoch == 2
+    assert history.epochs.tolist() == [1, 2, 3]
+    assert history.elbo.tolist() == [-2.5, -2.5, -2.5]
+
+
+@pytest.mark.gpu
+def test_cpu_and_cuda_take_the_same_step(generator: torch.Generator) -> None:
+    noise = torch.Generator().manual_seed(0)
+    x = torch.bernoulli(torch.full((50, 1, 8, 8), 0.5), generator=noise).double()
+    eps = torch.randn(1, 50, 3, generator=noise, dtype=torch.float64)
+    results = []
+    for where in ("cpu", "cuda"):
+        vae = make_vae().double().to(where)
+        optimizer = torch.optim.Adam(vae.parameters(), fused=True)
+        for _ in range(3):
+            training_step(vae, optimizer, x.to(where), eps.to(where))
+        results.append(parameters(vae))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-9, atol=1e-10)

@@ -1,0 +1,86 @@
+"""Checkpoints: written whole or not at all, read without running code from the file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vaelib.vae import VAE
+
+__all__ = ["load_vae", "read_checkpoint", "save_vae", "write_checkpoint"]
+
+
+def write_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
+    """Write tensors and plain values to `path`: beside it first, then renamed.
+
+    A crash or a full disk at any moment leaves the old file or the new one, never half of one.
+
+    Raises:
+        OSError: when the folder is not there or the disk is full; the old file is untouched.
+    """
+    path = Path(path)
+    with tempfile.NamedTemporaryFile(
+        dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False
+    ) as file:
+        try:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read what `write_checkpoint` wrote, to the CPU; code in the file is refused, not run.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is truncated or is no checkpoint.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} is no readable checkpoint: {error}") from error
+    if not isinstance(state, dict) or "model" not in state:
+        raise ValueError(f"{path} is no checkpoint of vaelib: it holds no model")
+    return state
+
+
+def save_vae(model: VAE, path: str | os.PathLike[str]) -> None:
+    """Save a model alone: what it was built from and its parameters.
+
+    Example:
+        >>> vae = VAE(shape=(4,), latent_dim=1, hidden=[3])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_vae(vae, f"{folder}/vae.pt")
+        ...     copy = load_vae(f"{folder}/vae.pt")
+        >>> x, eps = torch.ones(2, 4), torch.zeros(1, 2, 1)
+        >>> torch.equal(vae(x, eps).per_example, copy(x, eps).per_example)
+        True
+    """
+    write_checkpoint(path, {"arguments": model.arguments, "model": model.state_dict()})
+
+
+def load_vae(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> VAE:
+    """Rebuild a model from `save_vae` or from a checkpoint of `fit`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_checkpoint`.
+    """
+    state = read_checkpoint(path)
+    if not state.get("arguments"):
+        raise ValueError(f"{path} does not say how its model is built; load its state_dict instead")
+    # The parameters drawn at construction are replaced: the caller's random stream stays untouched.
+    with torch.random.fork_rng(devices=[]):
+        model = VAE.from_arguments(state["arguments"])
+    model.load_state_dict(state.get("best_model") or state["model"])
+    return model.to(device)

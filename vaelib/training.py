@@ -1,0 +1,456 @@
+"""Training: forward through encoder, sample and decoder for a minibatch, then backwards.
+
+`fit` maximises the mean ELBO by Adam, as the training chapter does by hand: a `training_step` for
+each minibatch, and around it what a long run needs (history, validation, checkpoints, processes).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from vaelib.checkpoint import read_checkpoint, write_checkpoint
+from vaelib.data import Images
+from vaelib.elbo import ELBO
+from vaelib.evaluation import _convention, active_units, evaluate_elbo
+from vaelib.parallel import Processes, processes
+
+__all__ = ["History", "NonFiniteError", "fit", "training_step"]
+
+
+class NonFiniteError(FloatingPointError):
+    """A term of the bound became NaN or infinite; the message says which, when and what is safe."""
+
+
+@dataclass
+class History:
+    """What `fit` saw, one row an epoch (E); CPU tensors, all bounds in nats an example.
+
+    Attributes:
+        convention: what the pixels are, for example "dynamic binarisation".
+        reconstruction: (E,) mean E_q[log p(x given z)] over the epoch's training examples, each
+            with the parameters of its own step.
+        kl: (E, K) mean KL to the prior for each latent dimension, likewise.
+        beta: (E,) the KL's weight in the epoch's last step: 1 unless asked otherwise.
+        active_units: (E,) latent dimensions that the encoder uses (Burda et al. 2015, section 5.2).
+        validation_elbo: (E,) mean ELBO, always with β = 1, on the validation set; (0,) without.
+    """
+
+    convention: str
+    reconstruction: Tensor
+    kl: Tensor
+    beta: Tensor
+    active_units: Tensor
+    validation_elbo: Tensor
+
+    @classmethod
+    def empty(cls, latent_dim: int, convention: str) -> History:
+        """Before the first epoch."""
+        none = torch.zeros(0, dtype=torch.float64)
+        units = torch.zeros(0, dtype=torch.int64)
+        return cls(convention, none, torch.zeros(0, latent_dim).double(), none, units, none)
+
+    @property
+    def elbo(self) -> Tensor:
+        """(E,) reconstruction − KL on the training examples."""
+        return self.reconstruction - self.kl.sum(-1)
+
+    @property
+    def epochs(self) -> Tensor:
+        """(E,) 1, 2, …"""
+        return torch.arange(1, len(self) + 1)
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch with the highest validation ELBO; `None` without validation."""
+        return int(self.validation_elbo.argmax()) + 1 if len(self.validation_elbo) else None
+
+    def __len__(self) -> int:
+        return len(self.reconstruction)
+
+    def append(self, **row: Tensor | float) -> None:
+        """Add an epoch: one value for each attribute that has rows."""
+        for name, value in row.items():
+            column: Tensor = getattr(self, name)
+            added = torch.as_tensor(value, dtype=column.dtype, device="cpu").unsqueeze(0)
+            setattr(self, name, torch.cat([column, added]))
+
+
+def training_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    x: Tensor,
+    eps: Tensor,
+    *,
+    beta: float = 1.0,
+    clip_norm: float | None = None,
+    precision: Literal["float32", "bfloat16"] = "float32",
+    size: float | None = None,
+) -> ELBO:
+    """One step of gradient ascent on the mean ELBO of a minibatch.
+
+    Arguments:
+        model: `model(x, eps)` gives the `ELBO`.
+        optimizer: makes exactly one step; stale gradients have no part in it.
+        x: (N, …) the minibatch.
+        eps: (S, N, K) its noise.
+        beta: weight of the KL term.
+        clip_norm: largest norm of the gradient; a longer one is shortened to it.
+        precision: of the matrix products; parameters and sums keep their own.
+        size: what the sum over examples is divided by; N unless x is a part of a minibatch.
+
+    Returns:
+        the bound before the step, detached.
+
+    Example:
+        >>> from vaelib import VAE
+        >>> _ = torch.manual_seed(0)
+        >>> vae = VAE(shape=(6,), latent_dim=2, hidden=[8])
+        >>> adam = torch.optim.Adam(vae.parameters(), lr=0.01)
+        >>> x, eps = torch.ones(4, 6), torch.randn(1, 4, 2)
+        >>> bounds = [training_step(vae, adam, x, eps).mean() for _ in range(20)]
+        >>> bool(bounds[-1] > bounds[0])
+        True
+    """
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        bound: ELBO = model(x, eps)
+    loss = -bound.weighted(beta).sum() / (len(x) if size is None else size)
+    optimizer.zero_grad()
+    loss.backward()
+    if clip_norm is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    optimizer.step()
+    return ELBO(bound.reconstruction.detach(), bound.kl.detach())
+
+
+def fit(
+    model: nn.Module,
+    train: Images | Tensor,
+    validation: Images | Tensor | None = None,
+    *,
+    epochs: int = 10,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    samples: int = 1,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    beta: float = 1.0,
+    warmup_epochs: float = 0,
+    clip_norm: float | None = None,
+    patience: int | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> History:
+    """Train by maximising the mean ELBO with Adam; the model is changed in place.
+
+    Under `torchrun` every process takes its part of each minibatch, which then holds `batch_size`
+    examples a process: two processes reach what one reaches with twice the batch size.
+
+    Arguments:
+        model: a `LatentVariableModel` whose `model(x, eps)` is its `ELBO`, such as `VAE`.
+        train, validation: `Images`, read by their convention, or floating-point tensors (N, …).
+        epochs: of the whole run, those before a resumption included.
+        batch_size: examples a step (and process).
+        learning_rate: of Adam (its other numbers are PyTorch's).
+        samples: draws of z for each example and step.
+        seed: of the order, the noise and dynamic pixels; not of the parameters, which the model
+            brings along. The global generator is left alone.
+        device: CUDA where there is one, else the CPU.
+        precision: of the matrix products. `"auto"` is bfloat16 on a CPU that has instructions for
+            it, else float32.
+        beta: weight of the KL term; only 1 maximises the ELBO (Higgins et al. 2017).
+        warmup_epochs: over which that weight rises linearly from 0 (Bowman et al. 2016).
+        clip_norm: largest norm of the gradient.
+        patience: stop after so many epochs without a better validation ELBO, and leave the model
+            with the parameters of the best epoch.
+        optimizer: over `model.parameters()`, in place of Adam; keeps its state from call to call.
+        checkpoint: file that holds the run as it was after its last whole epoch.
+        resume: continue the run in `checkpoint` where there is one. N + M epochs equal N, then M,
+            bit for bit on the same machine.
+        progress: whether to draw a bar.
+
+    Returns:
+        `History`.
+
+    Raises:
+        ValueError: for an argument out of range, data that the likelihood refuses, or a checkpoint
+            of another run.
+        FileExistsError: when `checkpoint` is there and `resume` is not asked for.
+        NonFiniteError: when the bound becomes NaN or infinite.
+
+    Example:
+        >>> from vaelib import VAE, load_dataset
+        >>> _ = torch.manual_seed(0)
+        >>> vae = VAE(shape=(1, 8, 8), latent_dim=2, hidden=[32])
+        >>> digits = load_dataset("digits").binarise("dynamic")
+        >>> history = fit(vae, digits, epochs=3, progress=False)
+        >>> bool(history.elbo[2] > history.elbo[0])
+        True
+    """
+    _check_positive(epochs=epochs, batch_size=batch_size, samples=samples)
+    _check_positive(learning_rate=learning_rate, clip_norm=clip_norm, patience=patience)
+    if not (beta >= 0 and warmup_epochs >= 0):
+        raise ValueError(f"beta and warmup_epochs must be ≥ 0, not {beta} and {warmup_epochs}")
+    if resume and checkpoint is None:
+        raise ValueError("resume needs a checkpoint to continue from")
+    if patience is not None and validation is None:
+        raise ValueError("patience needs a validation set to wait for")
+    if not len(train) or (validation is not None and not len(validation)):
+        raise ValueError("train and validation must hold at least one example")
+    device = _choose_device(device)
+    with processes(device) as group:
+        model.to(device)
+        train = train.to(device)
+        validation = None if validation is None else validation.to(device)
+        run = _Run(
+            model,
+            optimizer or _adam(model, learning_rate),
+            torch.Generator(device).manual_seed(seed),
+            _empty_history(model, train),
+            settings={
+                "examples": len(train),
+                "batch_size": batch_size * group.count,
+                "learning_rate": learning_rate if optimizer is None else None,
+                "samples": samples,
+                "seed": seed,
+                "precision": _choose_precision(precision, device),
+                "beta": beta,
+                "warmup_epochs": warmup_epochs,
+                "clip_norm": clip_norm,
+            },
+        )
+        if checkpoint is not None:
+            run.begin(Path(checkpoint), resume, group)
+        step_model = group.wrap(model)
+        with _progress_bar(run, epochs, progress and group.is_first) as bar:
+            while len(run.history) < epochs and not _has_waited(run.history, patience):
+                _train_epoch(run, step_model, train, group, bar)
+                run.validate(train, validation)
+                if checkpoint is not None and group.is_first:
+                    write_checkpoint(checkpoint, run.state())
+        if patience is not None and run.best_model is not None:
+            model.load_state_dict(run.best_model)
+    return run.history
+
+
+@dataclass
+class _Run:
+    """All that the next epoch depends on, and so all that a checkpoint holds."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+    history: History
+    settings: dict[str, Any]
+    best_model: dict[str, Tensor] | None = None
+    checkpoint: Path | None = None
+
+    def begin(self, path: Path, resume: bool, group: Processes) -> None:
+        """Continue the run at `path`, or make it so that even the first epoch can be resumed."""
+        self.checkpoint = path
+        if path.exists():
+            if not resume:
+                raise FileExistsError(
+                    f"{path} holds a run already: continue it with resume=True, or name another"
+                )
+            self.restore(read_checkpoint(path))
+        elif group.is_first:
+            write_checkpoint(path, self.state())
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain values alone."""
+        return {
+            "arguments": getattr(self.model, "arguments", None),
+            "settings": self.settings,
+            "model": self.model.state_dict(),
+            "best_model": self.best_model,
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "history": {field.name: getattr(self.history, field.name) for field in fields(History)},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Become the run that `state` was taken of."""
+        mine = {"arguments": getattr(self.model, "arguments", None), **self.settings}
+        theirs = {"arguments": state.get("arguments"), **state.get("settings", {})}
+        for name, value in mine.items():
+            if theirs.get(name) != value:
+                raise ValueError(
+                    f"{self.checkpoint} holds a run with {name} = {theirs.get(name)}, not {value}: "
+                    "resume with the same, or start a new run in another file"
+                )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        self.history = History(**state["history"])
+        self.best_model = state["best_model"]
+
+    def validate(self, train: Images | Tensor, validation: Images | Tensor | None) -> None:
+        """Measure the epoch that has just ended."""
+        # The same noise each time, so that two epochs differ by their parameters alone; and none
+        # of the training's own stream.
+        noise = torch.Generator(self.generator.device).manual_seed(self.settings["seed"])
+        model: Any = self.model
+        measured = train[:1000] if validation is None else validation
+        x = measured.floats(noise) if isinstance(measured, Images) else measured
+        x = x.to(model.prior.mean)
+        with torch.no_grad():
+            self.history.append(active_units=active_units(model.encoder(x[:1000])).sum())
+        if validation is not None:
+            self.history.append(validation_elbo=evaluate_elbo(model, x, noise).mean())
+            if self.history.best_epoch == len(self.history):
+                self.best_model = copy.deepcopy(self.model.state_dict())
+
+
+def _train_epoch(
+    run: _Run, step_model: nn.Module, train: Images | Tensor, group: Processes, bar: Any
+) -> None:
+    settings, dtype = run.settings, next(run.model.parameters()).dtype
+    latent_dim = run.history.kl.shape[1]
+    n_steps = _steps_per_epoch(run)
+    warmup_steps = settings["warmup_epochs"] * n_steps
+    first = len(run.history) * n_steps
+    beta, seen = settings["beta"], []
+    for step, whole in enumerate(_minibatches(train, settings["batch_size"], run.generator), first):
+        if warmup_steps:
+            beta = settings["beta"] * min(1.0, step / warmup_steps)
+        eps = torch.randn(
+            (settings["samples"], len(whole), latent_dim),
+            generator=run.generator,
+            dtype=dtype,
+            device=whole.device,
+        )
+        # Checked once: later minibatches are of the same kind, and a check makes a GPU wait.
+        with _value_checks(step == first):
+            bound = training_step(
+                step_model,
+                run.optimizer,
+                group.part(whole).to(dtype),
+                group.part(eps, dim=1),
+                beta=beta,
+                clip_norm=settings["clip_norm"],
+                precision=settings["precision"],
+                size=len(whole) / group.count,
+            )
+        seen.append(torch.cat([bound.reconstruction.sum().view(1), bound.kl.sum(0)]).double())
+        if whole.device.type == "cpu" and group.count == 1:
+            _check_finite(seen[-1].unsqueeze(0), step, run)
+        bar.update()
+    # Summed first, so that all processes see, and stop for, what one of them saw.
+    sums = group.total(torch.stack(seen))
+    _check_finite(sums, first, run)
+    mean = sums.sum(0) / len(train)
+    run.history.append(reconstruction=mean[0], kl=mean[1:], beta=beta)
+    bar.set_postfix_str(f"ELBO {run.history.elbo[-1]:.2f} nats")
+
+
+def _minibatches(
+    data: Images | Tensor, batch_size: int, generator: torch.Generator
+) -> Iterator[Tensor]:
+    if isinstance(data, Images):
+        yield from data.batches(batch_size, generator)
+        return
+    order = torch.randperm(len(data), generator=generator, device=generator.device)
+    for chosen in order.split(batch_size):
+        yield data[chosen]
+
+
+def _check_finite(sums: Tensor, first_step: int, run: _Run) -> None:
+    bad = ~sums.isfinite()
+    if not bad.any():
+        return
+    step = int(bad.any(1).nonzero()[0])
+    terms = ["reconstruction"] if bad[step, 0] else []
+    terms += ["KL"] if bad[step, 1:].any() else []
+    remedy = (
+        f"the run before this epoch is safe in {run.checkpoint}"
+        if run.checkpoint
+        else "no checkpoint was asked for"
+    )
+    raise NonFiniteError(
+        f"{' and '.join(terms)} became NaN or infinite in step {first_step + step + 1} (epoch "
+        f"{len(run.history) + 1}); {remedy}. A lower learning_rate or clip_norm=1 often helps"
+    )
+
+
+@contextlib.contextmanager
+def _value_checks(on: bool) -> Iterator[None]:
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(on and before)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)
+
+
+def _progress_bar(run: _Run, epochs: int, on: bool) -> Any:
+    from tqdm import tqdm
+
+    # To standard output, since notebooks show standard error as if something had gone wrong; and
+    # only where somebody watches, since a log would hold every state of the bar.
+    watched = sys.stdout.isatty() or "ipykernel" in sys.modules
+    return tqdm(
+        total=epochs * _steps_per_epoch(run),
+        initial=len(run.history) * _steps_per_epoch(run),
+        disable=not (on and watched),
+        file=sys.stdout,
+        unit="step",
+        mininterval=0.2,
+    )
+
+
+def _steps_per_epoch(run: _Run) -> int:
+    steps: int = math.ceil(run.settings["examples"] / run.settings["batch_size"])
+    return steps
+
+
+def _has_waited(history: History, patience: int | None) -> bool:
+    best = history.best_epoch
+    return patience is not None and best is not None and len(history) - best >= patience
+
+
+def _empty_history(model: Any, train: Images | Tensor) -> History:
+    return History.empty(model.prior.event_shape[0], _convention(model, train))
+
+
+def _adam(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+    return torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+
+
+def _choose_device(device: torch.device | str | None) -> torch.device:
+    if device is not None:
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def _choose_precision(precision: str, device: torch.device) -> str:
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise ValueError(f'precision must be "auto", "float32" or "bfloat16", not {precision!r}')
+    if precision != "auto":
+        return precision
+    # Without such instructions bfloat16 is emulated and slower.
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    return "bfloat16" if device.type == "cpu" and native else "float32"
+
+
+def _check_positive(**numbers: float | None) -> None:
+    for name, value in numbers.items():
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} must be positive, not {value}")
