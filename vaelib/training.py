@@ -222,6 +222,7 @@ def fit(
             torch.Generator(device).manual_seed(seed),
             _empty_history(model, train),
             settings={
+                "data": [train.name, train.convention] if isinstance(train, Images) else None,
                 "examples": len(train),
                 "batch_size": batch_size * group.count,
                 "learning_rate": learning_rate if optimizer is None else None,
