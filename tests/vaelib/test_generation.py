@@ -121,7 +121,8 @@ def test_grid_is_the_normal_quantiles_laid_out_like_a_plot(device, n, tail):
     assert grid.shape == (n, n, 2)
     for i in range(n):
         for j in range(n):
-            assert grid[i, j].tolist() == pytest.approx([quantiles[j], quantiles[n - 1 - i]])
+            expected = [quantiles[j], quantiles[n - 1 - i]]
+            assert grid[i, j].tolist() == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
 def test_default_grid_keeps_nine_tenths_of_the_prior_on_each_axis():

@@ -1,0 +1,491 @@
+"""Pictures for the book: each function draws on axes, the caller's or new ones, and returns them.
+
+A figure brings its own white paper, and so reads alike on a light page, a dark page and in print.
+(Transparent it could not: on white *and* on #121212, a dark page, no colour of text reaches the
+contrast of 4.5 : 1 that WCAG 2.2 asks for. 4.33 : 1 is the most there is.) Colour never says
+anything alone: line styles, hatches or words say it too.
+
+Not imported by `import vaelib`, so that the library does without matplotlib.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vaelib import generation
+from vaelib.elbo import LatentVariableModel
+
+if TYPE_CHECKING:
+    from vaelib.training import History
+
+__all__ = [
+    "GREY",
+    "INK",
+    "PALETTE",
+    "PAPER",
+    "bound_bars",
+    "densities",
+    "image_grid",
+    "image_rows",
+    "kl_per_dimension",
+    "latent_scatter",
+    "manifold",
+    "style",
+    "training_curves",
+]
+
+INK, GREY, PAPER = "#1f1f1f", "#5f5f5f", "#ffffff"
+
+PALETTE = (
+    "#0072b2",  # blue, vermillion, bluish green and reddish purple of Okabe & Ito (2008): ...
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#2b2b2b",  # ... their others are too light for lines on white; these keep apart from them.
+    "#8e5af5",
+    "#6b4a00",
+    "#e8154f",
+    "#00227d",
+    "#8e1d6c",
+)
+"""Ten colours, the first to be used first: each stands out from the paper by 3 : 1 or more, and
+from every other, also to the colour-blind."""
+
+_LINES = ("-", "--", "-.", ":", (0, (6, 2, 1, 2, 1, 2)))
+
+_STYLE: Any = {
+    "axes.edgecolor": GREY,
+    "axes.facecolor": PAPER,
+    "axes.labelcolor": INK,
+    "axes.prop_cycle": cycler(color=PALETTE) + cycler(linestyle=_LINES * 2),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": "medium",
+    "figure.constrained_layout.use": True,
+    "figure.facecolor": PAPER,
+    "font.size": 10,
+    "hatch.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.handlelength": 2.8,
+    "legend.labelcolor": INK,
+    "lines.linewidth": 1.8,
+    "savefig.facecolor": "auto",
+    "text.color": INK,
+    "xtick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.color": GREY,
+    "ytick.labelcolor": INK,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of the book's figures, for axes made inside the `with`; nothing changes outside.
+
+    Successive `ax.plot` take the colours of `PALETTE`, each with a line style of its own.
+
+    Example:
+        >>> with style():
+        ...     fig, (left, right) = plt.subplots(1, 2, figsize=(6, 2.5))
+        >>> plt.close(fig)
+    """
+    with matplotlib.rc_context(_STYLE):
+        yield
+
+
+@style()
+def image_grid(images: Tensor, columns: int | None = None, ax: Axes | None = None) -> Axes:
+    """Images in rows, read like a text.
+
+    Arguments:
+        images: (N, C, H, W), grey (C = 1) or colour (C = 3); 0 is black, 1 is white, and what lies
+            beyond is shown as these.
+        columns: how many a row; by default as many as rows.
+        ax: where to draw; new axes by default, as everywhere here.
+
+    Raises:
+        ValueError: when the images are of another shape or not finite, or columns is below 1.
+
+    Example:
+        >>> ax = image_grid(torch.eye(8).expand(10, 1, 8, 8), columns=5)
+        >>> plt.close(ax.figure)
+    """
+    pixels = _pixels("images", images)
+    columns = math.ceil(len(pixels) ** 0.5) if columns is None else columns
+    if columns < 1:
+        raise ValueError(f"columns must be at least 1, not {columns}")
+    ax = _draw_tiles([pixels[i : i + columns] for i in range(0, len(pixels), columns)], ax)
+    ax.set_axis_off()
+    return ax
+
+
+@style()
+def image_rows(rows: Mapping[str, Tensor], ax: Axes | None = None) -> Axes:
+    """Rows of images that belong together column by column, each row with its name.
+
+    For data above their reconstructions, means above noisy draws, one walk above another.
+
+    Arguments:
+        rows: name → (N, C, H, W) as for `image_grid`, each of the same shape.
+
+    Raises:
+        ValueError: when a row is no batch of images, or of another shape than the first.
+
+    Example:
+        >>> x = torch.eye(8).expand(6, 1, 8, 8)
+        >>> ax = image_rows({"data": x, "reconstruction": 1 - x})
+        >>> plt.close(ax.figure)
+    """
+    if not rows:
+        raise ValueError("rows must hold at least one row of images")
+    tiles = [_pixels(f"rows[{name!r}]", images) for name, images in rows.items()]
+    for name, tile in zip(rows, tiles, strict=True):
+        if tile.shape != tiles[0].shape:
+            raise ValueError(
+                f"rows must have one shape, but rows[{name!r}] is {tuple(rows[name].shape)} and "
+                f"the first {tuple(next(iter(rows.values())).shape)}"
+            )
+    ax = _draw_tiles(tiles, ax)
+    _label_tiles(ax, y=list(rows))
+    return ax
+
+
+@style()
+def manifold(
+    model: LatentVariableModel, n: int = 15, tail: float = 0.05, ax: Axes | None = None
+) -> Axes:
+    """The pictures of `vaelib.manifold` at their places in the latent plane.
+
+    Ticks give z at the middle of a picture; they are evenly spaced in prior mass, not in z.
+
+    Arguments:
+        model, n, tail: as for `vaelib.manifold`.
+
+    Raises:
+        ValueError: as `vaelib.manifold`, or when the model's observations are not images.
+
+    Example:
+        >>> from vaelib import VAE
+        >>> ax = manifold(VAE(shape=(1, 8, 8), latent_dim=2, hidden=[16]), n=4)
+        >>> ax.get_xlabel(), ax.get_ylabel()
+        ('$z_1$', '$z_2$')
+        >>> plt.close(ax.figure)
+    """
+    pictures = generation.manifold(model, n, tail)
+    tiles = [_pixels("the model's pictures", row) for row in pictures]
+    ax = _draw_tiles(tiles, ax, gap=0)
+    z = [f"{value:.1f}".replace("-", "−") for value in generation.latent_grid(n, tail)[0, :, 0]]
+    every = max(1, round(n / 5))
+    # Counted from the middle, so that 0 is among the ticks.
+    shown = [name if (i - n // 2) % every == 0 else "" for i, name in enumerate(z)]
+    _label_tiles(ax, x=shown, y=shown[::-1])
+    ax.set(xlabel="$z_1$", ylabel="$z_2$")
+    return ax
+
+
+@style()
+def latent_scatter(
+    codes: Tensor, labels: Tensor | None = None, *, prior: bool = False, ax: Axes | None = None
+) -> Axes:
+    """Codes in the latent plane, each written as its label, and each label large at its median.
+
+    Large labels that would cover one another are moved apart.
+
+    Arguments:
+        codes: (N, 2).
+        labels: (N,) integers of at most ten kinds; without, codes are dots.
+        prior: whether to draw the circles that hold 50 % and 95 % of N(0, I).
+
+    Raises:
+        ValueError: when a shape does not fit, codes are not finite, or there are more kinds.
+
+    Example:
+        >>> codes = torch.linspace(-2, 2, 120).view(60, 2)
+        >>> ax = latent_scatter(codes, torch.arange(60) % 3, prior=True)
+        >>> plt.close(ax.figure)
+    """
+    points = _array("codes", codes, "N", 2)
+    classes = None if labels is None else _array("labels", labels, len(points))
+    kinds = np.unique([] if classes is None else classes)
+    if len(kinds) > len(PALETTE):
+        raise ValueError(f"labels must be of at most {len(PALETTE)} kinds, not {len(kinds)}")
+    ax = _axes(ax, 5.0, 5.0)
+    if prior:
+        _draw_prior(ax)
+    if classes is None:
+        ax.scatter(points[:, 0], points[:, 1], s=6, color=PALETTE[0], linewidths=0)
+    else:
+        groups = [points[classes == kind] for kind in kinds]
+        size = float(np.clip(30_000 / len(points), 14, 34))
+        for group, kind, colour in zip(groups, kinds, PALETTE, strict=False):
+            x, y = group.T
+            ax.scatter(x, y, s=size, color=colour, marker=f"${kind:g}$", linewidths=0)
+        medians = np.array([np.median(group, axis=0) for group in groups])
+        medians = _moved_apart(medians, 0.06 * np.ptp(points, axis=0).max())
+        large: Any = {"fontsize": 17, "weight": "bold", "ha": "center", "va": "center"}
+        for (x, y), kind, colour in zip(medians, kinds, PALETTE, strict=False):
+            _halo(ax.text(x, y, f"{kind:g}", color=colour, **large))
+    ax.set_aspect("equal")
+    ax.set(xlabel="$z_1$", ylabel="$z_2$")
+    return ax
+
+
+@style()
+def densities(x: Tensor, curves: Mapping[str, Tensor], ax: Axes | None = None) -> Axes:
+    """Curves over one x, each with its name and lightly filled down to 0.
+
+    Arguments:
+        x: (T,) where they were computed, ascending.
+        curves: name → (T,) densities, or what else is to be compared with them.
+
+    Raises:
+        ValueError: when a shape does not fit or a value is not finite.
+
+    Example:
+        >>> x = torch.linspace(-3, 3, 101)
+        >>> ax = densities(x, {"prior": torch.exp(-x**2 / 2) / (2 * torch.pi) ** 0.5})
+        >>> plt.close(ax.figure)
+    """
+    at = _array("x", x, "T")
+    values = {name: _array(f"curves[{name!r}]", y, len(at)) for name, y in curves.items()}
+    ax = _axes(ax, 5.5, 2.8)
+    for name, y in values.items():
+        (line,) = ax.plot(at, y, label=name)
+        ax.fill_between(at, y, color=line.get_color(), alpha=0.12, linewidth=0)
+    ax.legend()
+    return ax
+
+
+@style()
+def bound_bars(
+    bounds: Mapping[str, tuple[float, float]], log_marginal: float, ax: Axes | None = None
+) -> Axes:
+    """Log p(x) = ELBO + KL(q ‖ posterior), a bar of two parts for each q.
+
+    The parts end at the line of log p(x), or the identity does not hold: the three numbers are
+    drawn as they come.
+
+    Arguments:
+        bounds: name of q → its ELBO and its KL(q ‖ posterior), in nats.
+        log_marginal: log p(x), in nats.
+
+    Raises:
+        ValueError: when there is no q, a number is not finite or a KL is negative.
+
+    Example:
+        >>> ax = bound_bars({"prior": (-5.0, 3.0), "encoder": (-2.5, 0.5)}, log_marginal=-2.0)
+        >>> plt.close(ax.figure)
+    """
+    if not bounds:
+        raise ValueError("bounds must hold the ELBO and the KL of at least one q")
+    for name, (elbo, kl) in bounds.items():
+        if not (math.isfinite(elbo) and math.isfinite(kl) and kl >= -1e-6):
+            raise ValueError(
+                f"bounds[{name!r}] must be a finite ELBO and a KL of at least 0, not {(elbo, kl)}"
+            )
+    if not math.isfinite(log_marginal):
+        raise ValueError(f"log_marginal must be finite, not {log_marginal}")
+    elbo, kl = np.array(list(bounds.values()), dtype=float).T
+    rows = range(len(bounds))
+    ax = _axes(ax, 6.0, 0.7 + 0.5 * len(bounds))
+    # Log-densities have no zero to start from: bars start at the axes' edge, left of everything.
+    span = max(log_marginal - elbo.min(), 1e-3 * abs(log_marginal), 1e-3)
+    left = elbo.min() - 0.6 * span
+    ax.barh(rows, elbo - left, left=left, height=0.62, color=PALETTE[0])
+    ax.barh(rows, kl, left=elbo, height=0.62, color=PAPER, edgecolor=PALETTE[1], hatch="////")
+    ax.axvline(log_marginal, color=INK, linewidth=1.2, linestyle="--")
+    for row in rows:
+        ax.text(elbo[row], row, f"ELBO {_number(elbo[row])} ", color=PAPER, ha="right", va="center")
+        ax.text(elbo[row] + kl[row], row, f"  KL {_number(kl[row])}", va="center")
+    ax.text(log_marginal, -0.6, f"log p(x) = {_number(log_marginal)}", ha="center", va="bottom")
+    ax.set_yticks(rows, list(bounds))
+    ax.set(xlim=(left, log_marginal + 0.3 * span), ylim=(len(bounds) - 0.5, -0.5), xlabel="nats")
+    ax.spines["left"].set_visible(False)
+    ax.tick_params("y", length=0)
+    return ax
+
+
+@style()
+def kl_per_dimension(kl: Tensor, ax: Axes | None = None) -> Axes:
+    """The KL to the prior of each latent dimension, the largest first.
+
+    Arguments:
+        kl: (K,) in nats, for example `bound.kl.mean(0)`.
+
+    Raises:
+        ValueError: when kl is not (K,) or not finite.
+
+    Example:
+        >>> ax = kl_per_dimension(torch.tensor([0.01, 2.5, 1.5]))
+        >>> ax.get_title(loc="left")
+        '4.01 nats in all'
+        >>> plt.close(ax.figure)
+    """
+    nats = _array("kl", kl, "K")
+    order = np.argsort(-nats, kind="stable")
+    ax = _axes(ax, 5.5, 2.8)
+    ax.bar(range(len(nats)), nats[order], color=PALETTE[0], width=0.8)
+    ax.set(xlabel="latent dimension", ylabel="KL to the prior (nats)")
+    ax.set_title(f"{nats.sum():.2f} nats in all", loc="left")
+    # Beyond some thirty, numbers under the bars would run into one another.
+    names = [str(k + 1) if len(nats) <= 30 else "" for k in order]
+    ax.set_xticks(range(len(nats)), names)
+    ax.tick_params("x", length=0)
+    return ax
+
+
+@style()
+def training_curves(history: History) -> Figure:
+    """What `fit` saw, epoch by epoch: the ELBO, and its two terms apart.
+
+    The KL is drawn as a whole and, in thin lines, for each latent dimension: one that lies on 0 is
+    a dimension that the model does not use.
+
+    Arguments:
+        history: as `vaelib.fit` returns it.
+
+    Raises:
+        ValueError: when it holds no epoch.
+
+    Example:
+        >>> from vaelib.training import History
+        >>> history = History(
+        ...     reconstruction=torch.tensor([-200.0, -150.0]),
+        ...     kl=torch.tensor([[1.0, 0.5], [3.0, 2.5]]),
+        ...     beta=torch.ones(2),
+        ...     validation_elbo=torch.tensor([-180.0, -160.0]),
+        ...     active_units=torch.tensor([1, 2]),
+        ...     convention="dynamic binarisation",
+        ... )
+        >>> figure = training_curves(history)
+        >>> [ax.get_title(loc="left") for ax in figure.axes]
+        ['ELBO (dynamic binarisation)', 'Reconstruction', 'KL to the prior (2 of 2 active)']
+        >>> plt.close(figure)
+    """
+    if not len(history.epochs):
+        raise ValueError("history must hold at least one epoch")
+    epochs = _array("history.epochs", history.epochs, "E")
+    kl = _array("history.kl", history.kl, len(epochs), "K")
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(8.5, 2.6), sharex=True)
+    left.plot(epochs, _array("history.elbo", history.elbo, len(epochs)), label="training")
+    if len(history.validation_elbo):
+        validation = _array("history.validation_elbo", history.validation_elbo, len(epochs))
+        left.plot(epochs, validation, label="validation")
+        left.legend()
+    middle.plot(epochs, _array("history.reconstruction", history.reconstruction, len(epochs)))
+    right.plot(epochs, kl.sum(1), label="sum")
+    each, *_ = right.plot(epochs, kl, color=GREY, linestyle="-", linewidth=0.8)
+    each.set_label("each dimension")
+    right.legend()
+    active = f"{int(history.active_units[-1])} of {kl.shape[1]} active"
+    titles = f"ELBO ({history.convention})", "Reconstruction", f"KL to the prior ({active})"
+    for ax, title in zip((left, middle, right), titles, strict=True):
+        ax.set(xlabel="epoch", ylabel="nats")
+        ax.set_title(title, loc="left")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def _array(name: str, value: Tensor, *shape: str | int) -> NDArray[np.float64]:
+    """`value` for matplotlib, if it has `shape`: a letter stands for any size but 0."""
+    value = torch.as_tensor(value)
+    expected = f"({', '.join(map(str, shape))})"
+    got = tuple(value.shape)
+    fits = len(got) == len(shape) and 0 not in got
+    if not fits or any(
+        b not in (a, None) for a, b in zip(got, shape, strict=True) if isinstance(b, int)
+    ):
+        raise ValueError(f"{name} must be {expected}, but is {got}")
+    if not value.isfinite().all():
+        raise ValueError(f"{name} must be finite, but holds NaN or infinity")
+    return value.detach().cpu().double().numpy()
+
+
+def _axes(ax: Axes | None, width: float, height: float) -> Axes:
+    """The caller's axes, or those of a new figure of that size in inches."""
+    return plt.figure(figsize=(width, height)).add_subplot() if ax is None else ax
+
+
+def _pixels(name: str, images: Tensor) -> NDArray[np.float64]:
+    """Images as (N, H, W, 3) between 0 and 1."""
+    array = _array(name, images, "N", "C", "H", "W")
+    if array.shape[1] not in (1, 3):
+        raise ValueError(
+            f"{name} must have 1 channel (grey) or 3 (colour), but are {tuple(images.shape)}"
+        )
+    array = np.broadcast_to(array.transpose(0, 2, 3, 1), (*array.shape[:1], *array.shape[2:], 3))
+    return array.clip(0, 1)
+
+
+def _draw_tiles(tiles: list[NDArray[np.float64]], ax: Axes | None, gap: int | None = None) -> Axes:
+    """One picture of rows of tiles; the middle of tile j in row i is at (j, i)."""
+    rows, columns = len(tiles), max(map(len, tiles))
+    height, width = tiles[0].shape[1:3]
+    gap = max(1, round(width / 14)) if gap is None else gap
+    pitch_y, pitch_x = height + gap, width + gap
+    canvas = np.ones((rows * pitch_y - gap, columns * pitch_x - gap, 3))
+    for i, row in enumerate(tiles):
+        for j, tile in enumerate(row):
+            y, x = i * pitch_y, j * pitch_x
+            canvas[y : y + height, x : x + width] = tile
+    inches = min(6.0, 0.9 * columns)
+    ax = _axes(ax, inches, inches * canvas.shape[0] / canvas.shape[1])
+    right, bottom = columns - 1 + width / pitch_x / 2, rows - 1 + height / pitch_y / 2
+    extent = (columns - 1 - right, right, bottom, rows - 1 - bottom)
+    ax.imshow(canvas, extent=extent, aspect=pitch_y / pitch_x)
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def _label_tiles(ax: Axes, x: list[str] | None = None, y: list[str] | None = None) -> None:
+    ax.set_xticks(range(len(x or ())), x or ())
+    ax.set_yticks(range(len(y or ())), y or ())
+    ax.tick_params(length=0)
+
+
+def _draw_prior(ax: Axes) -> None:
+    for mass, line in ((0.50, "-"), (0.95, "--")):
+        radius = math.sqrt(-2 * math.log(1 - mass))  # P(‖z‖ < r) = 1 − exp(−r²/2) in the plane
+        ax.add_patch(Circle((0, 0), radius, fill=False, edgecolor=GREY, linestyle=line, zorder=3))
+        _halo(ax.text(0, -radius, f"{mass:.0%}", ha="center", va="center", fontsize=9))
+
+
+def _moved_apart(points: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
+    """Points (N, 2) pushed off one another until none are nearer than about `distance`."""
+    # A circle far too small to be seen, so that equal points have a direction to part in.
+    turn = np.arange(len(points))
+    points = points + 1e-3 * distance * np.stack([np.cos(turn), np.sin(turn)], axis=-1)
+    for _ in range(50):
+        gaps = points[:, None] - points
+        lengths = np.linalg.norm(gaps, axis=-1, keepdims=True)
+        push = np.where(lengths > 0, (distance - lengths).clip(0) / (2 * lengths + 1e-12), 0)
+        points = points + (push * gaps).sum(1)
+    return points
+
+
+def _halo(text: Text) -> None:
+    """Paper around the letters, so that they read on top of anything."""
+    text.set_path_effects([withStroke(linewidth=3, foreground=PAPER)])
+
+
+def _number(value: float) -> str:
+    """A number with a true minus sign."""
+    return f"{value:.3f}".replace("-", "−")
