@@ -14,6 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from vaelib._checks import (
+    check_finite,
+    check_floating,
+    check_observed,
+    check_same_shape,
+    validates,
+)
+
 __all__ = [
     "Bernoulli",
     "Gaussian",
@@ -29,14 +37,15 @@ class Bernoulli(Distribution):
     (Kingma & Welling 2013, appendix C.1).
 
     Arguments:
-        logits: (*batch, *event), any real numbers; ±100 is as exact as 0.
+        logits: (*batch, *event), any finite numbers; ±100 is as exact as 0.
         event_dims: how many trailing dimensions are one observation.
         pixels: `"binary"` (the default) accepts 0 and 1 alone. `"grey"` accepts all of [0, 1];
             the value is then the negative cross-entropy of the pixels, **not** a log-likelihood:
             under it no constant turns exp(value) into a distribution over grey images.
 
     Raises:
-        ValueError: when `log_prob` meets a pixel that the convention excludes.
+        ValueError: when a logit is NaN or infinite, or `log_prob` meets an image of another shape
+            or a pixel that the convention excludes.
 
     Example:
         >>> p = Bernoulli(torch.tensor([[0.0, 0.0, 0.0]]), event_dims=1)
@@ -62,10 +71,15 @@ the result a log-likelihood
     ) -> None:
         if pixels not in ("binary", "grey"):
             raise ValueError(f'pixels must be "binary" or "grey", not {pixels!r}')
+        check_floating(logits=logits)
         self.logits = logits
         self.pixels = pixels
         batch_dims = _batch_dims(logits, event_dims)
-        super().__init__(logits.shape[:batch_dims], logits.shape[batch_dims:], validate_args)
+        # The base class's own check lets infinity through and names no remedy.
+        super().__init__(logits.shape[:batch_dims], logits.shape[batch_dims:], validate_args=False)
+        self._validate_args = validates(validate_args)
+        if self._validate_args:
+            check_finite(logits=logits)
 
     @property
     def support(self) -> Any:
@@ -85,8 +99,9 @@ the result a log-likelihood
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-likelihood of `value` (*batch, *event) in nats: (*batch)."""
+        check_observed("x", value, self)
         if self._validate_args:
-            self._check(value)
+            self._check_pixels(value)
         logits, x = torch.broadcast_tensors(self.logits, value.to(self.logits.dtype))
         terms = F.binary_cross_entropy_with_logits(logits, x, reduction="none")
         return -_sum_event(terms, len(self.event_shape))
@@ -100,8 +115,7 @@ the result a log-likelihood
         shape = self._extended_shape(sample_shape)
         return torch.bernoulli(self.mean.detach().expand(shape))
 
-    def _check(self, x: Tensor) -> None:
-        _check_event(x, self.event_shape)
+    def _check_pixels(self, x: Tensor) -> None:
         if self.pixels == "grey":
             outside = ~((x >= 0) & (x <= 1))
             if outside.any():
@@ -130,11 +144,12 @@ class Gaussian(Distribution):
 
     Arguments:
         mean: (*batch, *event).
-        sigma: standard deviation > 0; a number, or a tensor that broadcasts with `mean`.
+        sigma: standard deviation > 0; a number, or a tensor that broadcasts to `mean`'s shape.
         event_dims: how many trailing dimensions are one observation.
 
     Raises:
-        ValueError: when σ is not positive, or `log_prob` meets a NaN or infinite pixel.
+        ValueError: when σ is not positive and finite or a mean not finite, or `log_prob` meets an
+            image of another shape or a NaN or infinite pixel.
 
     Example:
         >>> p = Gaussian(torch.zeros(1, 2), sigma=1.0, event_dims=1)
@@ -152,16 +167,16 @@ class Gaussian(Distribution):
         event_dims: int,
         validate_args: bool | None = None,
     ) -> None:
+        check_floating(mean=mean)
         self.loc = mean
         self.sigma = torch.as_tensor(sigma, dtype=mean.dtype, device=mean.device)
-        if validate_args is not False and Distribution._validate_args:
-            _check_positive("sigma", self.sigma)
+        _check_broadcasts("sigma", self.sigma, "mean", mean)
         batch_dims = _batch_dims(mean, event_dims)
-        # The base class would repeat the check above with a message that names no remedy.
         super().__init__(mean.shape[:batch_dims], mean.shape[batch_dims:], validate_args=False)
-        self._validate_args = (
-            Distribution._validate_args if validate_args is None else validate_args
-        )
+        self._validate_args = validates(validate_args)
+        if self._validate_args:
+            check_finite(mean=mean, sigma=self.sigma)
+            _check_positive("sigma", self.sigma)
 
     @property
     def support(self) -> Any:
@@ -180,10 +195,9 @@ class Gaussian(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density of `value` (*batch, *event) in nats: (*batch)."""
+        check_observed("x", value, self)
         if self._validate_args:
-            _check_event(value, self.event_shape)
-            if not value.isfinite().all():
-                raise ValueError("x must be finite, but holds NaN or infinity")
+            check_finite(x=value)
         scaled = (value - self.loc) / self.sigma
         terms = 0.5 * scaled.square() + (self.sigma.log() + 0.5 * math.log(2 * math.pi))
         return -_sum_event(terms, len(self.event_shape))
@@ -210,7 +224,8 @@ def bernoulli_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
         >>> bernoulli_log_likelihood(torch.tensor([[100.0, -100.0]]), torch.tensor([[1.0, 0.0]]))
         tensor([0.])
     """
-    _check_same_shape("logits", logits, "x", x)
+    check_same_shape(logits=logits, x=x)
+    _check_batched("logits", logits)
     return Bernoulli(logits, event_dims=logits.dim() - 1, pixels="grey").log_prob(x)
 
 
@@ -221,7 +236,8 @@ def gaussian_log_likelihood(mean: Tensor, x: Tensor, sigma: float | Tensor) -> T
         >>> gaussian_log_likelihood(torch.zeros(1, 1), torch.zeros(1, 1), sigma=2.0)
         tensor([-1.6121])
     """
-    _check_same_shape("mean", mean, "x", x)
+    check_same_shape(mean=mean, x=x)
+    _check_batched("mean", mean)
     return Gaussian(mean, sigma, event_dims=mean.dim() - 1).log_prob(x)
 
 
@@ -238,15 +254,19 @@ def _sum_event(terms: Tensor, event_dims: int) -> Tensor:
     return terms.flatten(-event_dims).sum(-1) if event_dims else terms
 
 
-def _check_event(x: Tensor, event_shape: torch.Size) -> None:
-    if x.shape[x.dim() - len(event_shape) :] != event_shape:
-        raise ValueError(f"x must end in the shape {tuple(event_shape)}, but is {tuple(x.shape)}")
+def _check_batched(name: str, value: Tensor) -> None:
+    if value.dim() == 0:
+        raise ValueError(f"{name} must have a batch dimension, (N, …), but is a scalar")
 
 
-def _check_same_shape(name: str, a: Tensor, other: str, b: Tensor) -> None:
-    if a.shape != b.shape:
+def _check_broadcasts(name: str, value: Tensor, other: str, to: Tensor) -> None:
+    fits = value.dim() <= to.dim() and all(
+        a in (1, b) for a, b in zip(reversed(value.shape), reversed(to.shape), strict=False)
+    )
+    if not fits:
         raise ValueError(
-            f"{name} and {other} must have one shape, but are {tuple(a.shape)} and {tuple(b.shape)}"
+            f"{name} must broadcast to {other}'s shape {tuple(to.shape)}, "
+            f"but is {tuple(value.shape)}"
         )
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from vaelib._checks import check_floating
 from vaelib.likelihood import Bernoulli, Gaussian
 from vaelib.reparameterization import DiagonalGaussian
 
@@ -57,7 +58,7 @@ def convolutional_encoder(shape: Sequence[int], width: int, n_features: int) -> 
         >>> encoder(torch.zeros(2, 1, 28, 28)).shape
         torch.Size([2, 5])
     """
-    channels, height, width_in = _image_shape(shape)
+    channels, height, width_in = _image_shape(shape, width)
     small = _halved(_halved(height)), _halved(_halved(width_in))
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, stride=2, padding=1),
@@ -76,7 +77,7 @@ def convolutional_decoder(n_features: int, width: int, shape: Sequence[int]) -> 
         >>> convolutional_decoder(5, width=8, shape=(3, 25, 25))(torch.zeros(2, 5)).shape
         torch.Size([2, 3, 25, 25])
     """
-    channels, height, width_out = _image_shape(shape)
+    channels, height, width_out = _image_shape(shape, width)
     middle = _halved(height), _halved(width_out)
     small = _halved(middle[0]), _halved(middle[1])
     return nn.Sequential(
@@ -94,20 +95,36 @@ class GaussianEncoder(nn.Module):
 
     Arguments:
         body: maps x (N, *shape) to features (N, 2K): K means, then K log variances.
+        shape: of one observation, (C, H, W) or (D,).
+
+    Raises:
+        ValueError: when x has another shape or an integer dtype.
 
     Example:
-        >>> encoder = GaussianEncoder(nn.Sequential(nn.Flatten(), nn.Linear(6, 4)))
+        >>> encoder = GaussianEncoder(nn.Sequential(nn.Flatten(), nn.Linear(6, 4)), (1, 2, 3))
         >>> encoder(torch.zeros(5, 1, 2, 3)).mean.shape
         torch.Size([5, 2])
     """
 
-    def __init__(self, body: nn.Module) -> None:
+    def __init__(self, body: nn.Module, shape: Sequence[int]) -> None:
         super().__init__()
         self.body = body
+        self.shape = tuple(shape)
 
     def forward(self, x: Tensor) -> DiagonalGaussian:
         """(N, *shape) → distribution with batch shape (N,), events (K,)."""
-        mu, logvar = _full_precision(self.body(x)).chunk(2, dim=-1)
+        if x.shape[1:] != self.shape:
+            raise ValueError(
+                f"x must be (N, {', '.join(map(str, self.shape))}), but is {tuple(x.shape)}"
+            )
+        check_floating(x=x)
+        features = _full_precision(self.body(x))
+        if features.dim() != 2 or features.shape[1] % 2:
+            raise ValueError(
+                "body must give 2K numbers a row, K means and K log variances, "
+                f"but gives {tuple(features.shape[1:])}"
+            )
+        mu, logvar = features.chunk(2, dim=-1)
         return DiagonalGaussian(mu, logvar)
 
 
@@ -178,8 +195,14 @@ class GaussianDecoder(nn.Module):
 
 def _decode(body: nn.Module, z: Tensor, shape: tuple[int, ...]) -> Tensor:
     # Convolutions know one batch dimension; samples and examples are folded into it.
+    check_floating(z=z)
     rows = body(z.reshape(-1, z.shape[-1]))
-    return _full_precision(rows).view(*z.shape[:-1], *shape)
+    if rows.shape[1:].numel() != prod(shape):
+        raise ValueError(
+            f"body must give {prod(shape)} numbers a row to fill the shape {shape}, "
+            f"but gives {tuple(rows.shape[1:])}"
+        )
+    return _full_precision(rows).reshape(*z.shape[:-1], *shape)
 
 
 def _full_precision(outputs: Tensor) -> Tensor:
@@ -187,7 +210,9 @@ def _full_precision(outputs: Tensor) -> Tensor:
     return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
 
 
-def _image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+def _image_shape(shape: Sequence[int], width: int) -> tuple[int, int, int]:
+    if width < 1:
+        raise ValueError(f"width must be at least 1, not {width}")
     if len(shape) != 3 or prod(shape) < 1 or min(shape[1:]) < 4:
         raise ValueError(f"shape must be (C, H, W) with H and W at least 4, not {tuple(shape)}")
     return shape[0], shape[1], shape[2]

@@ -14,6 +14,14 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal, constraints
 
+from vaelib._checks import (
+    check_finite,
+    check_floating,
+    check_observed,
+    check_same_shape,
+    validates,
+)
+
 __all__ = [
     "DiagonalGaussian",
     "FullGaussian",
@@ -38,17 +46,14 @@ def reparameterize(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
         (…, *, K), the broadcast shape.
 
     Raises:
-        ValueError: when the shapes do not fit.
+        ValueError: when the shapes do not fit or a dtype is no floating point.
 
     Example:
         >>> reparameterize(torch.tensor([1.0]), torch.tensor([4.0]).log(), torch.tensor([0.5]))
         tensor([2.])
     """
-    if mu.shape != logvar.shape:
-        raise ValueError(
-            "mu and logvar must have one shape, "
-            f"but are {tuple(mu.shape)} and {tuple(logvar.shape)}"
-        )
+    check_same_shape(mu=mu, logvar=logvar)
+    check_floating(mu=mu, logvar=logvar)
     _check_noise(mu, eps)
     return mu + torch.exp(0.5 * logvar) * eps
 
@@ -65,20 +70,26 @@ def sample_gaussian(mu: Tensor, covariance: Tensor, eps: Tensor) -> Tensor:
         (N, K).
 
     Raises:
-        ValueError: when the shapes do not fit or Σ is not symmetric positive definite.
+        ValueError: when the shapes do not fit, a dtype is no floating point, or Σ is not symmetric
+            positive definite.
 
     Example:
         >>> covariance = torch.tensor([[4.0, 2.0], [2.0, 2.0]])  # L = [[2, 0], [1, 1]]
         >>> sample_gaussian(torch.zeros(1, 2), covariance, torch.ones(1, 2))
         tensor([[2., 2.]])
     """
-    _check_noise(mu, eps)
-    n_dims = mu.shape[-1]
-    if covariance.shape[-2:] != (n_dims, n_dims):
+    check_floating(mu=mu, covariance=covariance, eps=eps)
+    if mu.dim() != 2 or eps.shape != mu.shape:
         raise ValueError(
-            f"covariance must end in ({n_dims}, {n_dims}) to fit mu {tuple(mu.shape)}, "
-            f"but is {tuple(covariance.shape)}"
+            f"mu and eps must both be (N, K), but are {tuple(mu.shape)} and {tuple(eps.shape)}"
         )
+    n_rows, n_dims = mu.shape
+    if covariance.shape not in ((n_dims, n_dims), (n_rows, n_dims, n_dims)):
+        raise ValueError(
+            f"covariance must be ({n_dims}, {n_dims}) or ({n_rows}, {n_dims}, {n_dims}) to fit mu "
+            f"{tuple(mu.shape)}, but is {tuple(covariance.shape)}"
+        )
+    check_finite(covariance=covariance)
     if not torch.allclose(covariance, covariance.mT, rtol=1e-4, atol=1e-6):
         raise ValueError("covariance must be symmetric, but differs from its transpose")
     factor: Tensor
@@ -98,7 +109,8 @@ class DiagonalGaussian(Distribution):
         logvar: (*batch, K) log variances.
 
     Raises:
-        ValueError: when the shapes differ or a parameter is NaN or infinite.
+        ValueError: when the shapes differ, a dtype is no floating point, or a parameter or an
+            observed value is NaN or infinite.
 
     Example:
         >>> q = DiagonalGaussian(torch.tensor([[1.0, -1.0]]), torch.zeros(1, 2))
@@ -113,21 +125,16 @@ class DiagonalGaussian(Distribution):
     has_rsample = True
 
     def __init__(self, mu: Tensor, logvar: Tensor, validate_args: bool | None = None) -> None:
-        if mu.shape != logvar.shape or mu.dim() == 0:
-            raise ValueError(
-                "mu and logvar must have one shape (*, K), "
-                f"but are {tuple(mu.shape)} and {tuple(logvar.shape)}"
-            )
+        check_floating(mu=mu, logvar=logvar)
+        check_same_shape(mu=mu, logvar=logvar)
+        if mu.dim() == 0:
+            raise ValueError("mu must have a latent dimension, (*, K), but is a scalar")
         self.mu = mu
         self.logvar = logvar
         super().__init__(mu.shape[:-1], mu.shape[-1:], validate_args=False)
-        self._validate_args = (
-            Distribution._validate_args if validate_args is None else validate_args
-        )
+        self._validate_args = validates(validate_args)
         if self._validate_args:
-            for name, value in (("mu", mu), ("logvar", logvar)):
-                if not value.isfinite().all():
-                    raise ValueError(f"{name} must be finite, but holds NaN or infinity")
+            check_finite(mu=mu, logvar=logvar)
 
     @classmethod
     def standard(cls, n_dims: int, like: Tensor) -> DiagonalGaussian:
@@ -156,6 +163,9 @@ class DiagonalGaussian(Distribution):
 
     def log_prob_terms(self, value: Tensor) -> Tensor:
         """Log-density of each dimension alone, in nats: (…, *batch, K)."""
+        check_observed("value", value, self)
+        if self._validate_args:
+            check_finite(value=value)
         distance = (value - self.mu).square() * torch.exp(-self.logvar)
         return -0.5 * (distance + self.logvar + math.log(2 * math.pi))
 
@@ -211,6 +221,9 @@ def pathwise_gradient(
     Returns:
         (2,): the estimates for μ and σ.
 
+    Raises:
+        ValueError: when a shape does not fit, σ ≤ 0, or autograd finds no way through f.
+
     Example:
         >>> eps = torch.tensor([-1.0, 1.0])
         >>> pathwise_gradient(torch.square, torch.tensor(3.0), torch.tensor(2.0), eps)
@@ -240,6 +253,9 @@ def score_function_gradient(
     Returns:
         (2,): the estimates for μ and σ.
 
+    Raises:
+        ValueError: when a shape does not fit or σ ≤ 0.
+
     Example:
         >>> eps = torch.tensor([-1.0, 1.0])
         >>> score_function_gradient(torch.square, torch.tensor(3.0), torch.tensor(2.0), eps)
@@ -260,7 +276,14 @@ def pathwise_terms(f: Callable[[Tensor], Tensor], mu: Tensor, sigma: Tensor, eps
     _check_scalar_gaussian(mu, sigma, eps)
     z = (mu + sigma * eps).detach().requires_grad_()
     with torch.enable_grad():
-        (slope,) = torch.autograd.grad(f(z).sum(), z)
+        value = f(z)
+        _check_elementwise(value, eps)
+        if not value.requires_grad:
+            raise ValueError(
+                "f must be differentiable, but autograd finds no way from f(z) back to z: "
+                "score_function_gradient needs none"
+            )
+        (slope,) = torch.autograd.grad(value.sum(), z)
     return torch.stack([slope, slope * eps], dim=-1)
 
 
@@ -282,15 +305,26 @@ def score_function_terms(
     _check_scalar_gaussian(mu, sigma, eps)
     with torch.no_grad():
         value = f(mu + sigma * eps) - baseline
+        _check_elementwise(value, eps)
         return torch.stack([value * eps / sigma, value * (eps.square() - 1) / sigma], dim=-1)
 
 
 def _check_noise(mu: Tensor, eps: Tensor) -> None:
+    check_floating(eps=eps)
     if eps.shape[max(eps.dim() - mu.dim(), 0) :] != mu.shape:
         raise ValueError(f"eps must end in mu's shape {tuple(mu.shape)}, but is {tuple(eps.shape)}")
 
 
+def _check_elementwise(value: Tensor, eps: Tensor) -> None:
+    if value.shape != eps.shape:
+        raise ValueError(
+            f"f must act elementwise, {tuple(eps.shape)} → {tuple(eps.shape)} (and a baseline be a "
+            f"number or of that shape), but the result is {tuple(value.shape)}"
+        )
+
+
 def _check_scalar_gaussian(mu: Tensor, sigma: Tensor, eps: Tensor) -> None:
+    check_floating(mu=mu, sigma=sigma, eps=eps)
     if mu.dim() or sigma.dim() or eps.dim() != 1 or not len(eps):
         raise ValueError(
             "mu and sigma must be scalars and eps (S,) with S ≥ 1, "

@@ -68,6 +68,8 @@ class VAE(nn.Module):
         sigma: float | None = 1.0,
     ) -> None:
         super().__init__()
+        if not shape or min(shape) < 1:
+            raise ValueError(f"shape must hold positive sizes, not {tuple(shape)}")
         if latent_dim < 1:
             raise ValueError(f"latent_dim must be at least 1, not {latent_dim}")
         self.arguments: dict[str, Any] = {
@@ -80,7 +82,7 @@ class VAE(nn.Module):
             "sigma": sigma,
         }
         encoder_body, decoder_body = _bodies(shape, latent_dim, hidden, network, activation)
-        self.encoder = GaussianEncoder(encoder_body)
+        self.encoder = GaussianEncoder(encoder_body, shape)
         self.decoder = _decoder(decoder_body, shape, likelihood, sigma)
         self.latent_dim = latent_dim
         # A buffer, so that the prior follows the model to its device and dtype.

@@ -1,0 +1,57 @@
+"""Bad arguments, named: what came, what was expected.
+
+Shapes and dtypes cost nothing to check and are always checked. Values are read only where
+`torch.distributions` would read them too: see `validates`.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.distributions import Distribution
+
+__all__ = ["check_finite", "check_floating", "check_observed", "check_same_shape", "validates"]
+
+
+def check_floating(**tensors: Tensor) -> None:
+    """Refuse integers, on which torch rounds, or fails where nobody knows the argument's name."""
+    for name, value in tensors.items():
+        if not value.is_floating_point():
+            raise ValueError(
+                f"{name} must be floating point, but is {value.dtype}: convert it (`.float()`)"
+            )
+
+
+def check_same_shape(**tensors: Tensor) -> None:
+    """Refuse shapes that differ, before broadcasting hides it."""
+    shapes = [value.shape for value in tensors.values()]
+    if any(shape != shapes[0] for shape in shapes):
+        listed = " and ".join(str(tuple(shape)) for shape in shapes)
+        raise ValueError(f"{' and '.join(tensors)} must have one shape, but are {listed}")
+
+
+def check_finite(**tensors: Tensor) -> None:
+    """Refuse NaN and infinity."""
+    for name, value in tensors.items():
+        if not value.isfinite().all():
+            raise ValueError(f"{name} must be finite, but holds NaN or infinity")
+
+
+def check_observed(name: str, value: Tensor, distribution: Distribution) -> None:
+    """Refuse a value that is no observation of `distribution`, or of another batch."""
+    event, batch = distribution.event_shape, distribution.batch_shape
+    split = value.dim() - len(event)
+    if value.shape[split:] != event:
+        raise ValueError(
+            f"{name} must end in the shape {tuple(event)}, but is {tuple(value.shape)}"
+        )
+    pairs = zip(reversed(value.shape[:split]), reversed(batch), strict=False)
+    if any(a != b and 1 not in (a, b) for a, b in pairs):
+        raise ValueError(
+            f"{name} must be one observation {tuple(event)} for each of the batch {tuple(batch)}, "
+            f"but is {tuple(value.shape)}"
+        )
+
+
+def validates(validate_args: bool | None) -> bool:
+    """As asked, else as `torch.distributions.Distribution.set_default_validate_args` says."""
+    return Distribution._validate_args if validate_args is None else validate_args
