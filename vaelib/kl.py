@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import Distribution, MultivariateNormal, kl_divergence
 from torch.distributions.kl import register_kl
 
+from vaelib._checks import check_floating, check_same_shape
 from vaelib.reparameterization import DiagonalGaussian, FullGaussian
 
 __all__ = [
@@ -34,12 +35,13 @@ def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
         (…), in nats.
 
     Raises:
-        ValueError: when the shapes differ.
+        ValueError: when the shapes differ or a dtype is no floating point.
 
     Example:
         >>> kl_to_standard_normal(torch.tensor([[0.0, 2.0]]), torch.zeros(1, 2))
         tensor([2.])
     """
+    check_same_shape(mu=mu, logvar=logvar)
     _check_parameters(mu=mu, logvar=logvar)
     return _standard_normal_terms(mu, logvar).sum(-1)
 
@@ -56,7 +58,7 @@ def kl_between_gaussians(mu_q: Tensor, logvar_q: Tensor, mu_p: Tensor, logvar_p:
         (…), in nats.
 
     Raises:
-        ValueError: when the shapes do not broadcast.
+        ValueError: when the shapes do not broadcast or a dtype is no floating point.
 
     Example:
         >>> mu, narrow, wide = torch.zeros(1, 1), torch.zeros(1, 1), torch.full((1, 1), 2.0)
@@ -76,11 +78,14 @@ def kl_monte_carlo(q: Distribution, p: Distribution, n_samples: int) -> Tensor:
     take no generator, so this draws from torch's global one: seed it with `torch.manual_seed`.
 
     Arguments:
-        q, p: with one batch shape.
+        q, p: with one batch shape and one event shape.
         n_samples: S ≥ 1.
 
     Returns:
         the batch shape, in nats. One estimate can be negative; the divergence cannot.
+
+    Raises:
+        ValueError: when n_samples < 1 or the shapes of q and p differ.
 
     Example:
         >>> q, p = torch.distributions.Exponential(2.0), torch.distributions.Exponential(1.0)
@@ -91,11 +96,12 @@ def kl_monte_carlo(q: Distribution, p: Distribution, n_samples: int) -> Tensor:
     """
     if n_samples < 1:
         raise ValueError(f"n_samples must be at least 1, not {n_samples}")
-    if q.batch_shape != p.batch_shape:
-        raise ValueError(
-            "q and p must have one batch shape, "
-            f"but have {tuple(q.batch_shape)} and {tuple(p.batch_shape)}"
-        )
+    for kind in ("batch_shape", "event_shape"):
+        if getattr(q, kind) != getattr(p, kind):
+            raise ValueError(
+                f"q and p must have one {kind}, "
+                f"but have {tuple(getattr(q, kind))} and {tuple(getattr(p, kind))}"
+            )
     shape = torch.Size([n_samples])
     z = q.rsample(shape) if q.has_rsample else q.sample(shape)
     return (q.log_prob(z) - p.log_prob(z)).mean(0)
@@ -138,6 +144,13 @@ def _kl_full_diagonal(q: FullGaussian, p: DiagonalGaussian) -> Tensor:
     return marginal + 0.5 * (q.variance.log().sum(-1) - log_det)
 
 
+@register_kl(DiagonalGaussian, FullGaussian)  # type: ignore[untyped-decorator]
+def _kl_diagonal_full(q: DiagonalGaussian, p: FullGaussian) -> Tensor:
+    full = MultivariateNormal(q.mu, scale_tril=torch.diag_embed(q.stddev), validate_args=False)
+    divergence: Tensor = kl_divergence(full, p)
+    return divergence
+
+
 def _gaussian_terms(mu_q: Tensor, logvar_q: Tensor, mu_p: Tensor, logvar_p: Tensor) -> Tensor:
     log_ratio = logvar_q - logvar_p
     # expm1 keeps the digits that e^r − 1 loses where the two variances are close.
@@ -150,6 +163,7 @@ def _standard_normal_terms(mu: Tensor, logvar: Tensor) -> Tensor:
 
 
 def _check_parameters(**parameters: Tensor) -> None:
+    check_floating(**parameters)
     shapes = {name: tuple(value.shape) for name, value in parameters.items()}
     listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
     for name, value in parameters.items():
