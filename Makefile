@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+MANIFOLD := _build/vae/manifold.png
 
 SHELL := bash
 .NOTPARALLEL: # each step's output stays together, and pytest has the last word
@@ -15,9 +16,13 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: course
-course: $(INSTALLED) ## make the course: train the 2-d VAE and draw its manifold
-	@echo "==> Training the two-dimensional VAE"
-	$(BIN)/python -m vaelib train
+course: $(MANIFOLD) ## make the course: train the 2-d VAE and draw its latent plane
+	@echo "The latent plane of the VAE:  $(MANIFOLD)"
+
+$(MANIFOLD): $(INSTALLED) $(wildcard vaelib/*.py)
+	@echo "==> Training the VAE"
+	rm -rf $(@D)
+	$(BIN)/python -m vaelib train --out $(@D)
 
 .PHONY: test
 test: lint ## check everything: lint, format, types, all tests, doctests, coverage
