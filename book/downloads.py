@@ -1,0 +1,67 @@
+"""Offer the executed notebook of each chapter for download, in the theme's own menu.
+
+It is what was executed, not a copy of the page: its outputs are all there, the numbers that the
+prose takes from cells (`glue`) stand in the prose, and the build's own metadata are gone.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from jupyter_cache import get_cache
+from myst_nb.core.variables import format_plain_text
+from nbformat import NotebookNode
+from sphinx.application import Sphinx
+
+from book.execution import read_notebook
+
+GLUE = re.compile(r"\{glue:text\}`(?P<name>[^`:]+)(?::(?P<format>[^`]+))?`")
+KEPT = ("kernelspec", "language_info")
+
+
+def offer(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Let the theme's download menu link the notebook."""
+    if doctree and read_notebook(app.env, pagename):
+        context["ipynb_source"] = f"{pagename}.ipynb"
+
+
+def write(app: Sphinx, exception: Exception | None) -> None:
+    """Write the notebooks to where the theme links them."""
+    if exception or app.builder.format != "html":
+        return
+    cache = get_cache(app.config.nb_execution_cache_path)
+    for docname in app.env.found_docs:
+        if notebook := read_notebook(app.env, docname):
+            _, executed = cache.merge_match_into_notebook(notebook)
+            path = Path(app.outdir) / "_sources" / f"{docname}.ipynb"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            nbformat.write(cleaned(executed), path)
+
+
+def cleaned(notebook: NotebookNode) -> NotebookNode:
+    """The notebook without what only the build needs."""
+    notebook.metadata = {key: notebook.metadata[key] for key in KEPT if key in notebook.metadata}
+    glued = {
+        output.metadata.scrapbook.name: next(iter(output.data.values()))
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "scrapbook" in output.get("metadata", {}) and output.data
+    }
+
+    def value(match: re.Match[str]) -> str:
+        return format_plain_text(glued[match["name"]], match["format"] or "s")
+
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = GLUE.sub(value, cell.source)
+    return notebook
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the extension."""
+    app.connect("html-page-context", offer)  # before the theme makes its menu, at 501
+    app.connect("build-finished", write)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,43 @@
+"""Put MathJax into the book, so that formulas need no network.
+
+The files are those of sphinx-mathjax-offline, of which the one component that the book loads, the
+TeX packages it may ask for later and its fonts are taken: 3 of 24 MB.
+"""
+
+from __future__ import annotations
+
+import shutil
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+COMPONENT = "tex-chtml.js"
+FOLDERS = ("input/tex/extensions", "output/chtml/fonts/woff-v2")
+
+
+def use(app: Sphinx, config: Config) -> None:
+    """Let the pages load the copy."""
+    config.mathjax_path = f"mathjax/{COMPONENT}"
+
+
+def copy(app: Sphinx, exception: Exception | None) -> None:
+    """Copy what is used."""
+    package = distribution("sphinx-mathjax-offline")
+    source = Path(str(package.locate_file("sphinx-mathjax-offline/static/mathjax")))
+    target = Path(app.outdir) / "_static" / "mathjax"
+    if exception or target.exists():
+        return
+    target.mkdir(parents=True)
+    shutil.copy(source / COMPONENT, target)
+    for folder in FOLDERS:
+        shutil.copytree(source / folder, target / folder)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the extension."""
+    app.connect("config-inited", use)
+    app.connect("build-finished", copy)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
