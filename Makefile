@@ -5,7 +5,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
-MANIFOLD := _build/vae/manifold.png
 
 SHELL := bash
 .NOTPARALLEL: # each step's output stays together, and pytest has the last word
@@ -16,13 +15,12 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: course
-course: $(MANIFOLD) ## make the course: train the 2-d VAE and draw its latent plane
-	@echo "The latent plane of the VAE:  $(MANIFOLD)"
+course: book ## make the course: today that is the book
 
-$(MANIFOLD): $(INSTALLED) $(wildcard vaelib/*.py)
-	@echo "==> Training the VAE"
-	rm -rf $(@D)
-	$(BIN)/python -m vaelib train --out $(@D)
+.PHONY: book
+book: $(INSTALLED) ## execute the chapters and build the book: _build/html/index.html
+	@echo "==> The book"
+	$(BIN)/python -m book
 
 .PHONY: test
 test: lint ## check everything: lint, format, types, all tests, doctests, coverage
