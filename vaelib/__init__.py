@@ -19,6 +19,14 @@ from vaelib.elbo import (
     log_marginal_monte_carlo,
     log_weights,
 )
+from vaelib.generation import (
+    interpolate,
+    interpolate_spherical,
+    latent_grid,
+    manifold,
+    reconstruct,
+    sample_prior,
+)
 from vaelib.kl import (
     kl_between_gaussians,
     kl_divergence,
@@ -26,6 +34,7 @@ from vaelib.kl import (
     kl_terms,
     kl_to_standard_normal,
 )
+from vaelib.latent_variable import LinearGaussian, NonlinearGaussian
 from vaelib.likelihood import (
     Bernoulli,
     Gaussian,
@@ -59,6 +68,8 @@ __all__ = [
     "GaussianEncoder",
     "InferenceGap",
     "LatentVariableModel",
+    "LinearGaussian",
+    "NonlinearGaussian",
     "bernoulli_log_likelihood",
     "effective_sample_size",
     "evidence_lower_bound",
@@ -66,17 +77,23 @@ __all__ = [
     "gaussian_log_likelihood",
     "importance_weighted_bound",
     "inference_gap",
+    "interpolate",
+    "interpolate_spherical",
     "kl_between_gaussians",
     "kl_divergence",
     "kl_monte_carlo",
     "kl_terms",
     "kl_to_standard_normal",
+    "latent_grid",
     "log_marginal_monte_carlo",
     "log_weights",
+    "manifold",
     "pathwise_gradient",
     "pathwise_terms",
+    "reconstruct",
     "reparameterize",
     "sample_gaussian",
+    "sample_prior",
     "score_function_gradient",
     "score_function_terms",
 ]

@@ -1,0 +1,389 @@
+"""Latent variable models whose P(X) = ∫ P(X given z) P(z) dz can be computed: two oracles.
+
+In a VAE this integral, and with it the posterior P(z given X) = P(X given z) P(z) / P(X), is out
+of reach. Here one dimension (`NonlinearGaussian`) or linearity (`LinearGaussian`) makes both
+exact, so that every bound and estimate can be held against the truth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from vaelib._checks import check_finite
+from vaelib.elbo import ELBO
+from vaelib.kl import kl_divergence, kl_terms
+from vaelib.likelihood import Gaussian
+from vaelib.reparameterization import DiagonalGaussian, FullGaussian
+
+__all__ = ["LinearGaussian", "NonlinearGaussian"]
+
+
+class NonlinearGaussian:
+    """The toy: z ~ N(0, 1), x given z ~ N(f(z), ¼²), with f(z) = tanh 2z + ½ sin 3z made by hand.
+
+    f is steep at 0 and waves beyond: P(X) has two humps, and several z explain one x, so that some
+    posteriors have two modes. It is a `LatentVariableModel` with D = K = 1. The encoder answers
+    with the mean and the variance of the exact posterior, which is the Gaussian that minimises
+    KL(posterior ‖ q), not the one with the highest ELBO: that is `best_diagonal`.
+
+    Integrals are sums over z = μ + s·t, t = −9, −8.995, …, 9, weighted by the density of N(0, 1)
+    (the trapezoidal rule). What lies beyond |t| = 9 has mass 2e-19, and for analytic integrands the
+    rule converges exponentially (Trefethen & Weideman 2014, theorem 5.1): with h = 0.005 its error
+    is of order exp(−2π·a/(s·h)), a = π/4 being the distance of f's nearest pole from the real
+    line. So in float64 absolute errors are below 1e-10 for every q with standard deviation s ≤ 30,
+    and all here is float64.
+
+    Arguments:
+        device: where its tensors live.
+
+    Raises:
+        ValueError: when a method is given x that is not (N, 1), float64 and finite.
+
+    Example:
+        >>> toy = NonlinearGaussian()
+        >>> x = torch.tensor([[0.5]], dtype=torch.float64)
+        >>> q = toy.encoder(x)
+        >>> bound, gap = toy.exact_elbo(x, q).per_example, toy.kl_to_posterior(x, q)
+        >>> bool((toy.log_marginal(x) - (bound + gap)).abs() < 1e-9)  # log p(x) = ELBO + KL
+        True
+
+        The naive estimate of log P(X), from 10,000 samples of the prior:
+
+        >>> from vaelib import log_marginal_monte_carlo
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> z = torch.randn(10_000, 1, 1, generator=generator, dtype=torch.float64)
+        >>> estimate = log_marginal_monte_carlo(toy.decoder(z).log_prob(x))
+        >>> bool((estimate - toy.log_marginal(x)).abs() < 0.05)
+        True
+    """
+
+    sigma = 0.25
+
+    def __init__(self, device: torch.device | str | None = None) -> None:
+        step, half_width = 0.005, 9.0
+        n_nodes = 2 * round(half_width / step) + 1
+        nodes = torch.linspace(
+            -half_width, half_width, n_nodes, dtype=torch.float64, device=device
+        ).view(-1, 1, 1)
+        self._nodes = nodes
+        self._log_mass = self.prior.log_prob(nodes) + math.log(step)
+
+    @staticmethod
+    def f(z: Tensor) -> Tensor:
+        """The decoder's mean, tanh 2z + ½ sin 3z, elementwise."""
+        return torch.tanh(2 * z) + 0.5 * torch.sin(3 * z)
+
+    @property
+    def prior(self) -> DiagonalGaussian:
+        """P(z) = N(0, 1), events (1,)."""
+        return DiagonalGaussian.standard(1, like=self._nodes)
+
+    def decoder(self, z: Tensor) -> Gaussian:
+        """Z (…, 1) → P(x given z) = N(f(z), σ²), events (1,)."""
+        return Gaussian(self.f(z), self.sigma, event_dims=1)
+
+    def encoder(self, x: Tensor) -> DiagonalGaussian:
+        """X (N, 1) → the Gaussian with the mean and the variance of the exact posterior."""
+        posterior = torch.softmax(self._log_likelihood(x) + self._log_mass, dim=0).unsqueeze(-1)
+        mean = (posterior * self._nodes).sum(0)
+        variance = (posterior * (self._nodes - mean).square()).sum(0)
+        return DiagonalGaussian(mean, variance.log())
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw n observations, z from the prior and x given z: (n, 1)."""
+        z = torch.randn(
+            (n, 1), generator=generator, dtype=self._nodes.dtype, device=self._nodes.device
+        )
+        return self.decoder(z).draw(generator)
+
+    def expectation(self, q: DiagonalGaussian, g: Callable[[Tensor], Tensor]) -> Tensor:
+        """E_q[g(z)] by quadrature.
+
+        Arguments:
+            q: batch shape (N,), events (1,).
+            g: takes z (S, N, 1), S nodes for each of N, to (S, N).
+
+        Returns:
+            (N,).
+
+        Example:
+            >>> toy = NonlinearGaussian()
+            >>> q = DiagonalGaussian(torch.full((1, 1), 3.0).double(), torch.zeros(1, 1).double())
+            >>> toy.expectation(q, lambda z: z.squeeze(-1) ** 2)  # μ² + σ²
+            tensor([10.], dtype=torch.float64)
+        """
+        z = q.reparameterize(self._nodes.expand(-1, *q.mu.shape))
+        value = g(z)
+        if value.shape != z.shape[:-1]:
+            raise ValueError(
+                f"g must take z {tuple(z.shape)} to {tuple(z.shape[:-1])}, "
+                f"but gave {tuple(value.shape)}"
+            )
+        return (self._log_mass.exp() * value).sum(0)
+
+    def log_marginal(self, x: Tensor) -> Tensor:
+        """Log P(x) = log ∫ N(x; f(z), σ²) N(z; 0, 1) dz: (N, 1) → (N,), in nats.
+
+        Example:
+            >>> toy = NonlinearGaussian()
+            >>> x = torch.linspace(-4, 4, 801, dtype=torch.float64).unsqueeze(-1)
+            >>> round((toy.log_marginal(x).exp().sum() * 0.01).item(), 9)
+            1.0
+        """
+        return torch.logsumexp(self._log_likelihood(x) + self._log_mass, dim=0)
+
+    def log_posterior(self, z: Tensor, x: Tensor) -> Tensor:
+        """Log P(z given x) by Bayes' rule: z (…, N, 1) and x (N, 1) → (…, N), in nats."""
+        log_joint: Tensor = self.decoder(z).log_prob(x) + self.prior.log_prob(z)
+        return log_joint - self.log_marginal(x)
+
+    def exact_elbo(self, x: Tensor, q: DiagonalGaussian) -> ELBO:
+        """The ELBO of q, its E_q[log P(x given z)] by quadrature, its KL in closed form."""
+        _check_observations(x, 1, self._nodes.dtype)
+        reconstruction = self.expectation(q, lambda z: self.decoder(z).log_prob(x))
+        return ELBO(reconstruction, kl_terms(q, self.prior))
+
+    def kl_to_posterior(self, x: Tensor, q: DiagonalGaussian) -> Tensor:
+        """KL(q ‖ posterior) = E_q[log q(z) − log P(z given x)] by quadrature: (N,), in nats."""
+        return self.expectation(q, lambda z: q.log_prob(z) - self.log_posterior(z, x))
+
+    def best_diagonal(self, x: Tensor) -> DiagonalGaussian:
+        """The Gaussian with the highest ELBO for each x, and so the least KL(q ‖ posterior).
+
+        Where the posterior has two modes it sits on one. Newton's method, from the best of a grid
+        of (μ, log σ²) that tells the modes apart: ten steps reach rounding.
+
+        Example:
+            >>> toy = NonlinearGaussian()
+            >>> x = torch.tensor([[0.5]], dtype=torch.float64)
+            >>> toy.encoder(x).mean, toy.best_diagonal(x).mean  # between the modes, on the wider
+            (tensor([[0.8800]], dtype=torch.float64), tensor([[1.4583]], dtype=torch.float64))
+        """
+        parameters = self._coarse_search(x)
+        for _ in range(10):
+            parameters.requires_grad_()
+            with torch.enable_grad():
+                bound = self.exact_elbo(x, DiagonalGaussian(parameters[0], parameters[1]))
+                (slope,) = torch.autograd.grad(
+                    bound.per_example.sum(), parameters, create_graph=True
+                )
+                rows = [
+                    torch.autograd.grad(row.sum(), parameters, retain_graph=True)[0]
+                    for row in slope
+                ]
+            curvature = torch.stack(rows).permute(2, 3, 0, 1)  # (N, 1, 2, 2)
+            step = torch.linalg.solve(curvature, slope.detach().permute(1, 2, 0))
+            parameters = parameters.detach() - step.permute(2, 0, 1)
+        return DiagonalGaussian(parameters[0], parameters[1])
+
+    def relative_variance(self, x: Tensor) -> Tensor:
+        """Var[P(x given z)] / P(x)² over z ~ P(z): (N,).
+
+        That of the naive Monte-Carlo estimate of P(x) from one sample; S samples divide it by S.
+        """
+        log_likelihood = self._log_likelihood(x)
+        log_square = torch.logsumexp(2 * log_likelihood + self._log_mass, dim=0)
+        return torch.expm1(log_square - 2 * self.log_marginal(x))
+
+    def _log_likelihood(self, x: Tensor) -> Tensor:
+        _check_observations(x, 1, self._nodes.dtype)
+        return self.decoder(self._nodes).log_prob(x)
+
+    def _coarse_search(self, x: Tensor) -> Tensor:
+        """(μ, log σ²) of the best q on a grid, for each x: (2, N, 1)."""
+        _check_observations(x, 1, self._nodes.dtype)
+        grid = torch.cartesian_prod(torch.linspace(-3.5, 3.5, 71), torch.linspace(-6, 1, 15)).to(x)
+        q = DiagonalGaussian(grid[:, :1], grid[:, 1:])
+        # log P(x given z) is quadratic in f, so two moments of f give the ELBO for every x.
+        first = self.expectation(q, lambda z: self.f(z).squeeze(-1)).unsqueeze(-1)
+        second = self.expectation(q, lambda z: self.f(z).squeeze(-1).square()).unsqueeze(-1)
+        fit = -(x.mT.square() - 2 * x.mT * first + second) / (2 * self.sigma**2)
+        bound = fit - kl_terms(q, self.prior)
+        return grid[bound.argmax(0)].mT.unsqueeze(-1).contiguous()
+
+
+class LinearGaussian:
+    """The linear-Gaussian VAE, or probabilistic PCA: x = Wz + μ + σε, z ~ N(0, I), ε ~ N(0, I).
+
+    P(x) = N(μ, W Wᵀ + σ² I) and P(z given x) = N(Λ⁻¹ Wᵀ(x − μ)/σ², Λ⁻¹) with the precision
+    Λ = I + Wᵀ W/σ² (Tipping & Bishop 1999, section 3.1). It is a `LatentVariableModel` whose
+    encoder is the exact posterior. Only K × K matrices are factorised, so D = 784 is no burden.
+    Gradients reach W, μ and σ where these ask for them.
+
+    Arguments:
+        weight: W (D, K); its dtype and device are the model's.
+        mean: μ (D,).
+        sigma: σ > 0, a number or a scalar tensor.
+
+    Raises:
+        ValueError: when a shape or dtype does not fit or σ is not positive; when a method is given
+            x that is not (N, D), finite and of the model's dtype.
+
+    Example:
+        >>> model = LinearGaussian(torch.ones(3, 1), torch.zeros(3), sigma=1.0)
+        >>> model.log_marginal(torch.zeros(1, 3))  # −½ log |2π(1 + WWᵀ)|
+        tensor([-3.4500])
+        >>> model.posterior(torch.ones(1, 3)).mean
+        tensor([[0.7500]])
+    """
+
+    def __init__(self, weight: Tensor, mean: Tensor, sigma: float | Tensor) -> None:
+        if weight.dim() != 2 or not weight.numel():
+            raise ValueError(f"weight must be (D, K), but is {tuple(weight.shape)}")
+        if mean.shape != weight.shape[:1] or mean.dtype != weight.dtype:
+            raise ValueError(
+                f"mean must be ({len(weight)},) and {weight.dtype} to fit weight, "
+                f"but is {tuple(mean.shape)} and {mean.dtype}"
+            )
+        self.weight = weight
+        self.mean = mean
+        self.sigma = torch.as_tensor(sigma, dtype=weight.dtype, device=weight.device)
+        if self.sigma.dim() or not self.sigma > 0:
+            raise ValueError(f"sigma must be one positive number, but is {sigma}")
+
+    @classmethod
+    def maximum_likelihood(cls, x: Tensor, latent_dim: int) -> LinearGaussian:
+        """The parameters that make the data likeliest, in closed form.
+
+        With λ_1 ≥ … ≥ λ_D and u_j the eigenvalues and eigenvectors of the covariance (divisor N):
+        σ² = the mean of λ_{K+1}, …, λ_D and w_k = u_k·√(λ_k − σ²), which is unique up to a
+        rotation of the latent space (Tipping & Bishop 1999, section 3.2).
+
+        Arguments:
+            x: (N, D) data.
+            latent_dim: K, at least 1 and below D.
+
+        Raises:
+            ValueError: when latent_dim is out of range, or the data lie in K dimensions, where the
+                likelihood has no maximum.
+
+        Example:
+            >>> x = torch.tensor([[2.0, 1.0], [2.0, -1.0], [-2.0, 1.0], [-2.0, -1.0]])
+            >>> model = LinearGaussian.maximum_likelihood(x, latent_dim=1)
+            >>> model.sigma, model.weight.abs()
+            (tensor(1.), tensor([[1.7321],
+                    [0.0000]]))
+        """
+        n_dims = x.shape[-1]
+        _check_observations(x, n_dims, x.dtype)
+        if not 1 <= latent_dim < n_dims:
+            raise ValueError(f"latent_dim must lie in 1…{n_dims - 1}, not {latent_dim}")
+        mean = x.double().mean(0)
+        centred = x.double() - mean
+        values, vectors = torch.linalg.eigh(centred.mT @ centred / len(x))  # ascending
+        noise = values[: n_dims - latent_dim].mean()
+        if not noise > n_dims * torch.finfo(values.dtype).eps * values[-1]:
+            raise ValueError(
+                f"x must vary in more than latent_dim = {latent_dim} dimensions: its likelihood "
+                "grows without bound as sigma goes to 0"
+            )
+        scale = (values[-latent_dim:] - noise).clamp(min=0).sqrt()
+        weight = (vectors[:, -latent_dim:] * scale).flip(-1)
+        return cls(weight.to(x.dtype), mean.to(x.dtype), noise.sqrt().to(x.dtype))
+
+    @property
+    def prior(self) -> DiagonalGaussian:
+        """P(z) = N(0, I), events (K,)."""
+        return DiagonalGaussian.standard(self.weight.shape[1], like=self.weight)
+
+    def decoder(self, z: Tensor) -> Gaussian:
+        """Z (…, K) → P(x given z) = N(Wz + μ, σ² I), events (D,)."""
+        return Gaussian(z @ self.weight.mT + self.mean, self.sigma, event_dims=1)
+
+    def encoder(self, x: Tensor) -> FullGaussian:
+        """The exact posterior: nothing is lost to inference."""
+        return self.posterior(x)
+
+    def posterior(self, x: Tensor) -> FullGaussian:
+        """X (N, D) → P(z given x) = N(Λ⁻¹ Wᵀ(x − μ)/σ², Λ⁻¹), batch shape (N,)."""
+        _check_observations(x, len(self.weight), self.weight.dtype)
+        precision = self._precision()
+        pull = (x - self.mean) @ self.weight / self.sigma.square()
+        mean = torch.linalg.solve(precision, pull.mT).mT
+        return FullGaussian(mean, precision_matrix=precision, validate_args=False)
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw n observations, z from the prior and x given z: (n, D)."""
+        shape = (n, self.weight.shape[1])
+        z = torch.randn(
+            shape, generator=generator, dtype=self.weight.dtype, device=self.weight.device
+        )
+        return self.decoder(z).draw(generator)
+
+    def log_marginal(self, x: Tensor) -> Tensor:
+        """Log P(x) = log N(x; μ, W Wᵀ + σ² I): (N, D) → (N,), in nats.
+
+        By Bayes' rule P(x) = P(x given z) P(z) / P(z given x), whatever z. At the posterior mean
+        this adds squares where Woodbury's identity takes the difference of large numbers.
+
+        Example:
+            >>> model = LinearGaussian(torch.tensor([[2.0]]), torch.zeros(1), sigma=1.0)
+            >>> exact = torch.distributions.Normal(0.0, 5.0**0.5).log_prob(torch.tensor(3.0))
+            >>> bool(torch.isclose(model.log_marginal(torch.tensor([[3.0]])), exact))
+            True
+        """
+        posterior: Distribution = self.posterior(x)
+        z = posterior.mean
+        log_joint: Tensor = self.decoder(z).log_prob(x) + self.prior.log_prob(z)
+        return log_joint - posterior.log_prob(z)
+
+    def exact_elbo(self, x: Tensor, q: DiagonalGaussian | FullGaussian) -> ELBO:
+        """The ELBO of q without sampling.
+
+        E_q[log P(x given z)] = log P(x given E_q[z]) − tr(Wᵀ W Cov_q) / 2σ².
+        """
+        _check_observations(x, len(self.weight), self.weight.dtype)
+        covariance = (
+            q.variance.diag_embed() if isinstance(q, DiagonalGaussian) else q.covariance_matrix
+        )
+        spread = (self.weight.mT @ self.weight * covariance).sum((-2, -1))
+        reconstruction = self.decoder(q.mean).log_prob(x) - spread / (2 * self.sigma.square())
+        return ELBO(reconstruction, kl_terms(q, self.prior))
+
+    def kl_to_posterior(self, x: Tensor, q: DiagonalGaussian | FullGaussian) -> Tensor:
+        """KL(q ‖ posterior) in closed form: (N,), in nats."""
+        return kl_divergence(q, self.posterior(x))
+
+    def best_diagonal(self, x: Tensor) -> DiagonalGaussian:
+        """The diagonal Gaussian with the highest ELBO: the mean-field optimum.
+
+        It has the posterior's mean and the diagonal of its *precision* Λ, so its variances are
+        too small where latents are correlated (Bishop 2006, section 10.1.2).
+
+        Example:
+            >>> model = LinearGaussian(torch.tensor([[1.0, 1.0]]), torch.zeros(1), sigma=1.0)
+            >>> x = torch.zeros(1, 1)
+            >>> model.posterior(x).variance, model.best_diagonal(x).variance
+            (tensor([[0.6667, 0.6667]]), tensor([[0.5000, 0.5000]]))
+        """
+        mean = self.posterior(x).mean
+        return DiagonalGaussian(mean, -self._precision().diagonal().log().expand_as(mean))
+
+    def relative_variance(self, x: Tensor) -> Tensor:
+        """Var[P(x given z)] / P(x)² over z ~ P(z): (N,); infinity where it overflows.
+
+        That of the naive Monte-Carlo estimate of P(x) from one sample; S samples divide it by S.
+        E[P(x given z)²] = (4πσ²)^{−D/2}·N(x; μ, W Wᵀ + ½σ² I), as the square of a Gaussian density
+        is one of half the variance.
+        """
+        half = LinearGaussian(self.weight, self.mean, self.sigma / math.sqrt(2))
+        log_scale = -0.5 * len(self.weight) * (4 * math.pi * self.sigma.square()).log()
+        return torch.expm1(log_scale + half.log_marginal(x) - 2 * self.log_marginal(x))
+
+    def _precision(self) -> Tensor:
+        """Λ = I + Wᵀ W/σ²: (K, K)."""
+        identity = torch.eye(self.weight.shape[1]).to(self.weight)
+        return identity + self.weight.mT @ self.weight / self.sigma.square()
+
+
+def _check_observations(x: Tensor, n_dims: int, dtype: torch.dtype) -> None:
+    if x.dim() != 2 or x.shape[1] != n_dims or x.dtype != dtype:
+        raise ValueError(
+            f"x must be (N, {n_dims}) and {dtype}, but is {tuple(x.shape)} and {x.dtype}"
+        )
+    check_finite(x=x)
