@@ -34,6 +34,7 @@ from vaelib.kl import (
     kl_terms,
     kl_to_standard_normal,
 )
+from vaelib.latent_variable import LinearGaussian, NonlinearGaussian
 from vaelib.likelihood import (
     Bernoulli,
     Gaussian,
@@ -67,6 +68,8 @@ __all__ = [
     "GaussianEncoder",
     "InferenceGap",
     "LatentVariableModel",
+    "LinearGaussian",
+    "NonlinearGaussian",
     "bernoulli_log_likelihood",
     "effective_sample_size",
     "evidence_lower_bound",
