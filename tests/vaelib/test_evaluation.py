@@ -1,0 +1,409 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import scipy.ndimage
+import torch
+from laws import integral, real_line
+from statistical import assert_mean_equals, z_threshold
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from vaelib.data import Images
+from vaelib.elbo import (
+    effective_sample_size,
+    evidence_lower_bound,
+    importance_weighted_bound,
+    log_weights,
+)
+from vaelib.evaluation import (
+    active_units,
+    evaluate_elbo,
+    linear_probe,
+    log_aggregate_posterior,
+    log_likelihood,
+    mutual_information,
+    sharpness,
+)
+from vaelib.kl import kl_to_standard_normal
+from vaelib.latent_variable import LinearGaussian
+from vaelib.reparameterization import DiagonalGaussian, FullGaussian
+from vaelib.vae import VAE
+
+D, K = 4, 2
+
+
+class Oracle(LinearGaussian):
+    """A linear-Gaussian model, and with `blur` > 0 one whose encoder is not the posterior."""
+
+    def __init__(self, device: torch.device, blur: float = 0.0) -> None:
+        values = torch.linspace(-1, 1, D * K + D, dtype=torch.float64, device=device).sin()
+        super().__init__(values[: D * K].view(D, K), values[D * K :], sigma=0.7)
+        self.blur = blur
+
+    def encoder(self, x: Tensor) -> FullGaussian:
+        exact = self.posterior(x)
+        return FullGaussian(
+            exact.mean + 0.2 * self.blur, scale_tril=(1 + self.blur) * exact.scale_tril
+        )
+
+
+@pytest.fixture
+def x(device: torch.device) -> Tensor:
+    return torch.linspace(-2, 2, 5 * D, dtype=torch.float64, device=device).view(5, D).cos()
+
+
+def small_vae(device: torch.device, **options: str) -> VAE:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vae = VAE((1, 3, 3), latent_dim=2, hidden=[5], **options)
+    with torch.no_grad():
+        for parameter in vae.parameters():  # far enough from 0 for z to matter
+            parameter.mul_(3)
+    return vae.double().to(device)
+
+
+def grey_images(n: int, device: torch.device) -> Images:
+    pixels = (torch.arange(n * 9, device=device) * 37 + 11).remainder(255).to(torch.uint8)
+    labels = torch.arange(n, device=device)
+    return Images(pixels.view(n, 1, 3, 3), labels, "made up", "test")
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers the largest number of elements that any operation returned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        # An expanded view has many elements and little memory.
+        for value in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(value, Tensor):
+                self.numel = max(self.numel, value.untyped_storage().nbytes() // value.itemsize)
+        return result
+
+
+class TestEvaluateElbo:
+    def test_averages_examples_and_not_batches(self, device, generator, x):
+        model = Oracle(device, blur=0.5)
+        unequal = torch.cat([x, 5 + x[:1]])  # five in the first batch, an odd one in the last
+        exact = model.exact_elbo(unequal, model.encoder(unequal))
+        bound = evaluate_elbo(model, unequal.repeat(2000, 1), generator, batch_size=10_001)
+        assert_mean_equals(bound.per_example.view(2000, 6), exact.per_example)
+        torch.testing.assert_close(bound.mean(), bound.per_example.view(2000, 6).mean())
+        torch.testing.assert_close(bound.kl[-6:], exact.kl)
+
+    def test_is_a_bound_in_eval_too(self, device, generator):
+        # A test loss at z = μ is no ELBO: with this model it is another number.
+        vae = small_vae(device)
+        images = grey_images(7, device).binarise("static", generator)
+        pixels = images.floats().double()
+        eps = torch.randn(20_000, 7, 2, generator=generator, dtype=torch.float64, device=device)
+        with torch.no_grad():
+            terms = vae.decoder(vae.encoder(pixels).reparameterize(eps)).log_prob(pixels)
+            at_the_mean = evidence_lower_bound(vae, pixels, torch.zeros_like(eps[:1]))
+        seed = generator.get_state()
+        training = evaluate_elbo(vae, images, generator, samples=20_000, batch_size=3)
+        evaluated = evaluate_elbo(vae.eval(), images, generator.set_state(seed), samples=20_000,
+                                  batch_size=3)  # fmt: skip
+        torch.testing.assert_close(evaluated.per_example, training.per_example, rtol=0, atol=0)
+        error = terms.std(0) * (2 / 20_000) ** 0.5
+        assert ((training.reconstruction - terms.mean(0)).abs() < z_threshold(7) * error).all()
+        assert ((at_the_mean.reconstruction - terms.mean(0)).abs() > 20 * error).any()
+
+    def test_keeps_the_dtype_and_needs_no_gradient(self, device, generator):
+        vae = small_vae(device)
+        images = grey_images(4, device).binarise("dynamic")
+        for model in (vae, vae.float()):
+            bound = evaluate_elbo(model, images, generator)
+            assert bound.kl.dtype == bound.reconstruction.dtype == model.prior.mean.dtype
+            assert not bound.per_example.requires_grad
+
+    def test_cpu_noise_serves_every_device(self, device):
+        vae, images = small_vae(device), grey_images(4, device).binarise("dynamic")
+        here = evaluate_elbo(vae, images, torch.Generator().manual_seed(1))
+        there = evaluate_elbo(vae.cpu(), images.to("cpu"), torch.Generator().manual_seed(1))
+        torch.testing.assert_close(here.per_example.cpu(), there.per_example)
+
+    @pytest.mark.parametrize("bad", [{"samples": 0}, {"batch_size": 0}, {"samples": 2.0}])
+    def test_names_bad_arguments(self, device, generator, x, bad):
+        with pytest.raises(ValueError, match=f"^{next(iter(bad))} must be an integer"):
+            evaluate_elbo(Oracle(device), x, generator, **bad)
+
+    def test_refuses_no_images(self, device, generator, x):
+        for function in (evaluate_elbo, log_likelihood):
+            with pytest.raises(ValueError, match="at least one image"):
+                function(Oracle(device), x[:0], generator)
+
+
+class TestLogLikelihood:
+    @pytest.mark.parametrize("samples", [1, 7, 100, 1030])
+    @pytest.mark.parametrize("chunk_size", [1, 30, 1000])
+    def test_the_exact_posterior_gives_the_exact_answer(
+        self, device, generator, x, samples, chunk_size
+    ):
+        # Every weight is p(x), so a sum over 120 samples divided by 100 would be off by 0.18.
+        if samples > 100 and chunk_size == 1:
+            samples = 101
+        model = Oracle(device)
+        result = log_likelihood(model, x, generator, samples=samples, chunk_size=chunk_size)
+        torch.testing.assert_close(result.per_example, model.log_marginal(x))
+        sizes = torch.full_like(x[:, 0], samples)
+        torch.testing.assert_close(result.effective_sample_size, sizes)
+        if samples > 1:
+            assert (result.standard_error < 1e-7).all()
+            assert result.mean_standard_error() < 1e-7
+
+    def test_agrees_with_the_truth_within_its_standard_error(self, device, generator, x):
+        model, repeats = Oracle(device, blur=0.5), 400
+        exact = model.log_marginal(x)
+        result = log_likelihood(model, x.repeat(repeats, 1), generator, samples=300)
+        z = (result.per_example - exact.repeat(repeats)) / result.standard_error
+        # Repetitions tell whether the standard error is one: z has mean 0 and variance 1. Both only
+        # up to 1/S, the order of the delta method: small beside what 2,000 repetitions resolve.
+        assert_mean_equals(z, 0.0)
+        assert abs(z.var() - 1) < z_threshold() * (2 / len(z)) ** 0.5
+        means = result.per_example.view(repeats, 5).mean(1)
+        predicted = log_likelihood(model, x, generator, samples=300).mean_standard_error()
+        torch.testing.assert_close(means.std(), predicted, rtol=0.25, atol=0)
+
+    def test_equals_all_weights_at_once(self, device, generator, x):
+        model, samples = Oracle(device, blur=1.0), 500
+        state = generator.get_state()
+        result = log_likelihood(model, x[:1], generator, samples=samples, chunk_size=7)
+        eps = torch.randn(
+            samples, 1, K, generator=generator.set_state(state), dtype=x.dtype, device=device
+        )
+        log_w = log_weights(model, x[:1], eps)
+        torch.testing.assert_close(result.per_example, importance_weighted_bound(log_w))
+        torch.testing.assert_close(result.effective_sample_size, effective_sample_size(log_w))
+        w = (log_w - log_w.max()).exp()
+        torch.testing.assert_close(
+            result.standard_error, w.std(0) / (w.mean(0) * samples**0.5)
+        )  # fmt: skip
+
+    @pytest.mark.parametrize("samples", [100, 2100])
+    def test_does_not_depend_on_the_chunk(self, device, generator, x, samples):
+        state = generator.get_state()
+        results = [
+            log_likelihood(
+                Oracle(device, blur=1.0),
+                x,
+                generator.set_state(state),
+                samples=samples,
+                chunk_size=chunk_size,
+            )
+            for chunk_size in (30, 64, 333, 1000, 10_000)
+        ]
+        for result in results[1:]:
+            torch.testing.assert_close(result.per_example, results[0].per_example)
+            torch.testing.assert_close(
+                result.effective_sample_size, results[0].effective_sample_size
+            )
+
+    def test_memory_is_bounded_by_the_chunk(self, device, generator):
+        class Wide(nn.Linear):
+            def forward(self, z: Tensor) -> Tensor:
+                assert len(z) <= 50
+                return super().forward(z)
+
+        vae = small_vae(device)
+        vae.decoder.body = Wide(2, 9, dtype=torch.float64, device=device)
+        images = grey_images(3, device).binarise("static", generator)
+        largest = {}
+        for samples in (10, 60, 1000, 4000):
+            with LargestTensor() as seen:
+                log_likelihood(vae, images, generator, samples=samples, chunk_size=50)
+            largest[samples] = seen.numel
+        # 50 images of 9 pixels decoded at once, or a block of noise: 1,000 samples of 2 numbers.
+        assert max(largest.values()) <= max(50 * 9, 1000 * 2)
+        assert largest[4000] == largest[1000]
+
+    def test_dynamic_pixels_are_drawn_once(self, device, generator):
+        # If neither p(x given z) nor q depends on anything, all weights of an image are equal,
+        # unless its pixels change between chunks.
+        vae = small_vae(device)
+        for parameter in vae.parameters():
+            nn.init.zeros_(parameter)
+        images = grey_images(6, device).binarise("dynamic")
+        result = log_likelihood(vae, images, generator, samples=40, chunk_size=10)
+        torch.testing.assert_close(
+            result.per_example, torch.full_like(result.per_example, -9 * math.log(2))
+        )
+        vae.decoder.body[-1].bias.data.fill_(1.0)
+        state = generator.get_state()
+        result = log_likelihood(vae, images, generator, samples=40, chunk_size=10)
+        pixels = images.floats(generator.set_state(state)).double()
+        exact = vae.decoder(torch.zeros(6, 2, dtype=torch.float64, device=device)).log_prob(pixels)
+        torch.testing.assert_close(result.per_example, exact.detach())
+        assert (result.standard_error < 1e-6).all()
+
+    def test_says_under_which_convention(self, device, generator):
+        grey = grey_images(3, device)
+        static, binary = grey.binarise("static", generator), small_vae(device)
+        cross_entropy = small_vae(device, likelihood="grey bernoulli")
+        gaussian = small_vae(device, likelihood="gaussian")
+        for model, images, convention in [
+            (binary, static, "static binarisation"),
+            (binary, grey.binarise("dynamic"), "dynamic binarisation"),
+            (binary, static.floats(), "binary pixels"),
+            (cross_entropy, static, "static binarisation"),
+            (cross_entropy, grey, "grey pixels: not a log-likelihood"),
+            (cross_entropy, grey.floats(), "grey pixels: not a log-likelihood"),
+            (gaussian, grey, "grey pixels"),
+        ]:
+            result = log_likelihood(model, images, generator, samples=2)
+            assert result.convention == convention
+            assert f"({convention}, 3 images, 2 samples each)" in str(result)
+        with pytest.raises(ValueError, match="grey pixels"):
+            log_likelihood(binary, grey, generator, samples=2)
+
+    def test_is_a_log_likelihood_and_not_an_nll(self, device, generator):
+        # Over all 2⁹ binary images p(x) sums to one, up to the sum of 512 independent errors.
+        pixels = torch.tensor([0.0, 1.0], device=device)
+        everything = torch.cartesian_prod(*[pixels] * 9).view(-1, 1, 3, 3)
+        result = log_likelihood(small_vae(device), everything, generator, samples=1000)
+        p = result.per_example.exp()
+        error = (p * result.standard_error).square().sum().sqrt()
+        assert error < 0.05
+        assert abs(p.sum() - 1) < z_threshold() * error
+
+    def test_one_sample_has_no_standard_error(self, device, generator, x):
+        result = log_likelihood(Oracle(device, blur=1.0), x, generator, samples=1)
+        assert result.standard_error.isnan().all()
+
+    def test_keeps_the_dtype_and_needs_no_gradient(self, device, generator):
+        vae = small_vae(device).float()
+        images = grey_images(4, device).binarise("static", generator)
+        result = log_likelihood(vae, images, generator, samples=3)
+        for value in (result.per_example, result.effective_sample_size, result.standard_error):
+            assert value.dtype == torch.float32
+            assert value.device.type == device.type
+            assert not value.requires_grad
+
+    @pytest.mark.parametrize("bad", [{"samples": 0}, {"chunk_size": 0}, {"samples": True}])
+    def test_names_bad_arguments(self, device, generator, x, bad):
+        with pytest.raises(ValueError, match=f"^{next(iter(bad))} must be an integer"):
+            log_likelihood(Oracle(device), x, generator, **bad)
+
+
+def codes(device: torch.device, n: int = 6, k: int = 1) -> DiagonalGaussian:
+    mu = torch.linspace(-2, 2, n * k, dtype=torch.float64, device=device).view(n, k)
+    return DiagonalGaussian(mu, mu.sin() - 1)
+
+
+class TestCodes:
+    def test_active_units_have_means_that_vary(self, device):
+        mu = torch.tensor([[1.0, 0.09, 5.0], [-1.0, -0.09, 5.0], [0.0, 0.0, 5.0]], device=device)
+        q = DiagonalGaussian(mu, 3 * mu.roll(1, dims=1))  # whose variances vary tells nothing
+        assert active_units(q).tolist() == [True, False, False]  # variances 1, 0.0081 and 0
+        assert active_units(q, threshold=0.008).tolist() == [True, True, False]
+
+    def test_log_aggregate_posterior_is_the_mixture(self, device):
+        q = codes(device, n=40, k=3)
+        z = torch.linspace(-3, 3, 7 * 2 * 3, dtype=torch.float64, device=device).view(7, 2, 3)
+        mixture = torch.distributions.MixtureSameFamily(
+            torch.distributions.Categorical(torch.ones(40, device=device)),
+            torch.distributions.Independent(torch.distributions.Normal(q.mu, q.stddev), 1),
+        )
+        torch.testing.assert_close(log_aggregate_posterior(q, z), mixture.log_prob(z))
+        full = FullGaussian(q.mu, scale_tril=q.stddev.diag_embed())
+        torch.testing.assert_close(log_aggregate_posterior(full, z), mixture.log_prob(z))
+
+    def test_log_aggregate_posterior_in_bounded_memory(self, device):
+        q = codes(device, n=50_000, k=2)
+        z = torch.linspace(-3, 3, 400, dtype=torch.float64, device=device).view(200, 2)
+        with LargestTensor() as seen:
+            density = log_aggregate_posterior(q, z)
+        assert seen.numel <= 2**22
+        torch.testing.assert_close(density[150:], log_aggregate_posterior(q, z[150:]))
+
+    def test_mutual_information_against_quadrature(self, device, generator):
+        q, grid = codes(device), real_line(device)
+        log_q = q.log_prob(grid.view(-1, 1, 1))  # (nodes, N)
+        log_mixture = log_q.logsumexp(1) - math.log(6)
+        exact = integral(log_q.exp() * (log_q - log_mixture.unsqueeze(1)), grid).mean()
+        estimates = [mutual_information(q, generator, samples=20) for _ in range(1000)]
+        values = torch.tensor([estimate.value for estimate in estimates], dtype=torch.float64)
+        assert_mean_equals(values, exact.item())
+        errors = torch.tensor([estimate.standard_error for estimate in estimates])
+        torch.testing.assert_close(errors.square().mean().sqrt().double(), values.std(), rtol=0.15,
+                                   atol=0)  # fmt: skip
+        # Hoffman & Johnson: the mean KL is this and the aggregate posterior's KL to the prior.
+        log_prior = DiagonalGaussian.standard(1, like=q.mu).log_prob(grid.unsqueeze(-1))
+        marginal = integral(log_mixture.exp() * (log_mixture - log_prior), grid)
+        mean_kl = kl_to_standard_normal(q.mu, q.logvar).mean()
+        torch.testing.assert_close(mean_kl, exact + marginal)
+
+    def test_mutual_information_of_extremes(self, device, generator):
+        apart = DiagonalGaussian(torch.arange(8.0, device=device).view(8, 1) * 100,
+                                 torch.zeros(8, 1, device=device))  # fmt: skip
+        assert mutual_information(apart, generator).value == pytest.approx(math.log(8), abs=1e-4)
+        same = DiagonalGaussian(torch.ones(8, 1, device=device), torch.ones(8, 1, device=device))
+        estimate = mutual_information(same, generator)
+        assert estimate.value == pytest.approx(0, abs=1e-5)
+        assert estimate.standard_error < 1e-5
+
+    def test_names_bad_arguments(self, device, generator):
+        with pytest.raises(ValueError, match=r"^q must be of N ≥ 2 examples"):
+            active_units(codes(device)[:1])
+        with pytest.raises(ValueError, match=r"^q must be of N ≥ 1 examples"):
+            mutual_information(codes(device)[0], generator)
+        with pytest.raises(ValueError, match=r"^samples must be an integer of at least 2, not 1"):
+            mutual_information(codes(device), generator, samples=1)
+        with pytest.raises(ValueError, match=r"^z must be \(…, 1\) to fit q, but is \(4, 3\)"):
+            log_aggregate_posterior(codes(device), torch.zeros(4, 3, device=device))
+
+
+class TestLinearProbe:
+    def test_counts_the_mistakes(self, device, generator):
+        labels = torch.arange(3, device=device).repeat(50)
+        features = torch.eye(3, device=device)[labels]
+        noise = torch.randn(150, 3, generator=generator, device=device)
+        features = features + 0.05 * noise
+        wrong = labels.clone()
+        wrong[:15] = (wrong[:15] + 1) % 3
+        assert linear_probe(features, labels, features, labels) == 0
+        assert linear_probe(features, labels, features, wrong) == pytest.approx(0.1)
+
+    def test_does_not_depend_on_units_or_origin(self, device, generator):
+        labels = torch.arange(2, device=device).repeat(100)
+        features = labels.view(-1, 1) + torch.randn(200, 5, generator=generator, device=device)
+        first, second = slice(0, 100), slice(100, 200)
+        errors = {
+            linear_probe(f[first], labels[first], f[second], labels[second])
+            for f in (features, 1000 * features, 0.001 * features - 3, features.view(200, 5, 1))
+        }
+        assert len(errors) == 1
+        assert 0 < errors.pop() < 0.4
+
+    def test_nothing_is_learnt_from_constants(self, device):
+        labels = torch.tensor([0, 0, 1], device=device)
+        same = torch.full((3, 2), 0.1, device=device)
+        assert linear_probe(same, labels, same, labels) == pytest.approx(1 / 3)
+
+    def test_names_bad_arguments(self):
+        with pytest.raises(ValueError, match=r"^test_labels must be \(4,\)"):
+            linear_probe(torch.zeros(3, 1), torch.zeros(3), torch.zeros(4, 1), torch.zeros(3))
+
+
+class TestSharpness:
+    def test_is_the_variance_of_the_laplacian(self, device, generator):
+        images = torch.rand(3, 2, 6, 5, generator=generator, dtype=torch.float64, device=device)
+        for image, value in zip(images.cpu(), sharpness(images).cpu(), strict=True):
+            edges = scipy.ndimage.laplace(image.mean(0).numpy())[1:-1, 1:-1]
+            assert value.item() == pytest.approx(edges.var())
+
+    def test_falls_with_blur_and_ignores_brightness(self, device, generator):
+        images = torch.rand(20, 1, 28, 28, generator=generator, dtype=torch.float64, device=device)
+        blurred = nn.functional.avg_pool2d(images, 3, stride=1, padding=1)
+        assert (sharpness(blurred) < sharpness(images)).all()
+        torch.testing.assert_close(sharpness(images + 0.5), sharpness(images))
+        torch.testing.assert_close(sharpness(images * 3), 9 * sharpness(images))
+
+    def test_names_bad_arguments(self):
+        with pytest.raises(ValueError, match=r"images must be \(N, C, H, W\)"):
+            sharpness(torch.zeros(3, 2, 5))
