@@ -466,6 +466,10 @@ BAD_CALLS: dict[str, tuple[Callable[[Tensor, Tensor], object], str]] = {
         lambda a, x: gaussian_log_likelihood(a[:1], x[:1], torch.ones(3, 5)),
         r"sigma must broadcast to mean's shape \(1, 5\), but is \(3, 5\)",
     ),
+    "gaussian sigma with samples": (
+        lambda a, x: gaussian_log_likelihood(a, x, torch.ones(2, 3, 5)),
+        r"sigma must broadcast to mean's shape \(3, 5\), but is \(2, 3, 5\)",
+    ),
     "gaussian sigma zero": (
         lambda a, x: gaussian_log_likelihood(a, x, 0.0),
         r"sigma must be positive, but holds 0",

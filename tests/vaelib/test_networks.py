@@ -220,6 +220,17 @@ class TestDecoders:
         torch.testing.assert_close(logits, body(z).flatten(1))
 
 
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_half_precision_ends_at_the_distribution(half: torch.dtype, x: Tensor, z: Tensor) -> None:
+    """Products may be rounded; sums of hundreds of nats may not."""
+    for build in ENCODERS.values():
+        q = build().to(x.device, half)(x.to(half))
+        assert q.mu.dtype == q.logvar.dtype == torch.float32
+    for build in DECODERS.values():
+        p = build().to(z.device, half)(z.to(half))
+        assert p.mean.dtype == p.log_prob(x.float()).dtype == torch.float32
+
+
 class TestSigma:
     def test_is_fixed_unless_it_is_learnt(self, z: Tensor) -> None:
         body = nn.Linear(K, D)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -274,6 +275,9 @@ class TestArguments:
             assert torch.equal(rebuilt.state_dict()[name], value), name
         assert_bit_equal(rebuilt(x, eps), vae(x, eps))
 
+    def test_are_all_that_the_model_was_built_from(self, vae: VAE) -> None:
+        assert set(vae.arguments) == set(inspect.signature(VAE).parameters)
+
     def test_take_any_sequence_of_integers(self) -> None:
         vae = VAE(torch.Size([1, 4, 4]), 2, hidden=(torch.tensor(8),))  # type: ignore[arg-type]
         assert vae.arguments["shape"] == [1, 4, 4]
@@ -295,12 +299,24 @@ class TestArguments:
         vae = VAE((12,), latent_dim=2, hidden=[7, 5])
         shapes = [tuple(p.shape) for name, p in vae.named_parameters() if "weight" in name]
         assert shapes == [(7, 12), (5, 7), (4, 5), (5, 2), (7, 5), (12, 7)]
+        vae = VAE((3, 8, 8), latent_dim=2, hidden=[5], network="convolutional")
+        shapes = [tuple(p.shape) for name, p in vae.named_parameters() if "weight" in name]
+        encoder, decoder = shapes[:3], shapes[3:]
+        assert encoder == [(5, 3, 3, 3), (10, 5, 3, 3), (4, 40)]
+        assert decoder == [(40, 2), (10, 5, 3, 3), (5, 3, 3, 3)]
 
     def test_count_the_parameters_of_the_reference(self) -> None:
         """784-512-2-512-784: 807,700; 784-400-20-400-784: 652,824."""
         for latent_dim, hidden, count in ((2, 512, 807_700), (20, 400, 652_824)):
             vae = VAE((1, 28, 28), latent_dim=latent_dim, hidden=[hidden])
             assert sum(parameter.numel() for parameter in vae.parameters()) == count
+
+    def test_name_the_convention_of_the_pixels(self, x: Tensor, eps: Tensor) -> None:
+        grey = VAE(SHAPE, K, hidden=[4], likelihood="grey bernoulli").to(x)
+        assert grey(0.5 * x, eps).per_example.isfinite().all()
+        binary = VAE(SHAPE, K, hidden=[4]).to(x)
+        with pytest.raises(ValueError, match="x holds grey pixels"):
+            binary(0.5 * x, eps)
 
     def test_sigma_is_fixed_or_learnt(self, device: torch.device) -> None:
         fixed, learnt = (
