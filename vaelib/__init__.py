@@ -7,6 +7,14 @@ The names listed here are the ones that users may rely on. Log-likelihoods, dive
 are in nats.
 """
 
+from vaelib.checkpoint import (
+    load_vae,
+    save_vae,
+)
+from vaelib.data import (
+    Images,
+    load_dataset,
+)
 from vaelib.elbo import (
     ELBO,
     InferenceGap,
@@ -52,6 +60,12 @@ from vaelib.reparameterization import (
     score_function_gradient,
     score_function_terms,
 )
+from vaelib.training import (
+    History,
+    NonFiniteError,
+    fit,
+    training_step,
+)
 from vaelib.vae import VAE
 
 __version__ = "0.1.0"
@@ -66,13 +80,17 @@ __all__ = [
     "Gaussian",
     "GaussianDecoder",
     "GaussianEncoder",
+    "History",
+    "Images",
     "InferenceGap",
     "LatentVariableModel",
     "LinearGaussian",
+    "NonFiniteError",
     "NonlinearGaussian",
     "bernoulli_log_likelihood",
     "effective_sample_size",
     "evidence_lower_bound",
+    "fit",
     "fit_posterior",
     "gaussian_log_likelihood",
     "importance_weighted_bound",
@@ -85,6 +103,8 @@ __all__ = [
     "kl_terms",
     "kl_to_standard_normal",
     "latent_grid",
+    "load_dataset",
+    "load_vae",
     "log_marginal_monte_carlo",
     "log_weights",
     "manifold",
@@ -94,6 +114,8 @@ __all__ = [
     "reparameterize",
     "sample_gaussian",
     "sample_prior",
+    "save_vae",
     "score_function_gradient",
     "score_function_terms",
+    "training_step",
 ]
