@@ -243,6 +243,17 @@ class TestGreyPixels:
         with pytest.raises(ValueError, match=message):
             p.log_prob(binary)
 
+    def test_are_in_the_support_by_convention(
+        self, logits: Tensor, binary: Tensor, grey: Tensor
+    ) -> None:
+        for p, accepted in (
+            (Bernoulli(logits, event_dims=1), [True, False, False]),
+            (Bernoulli(logits, event_dims=1, pixels="grey"), [True, True, False]),
+            (Gaussian(logits, 1.0, event_dims=1), [True, True, True]),
+        ):
+            inside = [p.support.check(x).all().item() for x in (binary, grey, 2 * grey + 1)]
+            assert inside == accepted
+
     def test_bytes_of_an_unscaled_image_are_refused(self, device: torch.device) -> None:
         x = torch.tensor([[0, 255]], dtype=torch.uint8, device=device)
         with pytest.raises(ValueError, match="x must hold 0 and 1 alone, but holds 255"):
