@@ -292,7 +292,7 @@ class TestLogLikelihood:
 
 def codes(device: torch.device, n: int = 6, k: int = 1) -> DiagonalGaussian:
     mu = torch.linspace(-2, 2, n * k, dtype=torch.float64, device=device).view(n, k)
-    return DiagonalGaussian(mu, mu.sin() - 1)
+    return DiagonalGaussian(mu, 1.5 * mu - 2)  # wide ones overlap, narrow ones do not
 
 
 class TestCodes:
@@ -330,7 +330,7 @@ class TestCodes:
         values = torch.tensor([estimate.value for estimate in estimates], dtype=torch.float64)
         assert_mean_equals(values, exact.item())
         errors = torch.tensor([estimate.standard_error for estimate in estimates])
-        torch.testing.assert_close(errors.square().mean().sqrt().double(), values.std(), rtol=0.15,
+        torch.testing.assert_close(errors.square().mean().sqrt().double(), values.std(), rtol=0.11,
                                    atol=0)  # fmt: skip
         # Hoffman & Johnson: the mean KL is this and the aggregate posterior's KL to the prior.
         log_prior = DiagonalGaussian.standard(1, like=q.mu).log_prob(grid.unsqueeze(-1))
