@@ -107,8 +107,16 @@ def style() -> Iterator[None]:
         ...     fig, (left, right) = plt.subplots(1, 2, figsize=(6, 2.5))
         >>> plt.close(fig)
     """
-    with matplotlib.rc_context(_STYLE):
-        yield
+    try:
+        with matplotlib.rc_context(_STYLE):
+            try:
+                yield
+            finally:
+                interactive = matplotlib.is_interactive()
+    finally:
+        # The first figure loads the backend, and a notebook's backend makes matplotlib interactive:
+        # undone with the rest, that would keep every later figure from being shown.
+        matplotlib.interactive(interactive)
 
 
 @style()

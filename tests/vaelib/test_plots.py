@@ -450,3 +450,15 @@ def test_training_without_validation_has_one_elbo():
     elbo, *_ = plots.training_curves(history(validation=False)).axes
     assert len(elbo.lines) == 1
     assert elbo.get_legend() is None
+
+
+def test_the_style_keeps_a_backend_that_it_made_load() -> None:
+    # A notebook's backend turns this on when the first figure is made, be it inside a style.
+    before = matplotlib.is_interactive()
+    try:
+        matplotlib.interactive(False)
+        with plots.style():
+            matplotlib.interactive(True)
+        assert matplotlib.is_interactive()
+    finally:
+        matplotlib.interactive(before)
