@@ -1,15 +1,26 @@
 """Bad arguments, named: what came, what was expected.
 
-Shapes and dtypes cost nothing to check and are always checked. Values are read only where
-`torch.distributions` would read them too: see `validates`.
+Shapes and dtypes cost nothing to check and are always checked. Values are read unless
+`value_checks` says otherwise, as the training loop does after its first step.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
+import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-__all__ = ["check_finite", "check_floating", "check_observed", "check_same_shape", "validates"]
+__all__ = [
+    "check_finite",
+    "check_floating",
+    "check_observed",
+    "check_same_shape",
+    "validates",
+    "value_checks",
+]
 
 
 def check_floating(**tensors: Tensor) -> None:
@@ -52,6 +63,26 @@ def check_observed(name: str, value: Tensor, distribution: Distribution) -> None
         )
 
 
+_reads_values = True
+
+
+@contextlib.contextmanager
+def value_checks(on: bool) -> Iterator[None]:
+    """Read values inside the `with`, or leave them unread: a reading makes a GPU wait.
+
+    A switch of vaelib's own: that of `torch.distributions` is turned off for the whole process by
+    the first call of `torch.compile`, and with it a Bernoulli would take grey pixels in silence.
+    """
+    global _reads_values
+    before, _reads_values = _reads_values, on
+    try:
+        yield
+    finally:
+        _reads_values = before
+
+
 def validates(validate_args: bool | None) -> bool:
-    """As asked, else as `torch.distributions.Distribution.set_default_validate_args` says."""
-    return Distribution._validate_args if validate_args is None else validate_args
+    """As asked, else as the innermost `value_checks` says; a compiled graph reads no values."""
+    if validate_args is not None:
+        return validate_args
+    return _reads_values and not torch.compiler.is_compiling()

@@ -6,7 +6,6 @@ each minibatch, and around it what a long run needs (history, validation, checkp
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
 import os
@@ -18,8 +17,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
+from vaelib._checks import value_checks
 from vaelib.checkpoint import read_checkpoint, write_checkpoint
 from vaelib.data import Images
 from vaelib.elbo import ELBO
@@ -336,7 +335,7 @@ def _train_epoch(
             device=whole.device,
         )
         # Checked once: later minibatches are of the same kind, and a check makes a GPU wait.
-        with _value_checks(step == first):
+        with value_checks(step == first):
             bound = training_step(
                 step_model,
                 run.optimizer,
@@ -386,16 +385,6 @@ def _check_finite(sums: Tensor, first_step: int, run: _Run) -> None:
         f"{' and '.join(terms)} became NaN or infinite in step {first_step + step + 1} (epoch "
         f"{len(run.history) + 1}); {remedy}. A lower learning_rate or clip_norm=1 often helps"
     )
-
-
-@contextlib.contextmanager
-def _value_checks(on: bool) -> Iterator[None]:
-    before = Distribution._validate_args
-    Distribution.set_default_validate_args(on and before)
-    try:
-        yield
-    finally:
-        Distribution.set_default_validate_args(before)
 
 
 def _progress_bar(run: _Run, epochs: int, on: bool) -> Any:

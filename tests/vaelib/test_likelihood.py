@@ -13,9 +13,10 @@ from laws import assert_gradients_equal, assert_well_behaved, integral, real_lin
 from statistical import assert_mean_equals
 from torch import Tensor
 from torch.distributions import Bernoulli as TorchBernoulli
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+from torch.distributions import Independent, MultivariateNormal, Normal
 
 from vaelib import Bernoulli, Gaussian, bernoulli_log_likelihood, gaussian_log_likelihood
+from vaelib._checks import value_checks
 
 Formula = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(mean, x, sigma) → (N,)."""
@@ -24,10 +25,8 @@ Formula = Callable[[Tensor, Tensor, Tensor], Tensor]
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """Values go unchecked, as in the training loop."""
-    before = Distribution._validate_args
-    Distribution.set_default_validate_args(False)
-    yield
-    Distribution.set_default_validate_args(before)
+    with value_checks(False):
+        yield
 
 
 @pytest.fixture

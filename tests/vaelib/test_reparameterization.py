@@ -10,7 +10,7 @@ import torch
 from laws import assert_gradients_equal, assert_well_behaved, integral, real_line
 from statistical import assert_mean_equals
 from torch import Tensor
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+from torch.distributions import Independent, MultivariateNormal, Normal
 
 from vaelib import (
     DiagonalGaussian,
@@ -22,6 +22,7 @@ from vaelib import (
     score_function_gradient,
     score_function_terms,
 )
+from vaelib._checks import value_checks
 
 S = 20_000
 
@@ -718,10 +719,8 @@ def test_bad_input_is_named(call: Call, message: str, mu: Tensor, logvar: Tensor
 class TestWithoutValidation:
     @pytest.fixture(autouse=True)
     def _unchecked(self) -> Iterator[None]:
-        before = Distribution._validate_args
-        Distribution.set_default_validate_args(False)
-        yield
-        Distribution.set_default_validate_args(before)
+        with value_checks(False):
+            yield
 
     def test_values_go_unread(self, mu: Tensor, logvar: Tensor) -> None:
         assert DiagonalGaussian(mu * math.nan, logvar).log_prob(mu).isnan().all()
