@@ -1,4 +1,4 @@
-"""Build the book into `_build/html`; any warning fails the build, now and when it is tried again."""
+"""Build the book into `_build/html`; a warning fails the build, now and when it is tried again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Show the library's docstrings as they were written: sections in Google style, the rest plain text.
+"""Show the library's docstrings as they are written: sections in Google style, else plain text.
 
 Formulas in them are meant as they stand, `x*` and `|t|` too, and would be markup to Sphinx.
 """
@@ -12,20 +12,19 @@ from sphinx.application import Sphinx
 from sphinx.ext.napoleon import Config, GoogleDocstring
 
 STYLE = Config(napoleon_use_rtype=False, napoleon_use_ivar=True)
-CODE = re.compile(r"(`+[^`]+`+)")
+MEANT = re.compile(r"(`+[^`]+`+|(?<!\w)\*\w[^*]*\w\*(?!\w))")  # `code` and *emphasis*
 MARKUP = re.compile(r"([*|\\]|_\b|_(?=\W|$))")
 
 
 def plain(lines: list[str]) -> list[str]:
-    """The lines with what would be markup escaped; `code` and examples stay as they are."""
+    """The lines, escaped where they would be markup but for `code`, *emphasis* and examples."""
     result, in_example = [], False
     for line in lines:
         in_example = line.lstrip().startswith(">>>") or (in_example and bool(line.strip()))
         if not in_example:
-            parts = CODE.split(line)
+            parts = MEANT.split(line)
             parts[::2] = (MARKUP.sub(r"\\\1", part) for part in parts[::2])
-            parts[1::2] = (f"``{part.strip('`')}``" for part in parts[1::2])
-            line = "".join(parts)
+            line = re.sub(r"`+([^`]+)`+", r"``\1``", "".join(parts))
         result.append(line)
     return result
 

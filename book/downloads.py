@@ -52,6 +52,8 @@ def cleaned(notebook: NotebookNode) -> NotebookNode:
     }
 
     def value(match: re.Match[str]) -> str:
+        if match["name"] not in glued:
+            return match[0]  # myst-nb warns of it
         return format_plain_text(glued[match["name"]], match["format"] or "s")
 
     for cell in notebook.cells:

@@ -23,6 +23,7 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
+from traitlets.config import Config as TraitletsConfig
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +76,15 @@ def execute(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
 
     def run(docname: str) -> ExecutionResult:
         with tempfile.TemporaryDirectory() as folder:
-            timeout = app.config.nb_execution_timeout
-            return single_nb_execution(todo[docname], folder, timeout, allow_errors=False)
+            # Talked to by files, not ports: nobody else can listen, and no kernel warns of that.
+            files = {"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}}
+            return single_nb_execution(
+                todo[docname],
+                folder,
+                app.config.nb_execution_timeout,
+                allow_errors=False,
+                config=TraitletsConfig(files),
+            )
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for docname, result in zip(todo, pool.map(run, todo), strict=True):

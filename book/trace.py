@@ -85,8 +85,8 @@ class LectureTrace(SphinxDirective):
             if f"chapters/{name}" in self.env.found_docs
         }
         lines = [
-            "| item | section | functions | tests | exercise |",
-            "| --- | --- | --- | --- | --- |",
+            "| item | section, *exercise* | functions, their tests |",
+            "| --- | --- | --- |",
             *(self.row(item, name) for item in self.course["items"] for name in self.where(item)),
             "",
             "| on the slides | put right in |",
@@ -100,7 +100,7 @@ class LectureTrace(SphinxDirective):
                 chapter.warn("no error of the slides is called %s", unknown)
         node = nodes.container(classes=["lecture-trace"])
         self.state.nested_parse(StringList(lines, source="lecture-trace"), 0, node)
-        return node.children
+        return [node]
 
     def where(self, item: str) -> list[str]:
         """The chapters that have to teach an item, and those that say they do, too."""
@@ -111,11 +111,11 @@ class LectureTrace(SphinxDirective):
         """One item in one chapter."""
         says = self.course["items"][item]["says"].replace("|", r"\|")
         if name not in self.chapters:
-            return f"| **{item}** {says} | *{name}: not written yet* | | | |"
+            return f"| **{item}** {says} | {name}: not written yet | |"
         chapter = self.chapters[name]
         if item not in chapter.lecture:
             chapter.warn("lecture item %s has no section here", item)
-            return f"| **{item}** {says} | | | | |"
+            return f"| **{item}** {says} | | |"
         entry = chapter.lecture[item]
         section, exercise = entry.get("section", ""), entry.get("exercise")
         if not chapter.has(section):
@@ -123,15 +123,10 @@ class LectureTrace(SphinxDirective):
         if exercise and exercise not in self.course["chapters"].values():
             chapter.warn("%s: there is no exercise %r", item, exercise)
         functions = list(filter(None, (self.defined(chapter, f) for f in entry["functions"])))
-        files = dict.fromkeys(self.tests(chapter, function) for function in functions)
-        cells = [
-            f"**{item}** {says}",
-            f"{{ref}}`{section}`",
-            "<br>".join(f"{{py:obj}}`{f.rpartition('.')[2]} <{f}>`" for f in functions),
-            "<br>".join(f"`{file}`" for file in files),
-            exercise or "",
-        ]
-        return f"| {' | '.join(cells)} |"
+        where = [f"{{ref}}`{section}`", *([f"*{exercise}*"] if exercise else [])]
+        computed = [f"{{py:obj}}`{f.rpartition('.')[2]} <{f}>`" for f in functions]
+        tested = [f"`{file}`" for file in dict.fromkeys(self.tests(chapter, f) for f in functions)]
+        return f"| **{item}** {says} | {'<br>'.join(where)} | {'<br>'.join(computed + tested)} |"
 
     def defined(self, chapter: Chapter, function: str) -> str | None:
         """Where a function is defined, if it is."""

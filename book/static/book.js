@@ -1,0 +1,12 @@
+// Answers and code that are folded on the screen are open on paper.
+addEventListener("beforeprint", () => {
+  for (const fold of document.querySelectorAll("article details")) fold.open = true;
+});
+
+// A formula wider than its box scrolls there, by keyboard too.
+addEventListener("load", async () => {
+  await window.MathJax?.startup?.promise;
+  for (const formula of document.querySelectorAll("div.math mjx-container")) {
+    if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
+  }
+});
