@@ -45,7 +45,7 @@ lab: $(INSTALLED) ## open JupyterLab
 
 .PHONY: serve
 serve: $(INSTALLED) ## show the built book at http://localhost:8000
-	@test -f _build/html/index.html || { echo "There is no book in _build/html yet."; exit 1; }
+	@test -f _build/html/index.html || { echo "There is no book in _build/html yet: make book"; exit 1; }
 	$(BIN)/python -m http.server --bind localhost --directory _build/html 8000
 
 .PHONY: system
