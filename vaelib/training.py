@@ -262,7 +262,9 @@ class _Run:
     def begin(self, path: Path, resume: bool, group: Processes) -> None:
         """Continue the run at `path`, or make it so that even the first epoch can be resumed."""
         self.checkpoint = path
-        if path.exists():
+        # Summed, so that all have looked before the first one writes.
+        found = group.total(torch.tensor(float(path.exists()), device=self.generator.device))
+        if found > 0:
             if not resume:
                 raise FileExistsError(
                     f"{path} holds a run already: continue it with resume=True, or name another"

@@ -38,7 +38,7 @@ class VAE(nn.Module):
         activation: of the hidden layers of a fully connected network.
         likelihood: `"bernoulli"` (binary pixels), `"grey bernoulli"` (grey pixels by
             cross-entropy, not a likelihood) or `"gaussian"`.
-        sigma: of a Gaussian likelihood; `None` learns it, starting at 1.
+        sigma: of a Gaussian likelihood; `None` learns it, starting at 0.2.
 
     Parameters start as PyTorch draws them, from the global generator: `torch.manual_seed` before.
 
@@ -145,7 +145,8 @@ def _decoder(
     if likelihood == "grey bernoulli":
         return BernoulliDecoder(body, shape, pixels="grey")
     if likelihood == "gaussian":
-        return GaussianDecoder(body, shape, 1.0 if sigma is None else sigma, sigma is None)
+        # Near where it ends for pixels in [0, 1]: Adam takes small steps in log σ.
+        return GaussianDecoder(body, shape, 0.2 if sigma is None else sigma, sigma is None)
     raise ValueError(
         f'likelihood must be "bernoulli", "grey bernoulli" or "gaussian", not {likelihood!r}'
     )
