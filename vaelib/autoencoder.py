@@ -1,0 +1,429 @@
+"""Autoencoders: an encoder that lowers the dimension, learnt by reconstructing its input.
+
+Nothing here is random but initial weights and the order of minibatches: the code h of an image is
+a point, not a distribution. That is what the VAE changes.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+from vaelib._checks import check_finite, check_floating, check_same_shape
+from vaelib.data import Images
+from vaelib.networks import convolutional_decoder, convolutional_encoder, fully_connected
+
+__all__ = [
+    "Autoencoder",
+    "FewLabels",
+    "balanced_subset",
+    "few_labels_experiment",
+    "fit_autoencoder",
+    "initialise_classifier",
+    "linear_autoencoder_weights",
+    "random_codes",
+    "reconstruction_error",
+]
+
+HIDDEN = {"linear": (), "sigmoid": (), "deep": (256, 128), "convolutional": (16,)}
+
+
+def reconstruction_error(x: Tensor, x_hat: Tensor) -> Tensor:
+    """Squared error Σ_d (x_d − x̂_d)², summed over all dimensions but the first: (N, …) → (N,).
+
+    Raises:
+        ValueError: when the shapes differ or the numbers are no floats.
+
+    Example:
+        >>> reconstruction_error(torch.ones(2, 1, 2, 3), torch.zeros(2, 1, 2, 3))
+        tensor([6., 6.])
+    """
+    check_floating(x=x, x_hat=x_hat)
+    check_same_shape(x=x, x_hat=x_hat)
+    return (x - x_hat).square().unsqueeze(-1).flatten(1).sum(1)
+
+
+def linear_autoencoder_weights(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The best linear autoencoder with a code of k numbers: principal component analysis.
+
+    Encoding by h = Wᵀ(x − mean) and decoding by x̂ = W h + mean has the least squared error of all
+    linear encoders and decoders (Eckart & Young 1936; for autoencoders Baldi & Hornik 1989): the
+    sum of the squared singular values of the centred x after the k-th. Only the subspace is unique,
+    so a trained linear autoencoder finds it in other coordinates.
+
+    Arguments:
+        x: (N, D), an example a row.
+        k: from 1 to the smaller of N and D.
+
+    Returns:
+        mean (D,) and W (D, k), whose orthonormal columns are the principal directions, those of the
+        largest variance first, each with its sign arbitrary.
+
+    Raises:
+        ValueError: when x is not (N, D) of finite floats, or k out of range.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]])  # on the diagonal
+        >>> mean, W = linear_autoencoder_weights(x, 1)
+        >>> mean, W.abs()
+        (tensor([2., 2.]), tensor([[0.7071],
+                [0.7071]]))
+    """
+    check_floating(x=x)
+    if x.dim() != 2:
+        raise ValueError(f"x must be (N, D), but is {tuple(x.shape)}: flatten it, x.flatten(1)")
+    check_finite(x=x)
+    if not 1 <= k <= min(x.shape):
+        raise ValueError(f"k must be from 1 to {min(x.shape)}, the smaller side of x, not {k}")
+    mean = x.mean(0)
+    _, _, vh = torch.linalg.svd(x - mean, full_matrices=False)
+    return mean, vh[:k].mT.contiguous()
+
+
+class Autoencoder(nn.Module):
+    """x → code h → reconstruction x̂, by two networks.
+
+    Arguments:
+        shape: of one observation, (C, H, W) or (D,).
+        code_dim: numbers in a code.
+        hidden: sizes of the hidden layers, mirrored in the decoder; for a convolutional network
+            one number, its width in channels. By default (256, 128) for a deep and (16,) for a
+            convolutional network; the two others have no hidden layer.
+        network: in the order of history,
+
+            - `"linear"`: one linear layer each way, at its best PCA;
+            - `"sigmoid"`: the same followed by a sigmoid, in code and reconstruction;
+            - `"deep"`: fully connected ReLU layers between;
+            - `"convolutional"`: ReLU convolutions, and up-convolutions in the decoder.
+
+    Codes are any real numbers, in (0, 1) for `"sigmoid"`; reconstructions are in (0, 1), as pixels
+    are, but for `"linear"`. Parameters start as PyTorch draws them, from the global generator:
+    `torch.manual_seed` before.
+
+    Raises:
+        ValueError: when an argument is none of the above.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> autoencoder = Autoencoder((1, 8, 8), code_dim=3, network="convolutional")
+        >>> x = torch.zeros(5, 1, 8, 8)
+        >>> autoencoder.encode(x).shape, autoencoder(x).shape
+        (torch.Size([5, 3]), torch.Size([5, 1, 8, 8]))
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        code_dim: int = 64,
+        hidden: Sequence[int] | None = None,
+        *,
+        network: Literal["linear", "sigmoid", "deep", "convolutional"] = "deep",
+    ) -> None:
+        super().__init__()
+        if network not in HIDDEN:
+            raise ValueError(f"network must be one of {', '.join(HIDDEN)}, not {network!r}")
+        if code_dim < 1:
+            raise ValueError(f"code_dim must be at least 1, not {code_dim}")
+        hidden = HIDDEN[network] if hidden is None else tuple(hidden)
+        if network != "deep" and len(hidden) != len(HIDDEN[network]):
+            raise ValueError(
+                f"hidden must hold {len(HIDDEN[network])} numbers for a {network} network, "
+                f"not {hidden}"
+            )
+        self.shape = tuple(shape)
+        self.code_dim = code_dim
+        if network == "convolutional":
+            self.encoder = convolutional_encoder(shape, hidden[0], code_dim)
+            self.decoder = convolutional_decoder(code_dim, hidden[0], shape)
+        else:
+            sizes = [prod(shape), *hidden, code_dim]
+            self.encoder = nn.Sequential(nn.Flatten(), *fully_connected(sizes))
+            self.decoder = nn.Sequential(*fully_connected(sizes[::-1]), nn.Unflatten(1, self.shape))
+        if network == "sigmoid":
+            self.encoder.append(nn.Sigmoid())
+        if network != "linear":
+            self.decoder.append(nn.Sigmoid())
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes h: (N, *shape) → (N, code_dim)."""
+        if x.shape[1:] != self.shape:
+            raise ValueError(
+                f"x must be N observations of shape {self.shape}, but is {tuple(x.shape)}"
+            )
+        h: Tensor = self.encoder(x)
+        return h
+
+    def decode(self, h: Tensor) -> Tensor:
+        """Reconstructions x̂: (N, code_dim) → (N, *shape)."""
+        if h.dim() != 2 or h.shape[1] != self.code_dim:
+            raise ValueError(f"h must be (N, {self.code_dim}), but is {tuple(h.shape)}")
+        x_hat: Tensor = self.decoder(h)
+        return x_hat
+
+    def forward(self, x: Tensor) -> Tensor:
+        """decode(encode(x)): (N, *shape) → (N, *shape)."""
+        return self.decode(self.encode(x))
+
+
+def fit_autoencoder(
+    autoencoder: Autoencoder,
+    images: Images,
+    generator: torch.Generator,
+    *,
+    epochs: int = 20,
+    batch_size: int = 50,
+    learning_rate: float = 3e-3,
+    progress: bool = False,
+) -> list[float]:
+    """Minimise the mean `reconstruction_error` by Adam; no label is looked at.
+
+    Arguments:
+        autoencoder: trained in place, on the device of the images.
+        images: their pixels, read as their convention says.
+        generator: of the minibatches' order, and of the pixels where they are drawn.
+        epochs, batch_size, learning_rate: of the training.
+        progress: whether to show a bar.
+
+    Returns:
+        For each epoch the mean squared error an example, summed over pixels, each example with the
+        parameters of its own step.
+
+    Raises:
+        FloatingPointError: when the error is NaN or infinite.
+
+    Example:
+        >>> from vaelib import load_dataset
+        >>> _ = torch.manual_seed(0)
+        >>> digits = load_dataset("digits")
+        >>> autoencoder = Autoencoder(digits.shape, code_dim=8)
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> losses = fit_autoencoder(autoencoder, digits, generator, epochs=2)
+        >>> losses[1] < losses[0]
+        True
+    """
+    from tqdm.auto import trange
+
+    optimizer = torch.optim.Adam(autoencoder.parameters(), lr=learning_rate, fused=True)
+    losses: list[float] = []
+    for epoch in trange(epochs, unit="epoch", disable=not progress):
+        total = torch.zeros((), device=images.pixels.device)
+        for x in images.batches(batch_size, generator):
+            errors = reconstruction_error(x, autoencoder(x))
+            optimizer.zero_grad()
+            errors.mean().backward()
+            optimizer.step()
+            total += errors.detach().sum()
+        losses.append(total.item() / len(images))
+        if not math.isfinite(losses[-1]):
+            raise FloatingPointError(
+                f"the error became {losses[-1]} in epoch {epoch + 1}: lower learning_rate "
+                f"({learning_rate:g})"
+            )
+    return losses
+
+
+def random_codes(codes: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """n codes drawn uniformly from the smallest box around `codes`: (N, K) → (n, K).
+
+    An autoencoder learns what the codes of images decode to, and nothing about the points between:
+    most of the box is holes. To generate, a model has to know where its codes lie.
+
+    Example:
+        >>> codes = torch.tensor([[0.0, 5.0], [1.0, 5.0]])
+        >>> random_codes(codes, 2, torch.Generator().manual_seed(0))
+        tensor([[0.4963, 5.0000],
+                [0.0885, 5.0000]])
+    """
+    low, high = codes.aminmax(dim=0)
+    uniform = torch.rand(
+        (n, codes.shape[1]), generator=generator, dtype=codes.dtype, device=generator.device
+    )
+    return low + (high - low) * uniform.to(codes.device)
+
+
+def initialise_classifier(autoencoder: Autoencoder, code_dim: int, n_classes: int) -> nn.Sequential:
+    """The encoder with a linear layer upon its codes: (N, *shape) → (N, n_classes) logits.
+
+    The encoder's parameters are *shared*, not copied: training the classifier fine-tunes them
+    jointly with the new layer. The decoder is left behind. The new layer starts at zero, so that
+    all classes begin equal and its arbitrary first gradients do not spoil the encoder's features.
+
+    Raises:
+        ValueError: when code_dim is not the autoencoder's, or there are fewer than two classes.
+
+    Example:
+        >>> autoencoder = Autoencoder((6,), code_dim=3, hidden=[4])
+        >>> classifier = initialise_classifier(autoencoder, code_dim=3, n_classes=10)
+        >>> classifier(torch.zeros(5, 6)).shape
+        torch.Size([5, 10])
+        >>> classifier[0] is autoencoder.encoder
+        True
+    """
+    if code_dim != autoencoder.code_dim:
+        raise ValueError(f"code_dim must be {autoencoder.code_dim}, the encoder's, not {code_dim}")
+    if n_classes < 2:
+        raise ValueError(f"n_classes must be at least 2, not {n_classes}")
+    parameter = next(autoencoder.parameters())
+    head = skip_init(nn.Linear, code_dim, n_classes, device=parameter.device, dtype=parameter.dtype)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return nn.Sequential(autoencoder.encoder, head)
+
+
+@dataclass(frozen=True)
+class FewLabels:
+    """Test errors (shares in [0, 1]) of classifiers trained on few labels, CPU tensors.
+
+    Attributes:
+        n_labels: L numbers of labelled images.
+        steps: T numbers of training steps after which the error was taken.
+        random: (L, R, T) errors from random initialisation, for R seeds.
+        pretrained: (L, R, T) errors from the autoencoder's encoder, with the same labels and
+            minibatches for the same seed: differences are paired.
+    """
+
+    n_labels: tuple[int, ...]
+    steps: tuple[int, ...]
+    random: Tensor
+    pretrained: Tensor
+
+
+def balanced_subset(labels: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Indices of n random examples, as many of one class as of another (±1): (N,) → (n,).
+
+    A class with fewer examples than its share gives all it has. With a generator in the same state a smaller subset is the beginning of a larger one.
+
+    Raises:
+        ValueError: when n is not from 1 to N.
+
+    Example:
+        >>> labels = torch.tensor([0, 0, 0, 0, 1, 1, 1, 2])
+        >>> chosen = balanced_subset(labels, 6, torch.Generator().manual_seed(0))
+        >>> labels[chosen].bincount()
+        tensor([3, 2, 1])
+    """
+    if not 1 <= n <= len(labels):
+        raise ValueError(f"n must be from 1 to {len(labels)}, the number of labels, not {n}")
+    order = torch.randperm(len(labels), generator=generator, device=generator.device)
+    order = order.to(labels.device)
+    shuffled = labels[order]
+    seen_before = F.one_hot(shuffled).cumsum(0).gather(1, shuffled[:, None])[:, 0]
+    return order[seen_before.argsort(stable=True)[:n]]
+
+
+def few_labels_experiment(
+    autoencoder: Autoencoder,
+    train: Images,
+    test: Images,
+    *,
+    n_labels: Sequence[int] = (10, 30, 100, 300, 1000),
+    seeds: Sequence[int] = range(5),
+    steps: Sequence[int] = (5, 10, 20, 50, 100, 200),
+    batch_size: int = 50,
+    learning_rate: float = 1e-3,
+) -> FewLabels:
+    """Does a classifier need fewer labels when it starts from an autoencoder's encoder?
+
+    Two classifiers for each number of labels and each seed. One is `initialise_classifier` with the
+    encoder as trained, the other the same network with every layer drawn anew (He et al. 2015), the
+    usual way to start from nothing. All else is the same: labels, minibatches, Adam, the number of
+    steps. The recipe is fixed: neither is tuned, and there is no validation set.
+
+    With 10 to 100 labels of mnist5k the first one wins; the more labels, the less there is to win,
+    and with 1,000 the second has caught up.
+
+    Arguments:
+        autoencoder: trained, without labels, on all of `train`; left as it is.
+        train: where the labelled images are drawn from, as many of each class.
+        test: what the errors are measured on.
+        n_labels: numbers of labels, each at most `len(train)`.
+        seeds: each draws labels, minibatches and the random encoder.
+        steps: when to measure; training ends after the last.
+        batch_size, learning_rate: of the training.
+
+    Returns:
+        `FewLabels`: what the seeds share, the autoencoder, is no part of their scatter.
+
+    Raises:
+        ValueError: when a number of labels is out of range, or steps do not increase.
+
+    Example:
+        >>> from vaelib import load_dataset
+        >>> train, test = load_dataset("digits"), load_dataset("digits", "test")
+        >>> autoencoder = Autoencoder(train.shape, code_dim=8)
+        >>> _ = fit_autoencoder(autoencoder, train, torch.Generator().manual_seed(0), epochs=1)
+        >>> result = few_labels_experiment(
+        ...     autoencoder, train, test, n_labels=[10, 50], seeds=[0, 1, 2], steps=[1, 5]
+        ... )
+        >>> result.random.shape, result.pretrained.shape
+        (torch.Size([2, 3, 2]), torch.Size([2, 3, 2]))
+    """
+    if not steps or any(a >= b for a, b in zip([0, *steps], steps, strict=False)):
+        raise ValueError(f"steps must be positive and increase, not {list(steps)}")
+    n_classes = int(train.labels.max()) + 1
+    pretrained = initialise_classifier(autoencoder, autoencoder.code_dim, n_classes)
+    errors = torch.zeros(2, len(n_labels), len(seeds), len(steps))
+    for i, n in enumerate(n_labels):
+        for j, seed in enumerate(seeds):
+            chosen = balanced_subset(train.labels, n, _seeded(seed))
+            for arm, start in enumerate((_drawn_anew(pretrained, _seeded(seed)), pretrained)):
+                errors[arm, i, j] = _fine_tune(
+                    copy.deepcopy(start),
+                    train[chosen],
+                    test,
+                    steps,
+                    batch_size,
+                    learning_rate,
+                    _seeded(seed),
+                )
+    return FewLabels(tuple(n_labels), tuple(steps), *errors)
+
+
+def _seeded(seed: int) -> torch.Generator:
+    # On the CPU, so that a seed means the same on every device.
+    return torch.Generator().manual_seed(seed)
+
+
+def _drawn_anew(classifier: nn.Sequential, generator: torch.Generator) -> nn.Sequential:
+    device = next(classifier.parameters()).device
+    fresh = copy.deepcopy(classifier).cpu()
+    for parameter in fresh.parameters():
+        if parameter.dim() > 1:
+            nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=generator)
+        else:
+            nn.init.zeros_(parameter)
+    return fresh.to(device)
+
+
+def _fine_tune(
+    classifier: nn.Module,
+    train: Images,
+    test: Images,
+    steps: Sequence[int],
+    batch_size: int,
+    learning_rate: float,
+    generator: torch.Generator,
+) -> Tensor:
+    x, x_test = train.floats(), test.floats()
+    optimizer = torch.optim.Adam(classifier.parameters(), lr=learning_rate, fused=True)
+    errors = []
+    for step in range(1, steps[-1] + 1):
+        batch = torch.randperm(len(x), generator=generator)[:batch_size].to(x.device)
+        loss = F.cross_entropy(classifier(x[batch]), train.labels[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step in steps:
+            with torch.no_grad():
+                wrong = classifier(x_test).argmax(-1) != test.labels
+            errors.append(wrong.float().mean())
+    return torch.stack(errors).cpu()
