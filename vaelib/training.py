@@ -32,7 +32,7 @@ class NonFiniteError(FloatingPointError):
     """A term of the bound became NaN or infinite; the message says which, when and what is safe."""
 
 
-@dataclass
+@dataclass(repr=False)
 class History:
     """What `fit` saw, one row an epoch (E); CPU tensors, all bounds in nats an example.
 
@@ -77,6 +77,14 @@ class History:
 
     def __len__(self) -> int:
         return len(self.reconstruction)
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return f"History(0 epochs, {self.convention})"
+        text = f"History({len(self)} epochs, {self.convention}: ELBO {self.elbo[-1]:.2f} nats"
+        if len(self.validation_elbo):
+            text += f", validation {self.validation_elbo[-1]:.2f}"
+        return text + ")"
 
     def append(self, **row: Tensor | float) -> None:
         """Add an epoch: one value for each attribute that has rows."""

@@ -347,6 +347,9 @@ def test_a_history_grows_by_rows() -> None:
     assert history.best_epoch == 2
     assert history.epochs.tolist() == [1, 2, 3]
     assert history.elbo.tolist() == [-2.5, -2.5, -2.5]
+    assert repr(history) == (
+        "History(3 epochs, static binarisation: ELBO -2.50 nats, validation -2.00)"
+    )
 
 
 @pytest.mark.gpu
