@@ -300,7 +300,8 @@ class FewLabels:
 def balanced_subset(labels: Tensor, n: int, generator: torch.Generator) -> Tensor:
     """Indices of n random examples, as many of one class as of another (±1): (N,) → (n,).
 
-    A class with fewer examples than its share gives all it has. With a generator in the same state a smaller subset is the beginning of a larger one.
+    A class with fewer examples than its share gives all it has. With a generator in the same state
+    a smaller subset is the beginning of a larger one.
 
     Raises:
         ValueError: when n is not from 1 to N.
