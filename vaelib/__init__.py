@@ -7,6 +7,16 @@ The names listed here are the ones that users may rely on. Log-likelihoods, dive
 are in nats.
 """
 
+from vaelib.autoencoder import (
+    Autoencoder,
+    FewLabels,
+    few_labels_experiment,
+    fit_autoencoder,
+    initialise_classifier,
+    linear_autoencoder_weights,
+    random_codes,
+    reconstruction_error,
+)
 from vaelib.checkpoint import (
     load_vae,
     save_vae,
@@ -73,9 +83,11 @@ __version__ = "0.1.0"
 __all__ = [
     "ELBO",
     "VAE",
+    "Autoencoder",
     "Bernoulli",
     "BernoulliDecoder",
     "DiagonalGaussian",
+    "FewLabels",
     "FullGaussian",
     "Gaussian",
     "GaussianDecoder",
@@ -90,11 +102,14 @@ __all__ = [
     "bernoulli_log_likelihood",
     "effective_sample_size",
     "evidence_lower_bound",
+    "few_labels_experiment",
     "fit",
+    "fit_autoencoder",
     "fit_posterior",
     "gaussian_log_likelihood",
     "importance_weighted_bound",
     "inference_gap",
+    "initialise_classifier",
     "interpolate",
     "interpolate_spherical",
     "kl_between_gaussians",
@@ -103,6 +118,7 @@ __all__ = [
     "kl_terms",
     "kl_to_standard_normal",
     "latent_grid",
+    "linear_autoencoder_weights",
     "load_dataset",
     "load_vae",
     "log_marginal_monte_carlo",
@@ -110,7 +126,9 @@ __all__ = [
     "manifold",
     "pathwise_gradient",
     "pathwise_terms",
+    "random_codes",
     "reconstruct",
+    "reconstruction_error",
     "reparameterize",
     "sample_gaussian",
     "sample_prior",
