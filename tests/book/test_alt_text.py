@@ -1,0 +1,27 @@
+"""A picture without alternative text is a warning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+PICTURE = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
+
+
+@pytest.mark.parametrize(
+    ("markup", "is_fine"),
+    [
+        ("![A grey square.](p.svg)", True),
+        ("![](p.svg)", False),
+        ("```{image} p.svg\n:alt: A grey square.\n```", True),
+        ("```{image} p.svg\n```", False),
+        ("```{figure} p.svg\n:alt: A grey square.\n\nCaption\n```", True),
+        ("```{figure} p.svg\n\nA caption does not say what is seen.\n```", False),
+    ],
+)
+def test_a_picture_needs_a_text(build: Callable[..., Any], markup: str, is_fine: bool) -> None:
+    built = build({"index.md": f"# Title\n\n{markup}\n", "p.svg": PICTURE}, "book.alt_text")
+    assert ("without alternative text: p.svg" in built.warnings) is not is_fine
+    assert built.warnings.count("WARNING") == (not is_fine)

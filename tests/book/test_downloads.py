@@ -1,0 +1,40 @@
+"""What is offered for download is what was executed, fit to be run elsewhere."""
+
+from __future__ import annotations
+
+import nbformat.v4 as nbformat
+from nbformat import NotebookNode
+
+from book.downloads import cleaned
+
+KERNEL = {"name": "python3", "display_name": "Python 3"}
+
+
+def notebook(*cells: NotebookNode) -> NotebookNode:
+    metadata = {"kernelspec": KERNEL, "lecture": {"L01": {}}, "jupytext": {}}
+    return nbformat.new_notebook(cells=list(cells), metadata=metadata)
+
+
+def glue(name: str, text: str) -> NotebookNode:
+    output = nbformat.new_output(
+        "display_data",
+        data={"application/papermill.record/text/plain": text},
+        metadata={"scrapbook": {"name": name, "mime_prefix": "application/papermill.record/"}},
+    )
+    return nbformat.new_code_cell(f"glue('{name}', {text})", outputs=[output])
+
+
+def test_only_what_a_notebook_needs_is_kept() -> None:
+    assert cleaned(notebook()).metadata == {"kernelspec": KERNEL}
+
+
+def test_glued_numbers_stand_in_the_prose() -> None:
+    prose = nbformat.new_markdown_cell("A gap of {glue:text}`gap:.2f`, not {glue:text}`other`.")
+    result = cleaned(notebook(prose, glue("gap", "1.23456"), glue("other", "7")))
+    assert result.cells[0].source == "A gap of 1.23, not 7."
+    assert result.cells[1].outputs, "what was executed keeps its outputs"
+
+
+def test_a_name_that_is_not_glued_is_left_alone() -> None:
+    prose = nbformat.new_markdown_cell("{glue:text}`gap:.2f`")
+    assert cleaned(notebook(prose)).cells[0].source == "{glue:text}`gap:.2f`"

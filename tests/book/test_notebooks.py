@@ -1,0 +1,62 @@
+"""The notebooks that the book offers run as they are, and print again what the reader sees."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+
+pytestmark = pytest.mark.slow
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def run_again(notebook: NotebookNode, path: Path) -> tuple[int, str]:
+    """Run a notebook by nbval, in a folder of its own: how many cells agree, and what was said."""
+    path.parent.mkdir()
+    nbformat.write(notebook, path)
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", path.name],
+        cwd=path.parent,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},  # as in book.execution
+        capture_output=True,
+        text=True,
+    )
+    passed = re.search(r"(\d+) passed", ran.stdout)
+    return int(passed[1]) if passed else 0, ran.stdout + ran.stderr
+
+
+def test_every_notebook_prints_again_what_the_book_shows(book: Path, tmp_path: Path) -> None:
+    notebooks = {
+        path.stem: nbformat.read(path, as_version=4)
+        for path in (book / "_sources").rglob("*.ipynb")
+    }
+
+    def run(name: str) -> tuple[int, str]:
+        return run_again(notebooks[name], tmp_path / name / f"{name}.ipynb")
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for (name, notebook), (agreed, said) in zip(
+            notebooks.items(), pool.map(run, notebooks), strict=True
+        ):
+            cells = code_cells(notebook)
+            assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), name
+            assert any(cell.outputs for cell in cells), f"{name} shows nothing"
+            assert agreed == len(cells), f"{name}:\n{said[-5000:]}"
+
+
+@pytest.mark.parametrize(("shown", "agreed"), [("3\n", 1), ("4\n", 0)])
+def test_what_differs_is_noticed(tmp_path: Path, shown: str, agreed: int) -> None:
+    output = nbformat.v4.new_output("stream", name="stdout", text=shown)
+    cell = nbformat.v4.new_code_cell("print(1 + 2)", execution_count=1, outputs=[output])
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    assert run_again(notebook, tmp_path / "run" / "sum.ipynb")[0] == agreed

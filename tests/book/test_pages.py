@@ -1,0 +1,135 @@
+"""The built book as a reader sees it: in Chromium, from its files, with the network blocked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from axe_playwright_python.base import AXE_SCRIPT
+from playwright.sync_api import Browser, Page
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
+PAGES = [TOC["root"], *(page["file"] for part in TOC["parts"] for page in part["chapters"])]
+FAULTS = """() => {
+    const faults = [];
+    for (const formula of document.querySelectorAll("article .math"))
+        if (!formula.querySelector("mjx-container")) faults.push(`not set: ${formula.textContent}`);
+    for (const broken of document.querySelectorAll("mjx-merror"))
+        faults.push(`not TeX: ${broken.title}`);
+    for (const image of document.querySelectorAll("article img"))
+        if (!image.naturalWidth) faults.push(`not shown: ${image.src}`);
+    const beyond = document.documentElement.scrollWidth - innerWidth;
+    if (beyond > 0) faults.push(`scrolls sideways by ${beyond} px`);
+    return faults;
+}"""
+# The check itself loads nothing; it says only what is wrong.
+RUN_AXE = "() => axe.run(document, {preload: false, resultTypes: ['violations']})"
+
+
+class Reader:
+    """A browser tab that notes what goes wrong in it."""
+
+    def __init__(self, page: Page, html: Path) -> None:
+        self.page, self.html, self.faults = page, html, list[str]()
+        page.on("console", lambda m: m.type in ("error", "warning") and self.note(m.text))
+        page.on("pageerror", lambda error: self.note(str(error)))
+        page.on("requestfailed", lambda request: self.note(f"failed: {request.url}"))
+        page.on("request", lambda r: r.url.startswith("http") and self.note(f"external: {r.url}"))
+
+    def note(self, fault: str) -> None:
+        self.faults.append(fault)
+
+    def open(self, name: str, query: str = "") -> Page:
+        """A page when its formulas are set, all folds open."""
+        self.faults.clear()
+        self.page.goto(f"{(self.html / name).as_uri()}.html{query}")
+        self.page.evaluate("() => window.MathJax?.startup?.promise")
+        self.page.evaluate(
+            """() => document.querySelectorAll("article details:not([open]) > summary")
+                .forEach((summary) => summary.click())"""
+        )
+        self.page.evaluate("() => Promise.all(document.getAnimations().map((a) => a.finished))")
+        return self.page
+
+
+@pytest.fixture(scope="module", params=["light-1280", "dark-1280", "light-360", "dark-360"])
+def reader(request: pytest.FixtureRequest, chromium: Browser, book: Path) -> Iterator[Reader]:
+    scheme, width = request.param.split("-")
+    size = {"width": int(width), "height": 900}
+    context = chromium.new_context(viewport=size, color_scheme=scheme, offline=True)
+    yield Reader(context.new_page(), book)
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def desk(chromium: Browser, book: Path) -> Iterator[Reader]:
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, offline=True)
+    yield Reader(context.new_page(), book)
+    context.close()
+
+
+@pytest.mark.parametrize("name", [*PAGES, "search"])
+def test_a_page_is_in_order(reader: Reader, name: str) -> None:
+    page = reader.open(name)
+    assert page.evaluate("document.documentElement.dataset.theme") in ("light", "dark")
+    reader.faults += page.evaluate(FAULTS)
+    page.evaluate(AXE_SCRIPT)
+    for violation in page.evaluate(RUN_AXE)["violations"]:
+        if violation["impact"] in ("serious", "critical"):
+            where = [node["html"][:200] for node in violation["nodes"][:3]]
+            reader.note(f"{violation['id']}: {violation['help']}: {where}")
+    assert not reader.faults, "\n".join(reader.faults)
+
+
+def test_the_theme_follows_the_system(reader: Reader) -> None:
+    page = reader.open(PAGES[0])
+    wanted = (
+        "dark" if page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") else "light"
+    )
+    assert page.evaluate("document.documentElement.dataset.theme") == wanted
+
+
+def test_search_finds_reparameterization(desk: Reader) -> None:
+    page = desk.open("search", "?q=reparameterization")
+    page.locator("#search-results li a").first.wait_for()
+    assert not desk.faults
+    page.locator("#search-results li a").first.click()
+    page.wait_for_load_state()
+    assert "reparameterization" in page.locator("article").inner_text().lower()
+
+
+def test_folds_open_by_keyboard(desk: Reader) -> None:
+    folded = 0
+    for name in PAGES:
+        page = desk.page
+        page.goto(f"{(desk.html / name).as_uri()}.html")
+        folds = page.locator("article details:not([open])")
+        if folds.count():
+            folded += 1
+            fold = folds.first.element_handle()
+            assert fold
+            summary = fold.query_selector("summary")
+            assert summary
+            summary.press("Enter")
+            assert fold.evaluate("fold => fold.open")
+    assert folded or len(PAGES) < 9  # no fold at all would test nothing
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_prints(desk: Reader, name: str) -> None:
+    page = desk.page
+    page.goto(f"{(desk.html / name).as_uri()}.html")
+    page.evaluate("() => window.MathJax?.startup?.promise")
+    paper = page.pdf(format="A4")
+    assert paper.startswith(b"%PDF")
+    assert paper.count(b"/Type /Page\n") >= 1
+    assert page.locator("article details:not([open])").count() == 0
+    page.emulate_media(media="print")
+    assert not page.locator(".bd-sidebar-primary").is_visible()
+    assert not page.locator(".bd-header-article").is_visible()
+    page.emulate_media(media="screen")
