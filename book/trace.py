@@ -64,7 +64,7 @@ def canonical(name: str) -> str:
     return f"{defined.__module__}.{defined.__qualname__}"
 
 
-def test_file(root: Path, name: str) -> Path:
+def where_tested(root: Path, name: str) -> Path:
     """The file that tests a name, given by where it is defined."""
     *packages, module, _ = name.split(".")
     return root.joinpath("tests", *packages, f"test_{module}.py")
@@ -138,7 +138,7 @@ class LectureTrace(SphinxDirective):
 
     def tests(self, chapter: Chapter, function: str) -> str:
         """The file that tests a function by its name."""
-        file = test_file(self.root, function)
+        file = where_tested(self.root, function)
         name = function.rpartition(".")[2]
         if not file.exists() or name not in file.read_text("utf-8"):
             chapter.warn("%s is not tested in %s", function, file.relative_to(self.root))

@@ -10,3 +10,6 @@ addEventListener("load", async () => {
     if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
   }
 });
+
+// The list of references has roles that do not belong together (axe: aria-required-children).
+for (const list of document.querySelectorAll(".citation-list")) list.removeAttribute("role");
