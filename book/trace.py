@@ -14,7 +14,6 @@ is asked.
 
 from __future__ import annotations
 
-import importlib
 import re
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,8 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
+
+from book.api import canonical
 
 logger = logging.getLogger(__name__)
 
@@ -47,21 +48,6 @@ class Chapter:
     def has(self, section: str) -> bool:
         """Whether the label stands before some section here."""
         return f"\n({section})=\n" in self.text
-
-
-def canonical(name: str) -> str:
-    """Where a public name is defined: `vaelib.kl_terms` is `vaelib.kl.kl_terms`.
-
-    A name that vaelib takes over from another library stays as it is given.
-
-    Raises:
-        ImportError, AttributeError: when there is no such name.
-    """
-    module, _, attribute = name.rpartition(".")
-    defined = getattr(importlib.import_module(module), attribute)
-    if not defined.__module__.startswith("vaelib"):
-        return name
-    return f"{defined.__module__}.{defined.__qualname__}"
 
 
 def where_tested(root: Path, name: str) -> Path:

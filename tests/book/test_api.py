@@ -1,13 +1,15 @@
-"""Docstrings reach the page as they were written."""
+"""The reference shows docstrings as they are written, of all that is public, under either name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from book.docstrings import plain
+import vaelib
+from book.api import canonical, plain
 
 
 @pytest.mark.parametrize(
@@ -32,11 +34,26 @@ def test_an_example_ends_at_an_empty_line() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_page_shows_sections_formulas_and_examples(build: Callable[..., Any]) -> None:
-    page = "# API\n\n```{eval-rst}\n.. automodule:: vaelib.kl\n   :members:\n```\n"
-    built = build({"index.md": page}, "book.docstrings")
+    module = "```{eval-rst}\n.. automodule:: vaelib.kl\n   :members:\n```"
+    page = f"# API\n\n{module}\n\n{{py:obj}}`vaelib.kl_terms`\n"
+    built = build({"index.md": page}, "book.api")
     html = built.page("index")
-    assert "kl_to_standard_normal" in html
+    assert 'id="vaelib.kl.kl_to_standard_normal"' in html
+    assert 'href="#vaelib.kl.kl_terms"' in html, "a link by the public name"
     assert "½" in html
     assert "&gt;&gt;&gt; " in html
     assert "Raises" in html
     assert built.warnings == ""
+
+
+def test_names_lead_to_where_they_are_defined() -> None:
+    assert canonical("vaelib.kl_terms") == "vaelib.kl.kl_terms"
+    with pytest.raises(AttributeError):
+        canonical("vaelib.nothing")
+
+
+def test_the_reference_has_every_module_that_users_may_rely_on() -> None:
+    page = (Path(__file__).parents[2] / "chapters" / "api.md").read_text("utf-8")
+    listed = {line.split()[-1] for line in page.splitlines() if ".. automodule::" in line}
+    public = {canonical(f"vaelib.{name}").rpartition(".")[0] for name in vaelib.__all__}
+    assert {module for module in public if module != "vaelib"} <= listed

@@ -1,0 +1,79 @@
+"""The library's reference: docstrings as they are written, and links by either name.
+
+Sections of a docstring are in Google style, the rest is plain text: formulas in it are meant as
+they stand, `x*` and `|t|` too, and would be markup to Sphinx. A chapter may say `vaelib.fit` for
+what is defined as `vaelib.training.fit`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from typing import Any
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.ext.napoleon import Config, GoogleDocstring
+
+STYLE = Config(napoleon_use_rtype=False, napoleon_use_ivar=True)
+MEANT = re.compile(r"(`+[^`]+`+|(?<!\w)\*\w[^*]*\w\*(?!\w))")  # `code` and *emphasis*
+MARKUP = re.compile(r"([*|\\]|_\b|_(?=\W|$))")
+
+
+def plain(lines: list[str]) -> list[str]:
+    """The lines, escaped where they would be markup but for `code`, *emphasis* and examples."""
+    result, in_example = [], False
+    for line in lines:
+        in_example = line.lstrip().startswith(">>>") or (in_example and bool(line.strip()))
+        if not in_example:
+            parts = MEANT.split(line)
+            parts[::2] = (MARKUP.sub(r"\\\1", part) for part in parts[::2])
+            line = re.sub(r"`+([^`]+)`+", r"``\1``", "".join(parts))
+        result.append(line)
+    return result
+
+
+def convert(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Turn a docstring into reStructuredText, in place."""
+    ours = str(getattr(obj, "__module__", None) or name).startswith("vaelib")
+    lines[:] = GoogleDocstring(plain(lines) if ours else lines, STYLE).lines()
+
+
+def canonical(name: str) -> str:
+    """Where a public name is defined: `vaelib.kl_terms` is `vaelib.kl.kl_terms`.
+
+    A name that vaelib takes over from another library stays as it is given.
+
+    Raises:
+        ImportError, AttributeError: when there is no such name.
+    """
+    module, _, attribute = name.rpartition(".")
+    defined = getattr(importlib.import_module(module), attribute)
+    if not defined.__module__.startswith("vaelib"):
+        return name
+    return f"{defined.__module__}.{defined.__qualname__}"
+
+
+def resolve(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement
+) -> nodes.Element | None:
+    """Find what is referred to by its public name."""
+    target = node["reftarget"]
+    if node.get("refdomain") != "py" or not target.startswith("vaelib."):
+        return None
+    try:
+        name = canonical(target)
+    except (ImportError, AttributeError):
+        return None
+    domain, page, kind = env.domains["py"], node["refdoc"], node["reftype"]
+    return domain.resolve_xref(env, page, app.builder, kind, name, node, content)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the extension."""
+    app.setup_extension("sphinx.ext.autodoc")
+    app.connect("autodoc-process-docstring", convert)
+    app.connect("missing-reference", resolve)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
