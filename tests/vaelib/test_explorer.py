@@ -1,0 +1,459 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
+from torch import Tensor, nn
+
+from vaelib.explorer import LatentExplorer
+from vaelib.networks import GaussianDecoder
+from vaelib.plots import PALETTE
+from vaelib.vae import VAE
+
+N = 300
+CODES = torch.randn(N, 2, generator=torch.Generator().manual_seed(1))
+LABELS = torch.arange(N) % 10
+
+
+def vae(
+    shape: tuple[int, ...] = (1, 28, 28),
+    latent_dim: int = 2,
+    hidden: tuple[int, ...] = (512,),
+    **kw,
+) -> VAE:
+    """Untrained, but with pictures from black to white, as training would give."""
+    model = VAE(shape, latent_dim, hidden, **kw)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.decoder.body.parameters():
+            n_in = parameter.shape[1] if parameter.dim() == 2 else 1
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 2 / n_in**0.5)
+    return model
+
+
+def coloured() -> VAE:
+    """Another decoder of every kind that there is: layers, activations, likelihood, channels."""
+    model = vae((3, 5, 4), hidden=(16, 12), likelihood="gaussian")
+    first, _, second, _, third = model.decoder.body
+    with torch.no_grad():
+        third.weight *= 3
+    model.decoder.body = nn.Sequential(first, nn.Tanh(), second, nn.Sigmoid(), nn.ReLU(), third)
+    return model
+
+
+def html(model: VAE, codes: Tensor = CODES, labels: Tensor = LABELS) -> str:
+    return LatentExplorer(model, codes, labels)._repr_html_()
+
+
+class Fragment(HTMLParser):
+    """Tags, attributes, and what the scripts hold."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[str] = []
+        self.scripts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [name for name, _ in attrs]
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1] == "script" and self.cdata_elem:
+            self.scripts.append(data)
+
+
+class TestFragment:
+    def test_the_lectures_decoder_is_below_one_megabyte(self):
+        codes = torch.randn(5000, 2, generator=torch.Generator().manual_seed(0))
+        assert len(html(vae(), codes, torch.arange(5000) % 10).encode()) < 1_000_000
+
+    def test_asks_for_nothing_from_elsewhere_and_bears_no_id_that_a_second_one_would_repeat(self):
+        fragment = Fragment(html(vae(hidden=(8,))))
+        assert not {"src", "href", "id", "name"} & set(fragment.attributes)
+        assert not {"iframe", "link", "img"} & set(fragment.tags)
+        assert not re.search(r"url\(|@import|https?:|fetch\(", html(vae(hidden=(8,))))
+
+    def test_no_character_of_its_data_means_anything_to_html(self):
+        # As many weights as there are: every character of the alphabet occurs.
+        data, _ = Fragment(html(vae())).scripts
+        assert not set("<>&'\\`") & set(data)
+        packed = json.loads(data)
+        text = packed["layers"][2]["weight"]["text"]
+        assert set(text) == set(packed["alphabet"])
+        assert len(packed["alphabet"]) ** 7 > packed["levels"] ** 3
+
+    def test_is_the_same_for_the_same_model(self):
+        assert html(vae()) == html(vae())
+
+    def test_stays_as_it_was_when_the_model_is_trained_on(self):
+        model = vae(hidden=(8,))
+        explorer = LatentExplorer(model, CODES, LABELS)
+        before = explorer._repr_html_()
+        with torch.no_grad():
+            model.decoder.body[0].weight.zero_()
+        assert explorer._repr_html_() == before
+
+    def test_a_thousand_codes_are_drawn_whatever_the_order_of_the_data(self):
+        codes = CODES.repeat(10, 1)
+        data = json.loads(Fragment(html(vae(hidden=(8,)), codes, LABELS.repeat(10))).scripts[0])
+        kinds = torch.tensor([kind for kind, *_ in data["codes"]]).bincount()
+        assert len(data["codes"]) == 1000
+        assert kinds.min() > 60  # 100 expected, sd 9
+
+    def test_reads_a_model_where_and_as_it_is(self, device):
+        model = vae(hidden=(8,))
+        expected = html(model)
+        moved = model.double().to(device)
+        assert html(moved, CODES.double().to(device), LABELS.to(device)) == expected
+
+    def test_one_layer_without_bias_is_a_decoder_too(self):
+        model = vae(hidden=(8,))
+        model.decoder.body = nn.Linear(2, 784, bias=False)
+        packed = json.loads(Fragment(html(model)).scripts[0])
+        layer, activation = packed["layers"]
+        assert (layer["weight"]["columns"], layer["bias"]["columns"]) == (2, 784)
+        assert activation == "sigmoid"
+
+    def test_a_terminal_gets_one_line(self):
+        explorer = LatentExplorer(vae(), CODES, LABELS)
+        assert repr(explorer).startswith("LatentExplorer(decoder 2-512-784, 300 codes")
+
+
+class TestRefuses:
+    @pytest.mark.parametrize(
+        ("model", "message"),
+        [
+            (lambda: vae(latent_dim=3, hidden=(8,)), "2 latent dimensions, not 3"),
+            (
+                lambda: VAE((1, 8, 8), 2, [4], network="convolutional"),
+                "fully connected decoder.*ConvTranspose2d|fully connected decoder.*Unflatten",
+            ),
+            (lambda: vae((784,), hidden=(8,)), "decode images"),
+            (lambda: vae((2, 5, 5), hidden=(8,)), "decode images"),
+            (lambda: vae(hidden=(600,)), "too large for a page: 1,1"),
+            (lambda: nn.Linear(2, 784), "BernoulliDecoder or a GaussianDecoder, not NoneType"),
+        ],
+    )
+    def test_models_that_it_cannot_draw(self, model, message):
+        with pytest.raises(ValueError, match=message):
+            html(model())
+
+    def test_weights_that_are_not_finite(self):
+        model = vae(hidden=(8,))
+        with torch.no_grad():
+            model.decoder.body[2].weight[3, 4] = torch.nan
+        with pytest.raises(ValueError, match="model's weights must be finite"):
+            html(model)
+
+    def test_weights_that_rounding_would_change_to_be_seen(self):
+        # One hidden unit that never fires has a weight beside which all others vanish.
+        model = vae(hidden=(8,))
+        with torch.no_grad():
+            model.decoder.body[0].weight[0] = 0
+            model.decoder.body[0].bias[0] = -1
+            model.decoder.body[2].weight[:, 0] = 1e6
+        with pytest.raises(ValueError, match="/255 off"):
+            html(model)
+
+    @pytest.mark.parametrize(
+        ("codes", "labels", "message"),
+        [
+            (torch.zeros(5, 3), torch.arange(5), r"codes must be \(N, 2\)"),
+            (torch.zeros(0, 2), torch.arange(0), "at least one"),
+            (torch.zeros(5, 2).long(), torch.arange(5), "codes must be floating point"),
+            (torch.full((5, 2), torch.inf), torch.arange(5), "codes must be finite"),
+            (torch.zeros(5, 2), torch.arange(4), r"labels must be \(5,\) integers"),
+            (torch.zeros(5, 2), torch.zeros(5), r"labels must be \(5,\) integers"),
+            (torch.zeros(11, 2), torch.arange(11), "at most 10 kinds, not 11"),
+        ],
+    )
+    def test_codes_and_labels_that_do_not_fit(self, codes, labels, message):
+        with pytest.raises(ValueError, match=message):
+            html(vae(hidden=(8,)), codes, labels)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    # Chromium refuses to run as root inside its own sandbox.
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        chromium = shutil.which("chromium")
+        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def models() -> list[VAE]:
+    return [vae(), coloured()]
+
+
+@pytest.fixture(scope="module")
+def address(models: list[VAE], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A file with two explorers, and room to scroll."""
+    file: Path = tmp_path_factory.mktemp("page") / "index.html"
+    file.write_text(
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Explorers</title>'
+        '<meta name="viewport" content="width=device-width"><style>'
+        'body[data-jp-theme-light="false"] { --jp-layout-color0: #111;'
+        "--jp-content-font-color1: #fff }"
+        'html[data-theme="dark"] { --pst-color-background: #121212;'
+        "--pst-color-text-base: #ced6dd; background: #121212; color: #ced6dd }</style>"
+        f"<main><h1>Explorers</h1>{html(models[0])}{html(models[1])}"
+        '<div style="height: 2000px"></div></main>',
+        encoding="utf-8",
+    )
+    return file.as_uri()
+
+
+def visit(context: BrowserContext, address: str) -> Iterator[Page]:
+    """The page; it must neither complain nor ask the network for anything."""
+    complaints: list[str] = []
+    page = context.new_page()
+    page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: complaints.append(request.url))
+    page.goto(address)
+    yield page
+    context.close()
+    assert complaints == [address]
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    yield from visit(browser.new_context(offline=True), address)
+
+
+@pytest.fixture
+def phone(browser: Browser, address: str) -> Iterator[Page]:
+    size = {"width": 360, "height": 740}
+    yield from visit(browser.new_context(offline=True, has_touch=True, viewport=size), address)
+
+
+def explorer(page: Page, index: int = 0) -> Locator:
+    """Scrolled to, so that the mouse reaches it."""
+    found = page.locator(".latent-explorer").nth(index)
+    found.scroll_into_view_if_needed()
+    return found
+
+
+def where(explorer: Locator) -> list[float]:
+    """Z, as it is shown."""
+    return numbers(explorer.locator(".le-z").inner_text())
+
+
+def numbers(text: str) -> list[float]:
+    return [float(number) for number in re.findall(r"-?\d+\.\d+", text.replace("−", "-"))]
+
+
+def place(explorer: Locator, x: float, y: float) -> tuple[float, float]:
+    """Pixels on the page, of a place in the plane: from (0, 0), left above, to (1, 1)."""
+    box = explorer.locator(".le-plane").bounding_box()
+    return box["x"] + x * box["width"], box["y"] + y * box["height"]
+
+
+def extent(explorer: Locator) -> float:
+    return float(explorer.locator(".le-point").get_attribute("aria-valuemax"))
+
+
+def picture(explorer: Locator) -> str:
+    """What is on the canvas, so that it can be compared."""
+    return explorer.locator("canvas").evaluate("canvas => canvas.toDataURL()")
+
+
+def swipe(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Of one finger; Playwright itself only taps."""
+    devtools = page.context.new_cdp_session(page)
+    path = [
+        (start[0] + t * (end[0] - start[0]), start[1] + t * (end[1] - start[1]))
+        for t in (0, 0.25, 0.5, 0.75, 1)
+    ]
+    for kind, points in [
+        ("touchStart", path[:1]),
+        *(("touchMove", [point]) for point in path[1:]),
+        ("touchEnd", []),
+    ]:
+        touches = [{"x": x, "y": y} for x, y in points]
+        devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})
+
+
+@pytest.mark.browser
+class TestInTheBrowser:
+    @pytest.mark.parametrize("index", [0, 1])
+    def test_the_picture_equals_pytorchs(self, page, models, index):
+        places = torch.rand(100, 2, generator=torch.Generator().manual_seed(0)).tolist()
+        drawn = explorer(page, index).evaluate(
+            """(explorer, places) => {
+              const plane = explorer.querySelector(".le-plane");
+              const canvas = explorer.querySelector("canvas");
+              const box = plane.getBoundingClientRect();
+              return JSON.stringify(places.map(([x, y]) => {
+                const clientX = box.left + x * box.width, clientY = box.top + y * box.height;
+                plane.dispatchEvent(new MouseEvent("click", { clientX, clientY }));
+                const image = canvas.getContext("2d")
+                  .getImageData(0, 0, canvas.width, canvas.height);
+                return [explorer.querySelector(".le-z").textContent, Array.from(image.data)];
+              }));
+            }""",
+            places,
+        )
+        z = torch.tensor([numbers(text) for text, _ in json.loads(drawn)])
+        *_, height, width = models[index].decoder.shape
+        pixels = torch.tensor([values for _, values in json.loads(drawn)]).view(
+            -1, height, width, 4
+        )
+        pixels = pixels.permute(0, 3, 1, 2)
+        with torch.no_grad():
+            means = models[index].decoder(z).mean.clamp(0, 1).expand_as(pixels[:, :3])
+        assert len(z.unique(dim=0)) == 100
+        assert means.std(0).mean() > 0.1  # there is something to be wrong about
+        assert (pixels[:, :3] - 255 * means).abs().max() <= 1
+        assert (pixels[:, 3] == 255).all()
+
+    def test_every_code_is_drawn_at_its_place_as_its_label_and_in_its_colour(self, page):
+        marks = explorer(page).locator("svg > g").first.locator("text")
+        drawn = marks.evaluate_all(
+            """marks => marks.map(t => [t.textContent, t.getAttribute("fill"),
+                 Number(t.getAttribute("x")), Number(t.getAttribute("y"))])"""
+        )
+        far = extent(explorer(page))
+        expected = {
+            (str(label), PALETTE[label], round(x, 2), round(y, 2))
+            for label, (x, y) in zip(LABELS.tolist(), CODES.tolist(), strict=True)
+        }
+        got = {
+            (label, colour, round((x / 200 - 1) * far, 2), round((1 - (y - 3) / 200) * far, 2))
+            for label, colour, x, y in drawn
+        }
+        assert len(drawn) == N
+        assert got == expected
+
+    def test_dragging_moves_the_point_of_this_explorer_alone(self, page):
+        shown, other = explorer(page), explorer(page, 1)
+        untouched = picture(other)
+        page.mouse.move(*place(explorer(page), 0.5, 0.5))
+        page.mouse.down()
+        page.mouse.move(*place(shown, 0.75, 0.25), steps=3)
+        assert where(shown) == pytest.approx([extent(shown) / 2] * 2, abs=0.02)
+        page.mouse.move(*place(shown, -0.2, 0.5))  # beyond the border
+        assert where(shown)[0] == -extent(shown)
+        page.mouse.up()
+        page.mouse.move(*place(shown, 0.9, 0.9))  # nothing is held any more
+        assert where(shown)[0] == -extent(shown)
+        page.keyboard.press("ArrowRight")
+        assert where(shown)[0] == pytest.approx(-0.98 * extent(shown), abs=0.011)
+        assert where(other) == [0, 0]
+        assert picture(other) == untouched
+
+    def test_arrow_keys_move_the_point_and_neither_the_page_nor_a_notebooks_cells(self, page):
+        shown = explorer(page)
+        page.evaluate(
+            """() => {
+              window.heard = [], window.prevented = [];
+              const later = (event) => setTimeout(() => prevented.push(event.defaultPrevented));
+              document.addEventListener("keydown", later, true);
+              document.addEventListener("keydown", (event) => { heard.push(event.key) });
+            }"""
+        )
+        far = extent(shown)
+        page.keyboard.press("Tab")
+        assert shown.locator(".le-point").evaluate("e => e.matches(':focus-visible')")
+        before = picture(shown)
+        for key, z in {
+            "ArrowRight": (0.02, 0),
+            "ArrowUp": (0.02, 0.02),
+            "Shift+ArrowLeft": (-0.18, 0.02),
+            "Shift+ArrowDown": (-0.18, -0.18),
+        }.items():
+            page.keyboard.press(key)
+            assert where(shown) == pytest.approx([z[0] * far, z[1] * far], abs=0.011)
+        assert picture(shown) != before
+        for _ in range(6):
+            page.keyboard.press("Shift+ArrowLeft")
+        assert where(shown)[0] == -far
+        assert set(page.evaluate("heard")) == {"Tab", "Shift"}
+        page.wait_for_function("prevented.filter(Boolean).length === 10")  # all arrows
+
+    def test_the_point_says_where_it_is_and_what_is_near(self, page):
+        shown = explorer(page)
+        code, label = CODES[7], LABELS[7]
+        x, y = (1 + code / extent(shown) * torch.tensor([1.0, -1.0])).div(2).tolist()
+        page.mouse.click(*place(shown, x, y))
+        point = shown.locator(".le-point")
+        z1, z2 = where(shown)
+        spoken = f"z₁ = {z1:.2f}, z₂ = {z2:.2f}, nearest training code: {label}".replace("-", "−")
+        assert point.get_attribute("aria-valuetext") == spoken
+        assert float(point.get_attribute("aria-valuenow")) == z1
+
+    def test_a_finger_taps_or_drags_the_point_and_scrolls_beside_it(self, phone):
+        shown = explorer(phone)
+        phone.touchscreen.tap(*place(shown, 0.25, 0.75))
+        assert where(shown) == pytest.approx([-extent(shown) / 2] * 2, abs=0.02)
+        x, y = place(shown, 0.25, 0.75)
+        swipe(phone, (x + 22, y), place(shown, 0.5, 0.5))  # near enough to the point
+        assert where(shown) == pytest.approx([0, 0], abs=0.02)
+        assert phone.evaluate("scrollY") == 0
+        swipe(phone, place(shown, 0.75, 0.75), place(shown, 0.75, 0.25))
+        phone.wait_for_function("scrollY > 0")
+        assert where(shown) == pytest.approx([0, 0], abs=0.02)
+
+    def test_fits_a_phone(self, phone):
+        assert phone.evaluate("document.documentElement.scrollWidth") <= 360
+        for part in ("canvas", ".le-plane"):
+            box = explorer(phone).locator(part).bounding_box()
+            assert box["width"] >= 120
+
+    @pytest.mark.parametrize("theme", ["light", "dark"])
+    def test_axe_finds_nothing(self, page, theme):
+        page.evaluate("theme => document.documentElement.setAttribute('data-theme', theme)", theme)
+        found = Axe().run(page).response["violations"]
+        assert [(item["id"], item["nodes"][0]["html"][:80]) for item in found] == []
+
+    @pytest.mark.parametrize(
+        "dark",
+        [
+            "document.documentElement.dataset.theme = 'dark'",
+            "document.body.dataset.jpThemeLight = false",
+        ],
+        ids=["book", "JupyterLab"],
+    )
+    def test_a_dark_page_gets_a_dark_plane_and_light_marks(self, page, dark):
+        page.evaluate(dark)
+        png = explorer(page).locator(".le-plane").screenshot()
+        grey = np.asarray(Image.open(BytesIO(png)).convert("L"))
+        assert np.median(grey) < 40
+        assert (grey > 128).mean() > 0.02
+
+    def test_nothing_moves_by_itself(self, page):
+        page.mouse.click(*place(explorer(page), 0.2, 0.2))
+        assert page.evaluate("document.getAnimations().length") == 0
+
+    def test_says_so_where_no_script_may_run(self, browser, address):
+        context = browser.new_context(java_script_enabled=False)
+        page = context.new_page()
+        page.goto(address)
+        assert "run the cell" in page.locator(".latent-explorer").first.inner_text()
+        context.close()
+
+
+def test_the_gaussian_of_the_coloured_model_leaves_the_range_of_a_picture(models):
+    # Or nothing above would have looked at how means beyond black and white are drawn.
+    assert isinstance(models[1].decoder, GaussianDecoder)
+    with torch.no_grad():
+        means = models[1].decoder(CODES).mean
+    assert means.min() < 0
+    assert means.max() > 1
