@@ -1,7 +1,8 @@
 """Variational autoencoders in PyTorch: one lecture topic a module, to be read in this order.
 
 `autoencoder`, `latent_variable`, `elbo`, `kl`, `reparameterization`, `training`, `generation`,
-`evaluation`, `baselines`; beside them `data`, `networks`, `likelihood`, `vae` and `plots`.
+`evaluation`, `baselines`; beside them `data`, `networks`, `likelihood`, `vae`, `plots` and
+`explorer`.
 
 The names listed here are the ones that users may rely on. Log-likelihoods, divergences and bounds
 are in nats.
@@ -37,6 +38,7 @@ from vaelib.elbo import (
     log_marginal_monte_carlo,
     log_weights,
 )
+from vaelib.explorer import LatentExplorer
 from vaelib.generation import (
     interpolate,
     interpolate_spherical,
@@ -95,6 +97,7 @@ __all__ = [
     "History",
     "Images",
     "InferenceGap",
+    "LatentExplorer",
     "LatentVariableModel",
     "LinearGaussian",
     "NonFiniteError",
