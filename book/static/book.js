@@ -1,6 +1,13 @@
-// Answers and code that are folded on the screen are open on paper.
+// On paper the page is light, and answers and code that are folded on the screen are open.
+const root = document.documentElement;
+let theme;
 addEventListener("beforeprint", () => {
+  theme = root.dataset.theme;
+  root.dataset.theme = "light";
   for (const fold of document.querySelectorAll("article details")) fold.open = true;
+});
+addEventListener("afterprint", () => {
+  root.dataset.theme = theme;
 });
 
 // A formula wider than its box scrolls there, by keyboard too.
