@@ -24,6 +24,7 @@ book: $(INSTALLED) ## execute the chapters and build the book: _build/html/index
 
 .PHONY: test
 test: lint ## check everything: lint, format, types, all tests, doctests, coverage
+	@PYTHON="$(PYTHON)" scripts/system-packages chromium
 	@echo "==> Tests"
 	$(BIN)/python -m pytest --cov
 
