@@ -10,11 +10,14 @@ addEventListener("afterprint", () => {
   root.dataset.theme = theme;
 });
 
-// A formula wider than its box scrolls there, by keyboard too.
+// What is wider than a phone scrolls in its box there, and by keyboard too.
 addEventListener("load", async () => {
+  for (const image of document.querySelectorAll("article :is(figure, .cell_output) img")) {
+    if (image.naturalWidth > 1.6 * image.naturalHeight) image.parentElement.classList.add("wide");
+  }
   await window.MathJax?.startup?.promise;
-  for (const formula of document.querySelectorAll("div.math mjx-container")) {
-    if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
+  for (const box of document.querySelectorAll("div.math mjx-container, .wide")) {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
   }
 });
 
