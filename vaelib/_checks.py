@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 __all__ = [
+    "check_at_least",
     "check_finite",
     "check_floating",
     "check_observed",
@@ -21,6 +22,13 @@ __all__ = [
     "validates",
     "value_checks",
 ]
+
+
+def check_at_least(least: int, **numbers: int) -> None:
+    """Refuse counts that are too small, and what is no integer."""
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}")
 
 
 def check_floating(**tensors: Tensor) -> None:

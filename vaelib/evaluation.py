@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution
 
+from vaelib._checks import check_at_least
 from vaelib.data import Images
 from vaelib.elbo import ELBO, LatentVariableModel, evidence_lower_bound, log_weights
 from vaelib.likelihood import Bernoulli
@@ -73,7 +74,7 @@ def evaluate_elbo(
         >>> len(bound.per_example) == len(images), bound.kl.shape[1]
         (True, 2)
     """
-    _check_at_least(1, samples=samples, batch_size=batch_size)
+    check_at_least(1, samples=samples, batch_size=batch_size)
     like = model.prior.mean
     parts = []
     for x in _batches(images, batch_size, generator):
@@ -176,7 +177,7 @@ def log_likelihood(
         >>> result.per_example.shape, result.convention
         (torch.Size([10]), 'static binarisation')
     """
-    _check_at_least(1, samples=samples, chunk_size=chunk_size)
+    check_at_least(1, samples=samples, chunk_size=chunk_size)
     _check_images(images)
     like = model.prior.mean
     pixels = images.floats(generator) if isinstance(images, Images) else images
@@ -294,7 +295,7 @@ def mutual_information(
         >>> mutual_information(q, torch.Generator().manual_seed(0)).value  # log 2: never mistaken
         0.693147...
     """
-    _check_at_least(2, samples=samples)
+    check_at_least(2, samples=samples)
     n = _examples(q, at_least=1)
     z = q.reparameterize(_noise((samples, n, *q.event_shape), generator, q.mean))
     terms = (q.log_prob(z) - log_aggregate_posterior(q, z)).double()
@@ -415,9 +416,3 @@ def _examples(q: Distribution, at_least: int) -> int:
 def _check_images(images: Images | Tensor) -> None:
     if not len(images):
         raise ValueError("images must hold at least one image, but are empty")
-
-
-def _check_at_least(least: int, **numbers: int) -> None:
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}")
