@@ -1,0 +1,193 @@
+"""A small generative adversarial network: a generator that tries to fool a discriminator.
+
+It draws as a VAE does, z ~ N(0, I) through a network, but there is no encoder and no likelihood:
+only a second network that learns to tell made-up images from real ones (Goodfellow et al. 2014).
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vaelib._checks import check_at_least
+from vaelib.data import Images
+from vaelib.networks import convolutional_decoder, convolutional_encoder
+
+__all__ = ["GAN", "adversarial_step", "discriminator_loss", "fit_gan", "generator_loss"]
+
+
+class GAN(nn.Module):
+    """Two convolutional networks, built as the decoder and the encoder of a convolutional VAE.
+
+    Arguments:
+        shape: (C, H, W), H and W at least 4.
+        latent_dim: K.
+        width: channels at full size, of both networks.
+
+    Attributes:
+        generator: z (N, K) → images (N, C, H, W) in (0, 1).
+        discriminator: images → (N, 1) logits of their being real.
+
+    Parameters start as PyTorch draws them, from the global generator: `torch.manual_seed` before.
+
+    Example:
+        >>> gan = GAN((1, 8, 8), latent_dim=4, width=2)
+        >>> gan.sample(5, torch.Generator().manual_seed(0)).shape
+        torch.Size([5, 1, 8, 8])
+    """
+
+    def __init__(self, shape: Sequence[int], latent_dim: int = 64, width: int = 24) -> None:
+        super().__init__()
+        check_at_least(1, latent_dim=latent_dim, width=width)
+        self.latent_dim = latent_dim
+        self.generator = nn.Sequential(
+            convolutional_decoder(latent_dim, width, shape), nn.Sigmoid()
+        )
+        self.discriminator = convolutional_encoder(shape, width, 1)
+        # Faster on a CPU, where the channels are few.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """Images for n latents z ~ N(0, I): (n, C, H, W) in (0, 1).
+
+        Arguments:
+            n: at least 1.
+            generator: the source of randomness, not the network of that name; one on the CPU draws
+                the same z for every device.
+        """
+        check_at_least(1, n=n)
+        images: Tensor = self.generator(self.noise(n, generator))
+        return images
+
+    def noise(self, n: int, generator: torch.Generator) -> Tensor:
+        """z ~ N(0, I): (n, K), in the model's dtype and on its device."""
+        like = next(self.parameters())
+        z = torch.randn(
+            n, self.latent_dim, generator=generator, dtype=like.dtype, device=generator.device
+        )
+        return z.to(like.device)
+
+
+def discriminator_loss(real: Tensor, made_up: Tensor) -> Tensor:
+    """−log D(x) − log(1 − D(G(z))), averaged: to be minimised in D (Goodfellow et al. 2014, eq. 1).
+
+    Arguments:
+        real, made_up: logits of D = σ(logit).
+
+    Example:
+        >>> discriminator_loss(torch.zeros(1), torch.zeros(1))  # 2·log 2: D cannot tell
+        tensor(1.3863)
+    """
+    return F.softplus(-real).mean() + F.softplus(made_up).mean()
+
+
+def generator_loss(made_up: Tensor) -> Tensor:
+    """−log D(G(z)), averaged: to be minimised in G.
+
+    The *non-saturating* loss: the minimax game's log(1 − D(G(z))) is flat where D is sure, which is
+    where G has most to learn (Goodfellow et al. 2014, section 3).
+
+    Example:
+        >>> generator_loss(torch.zeros(1))  # log 2
+        tensor(0.6931)
+    """
+    return F.softplus(-made_up).mean()
+
+
+def fit_gan(
+    gan: GAN,
+    images: Images,
+    generator: torch.Generator,
+    *,
+    epochs: int = 18,
+    batch_size: int = 32,
+    learning_rate: float = 1e-3,
+    progress: bool = False,
+) -> list[tuple[float, float]]:
+    """Train both networks in turn, a step of each for every minibatch, by Adam with β₁ = ½.
+
+    Neither loss says how good the samples are: each is measured against the other player.
+
+    Arguments:
+        gan: trained in place, on the device of the images.
+        images: better grey than binarised: that all pixels are 0 or 1 gives real images away, and
+            the generator collapses.
+        generator: of the minibatches' order, the latents, and the pixels where they are drawn.
+        epochs, batch_size, learning_rate: of the training.
+        progress: whether to show a bar.
+
+    Returns:
+        For each epoch the mean loss of the discriminator and that of the generator, in nats.
+
+    Raises:
+        FloatingPointError: when a loss becomes NaN or infinite.
+
+    Example:
+        >>> from vaelib.data import load_dataset
+        >>> digits = load_dataset("digits")[:100]
+        >>> gan = GAN(digits.shape, latent_dim=4, width=2)
+        >>> history = fit_gan(gan, digits, torch.Generator().manual_seed(0), epochs=2)
+        >>> len(history)
+        2
+    """
+    from tqdm import trange
+
+    check_at_least(1, epochs=epochs, batch_size=batch_size)
+    discriminator_optimizer, generator_optimizer = (
+        torch.optim.Adam(player.parameters(), lr=learning_rate, betas=(0.5, 0.999), fused=True)
+        for player in (gan.discriminator, gan.generator)
+    )
+    history: list[tuple[float, float]] = []
+    for epoch in trange(epochs, unit="epoch", file=sys.stdout, disable=not progress):
+        total = torch.zeros(2, device=images.pixels.device)
+        for x in images.batches(batch_size, generator):
+            z = gan.noise(len(x), generator)
+            losses = adversarial_step(gan, discriminator_optimizer, generator_optimizer, x, z)
+            total += len(x) * torch.stack(losses)
+        told, fooled = (total / len(images)).tolist()
+        history.append((told, fooled))
+        if not math.isfinite(told + fooled):
+            raise FloatingPointError(
+                f"the losses became {history[-1]} in epoch {epoch + 1}: lower learning_rate "
+                f"({learning_rate:g})"
+            )
+    return history
+
+
+def adversarial_step(
+    gan: GAN,
+    discriminator_optimizer: torch.optim.Optimizer,
+    generator_optimizer: torch.optim.Optimizer,
+    x: Tensor,
+    z: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """One step of the discriminator, then one of the generator against it.
+
+    Arguments:
+        gan: changed in place.
+        discriminator_optimizer, generator_optimizer: over the parameters of one player each.
+        x: (N, C, H, W) real images.
+        z: (M, K) noise for the images that are made up.
+
+    Returns:
+        The losses of the two, each before its step, detached.
+    """
+    made_up = gan.generator(z)
+    told = discriminator_loss(gan.discriminator(x), gan.discriminator(made_up.detach()))
+    _step(discriminator_optimizer, told, gan.discriminator)
+    fooled = generator_loss(gan.discriminator(made_up))
+    _step(generator_optimizer, fooled, gan.generator)
+    return told.detach(), fooled.detach()
+
+
+def _step(optimizer: torch.optim.Optimizer, loss: Tensor, player: nn.Module) -> None:
+    optimizer.zero_grad()
+    # The loss depends on both players, the gradient is wanted for one.
+    loss.backward(inputs=list(player.parameters()))
+    optimizer.step()
