@@ -18,6 +18,7 @@ from vaelib.autoencoder import (
     random_codes,
     reconstruction_error,
 )
+from vaelib.baselines import GAN, PixelCNN, fit_gan, fit_pixelcnn
 from vaelib.checkpoint import (
     load_vae,
     save_vae,
@@ -37,6 +38,17 @@ from vaelib.elbo import (
     inference_gap,
     log_marginal_monte_carlo,
     log_weights,
+)
+from vaelib.evaluation import (
+    Estimate,
+    LogLikelihood,
+    active_units,
+    evaluate_elbo,
+    linear_probe,
+    log_aggregate_posterior,
+    log_likelihood,
+    mutual_information,
+    sharpness,
 )
 from vaelib.explorer import LatentExplorer
 from vaelib.generation import (
@@ -84,11 +96,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ELBO",
+    "GAN",
     "VAE",
     "Autoencoder",
     "Bernoulli",
     "BernoulliDecoder",
     "DiagonalGaussian",
+    "Estimate",
     "FewLabels",
     "FullGaussian",
     "Gaussian",
@@ -100,14 +114,20 @@ __all__ = [
     "LatentExplorer",
     "LatentVariableModel",
     "LinearGaussian",
+    "LogLikelihood",
     "NonFiniteError",
     "NonlinearGaussian",
+    "PixelCNN",
+    "active_units",
     "bernoulli_log_likelihood",
     "effective_sample_size",
+    "evaluate_elbo",
     "evidence_lower_bound",
     "few_labels_experiment",
     "fit",
     "fit_autoencoder",
+    "fit_gan",
+    "fit_pixelcnn",
     "fit_posterior",
     "gaussian_log_likelihood",
     "importance_weighted_bound",
@@ -122,11 +142,15 @@ __all__ = [
     "kl_to_standard_normal",
     "latent_grid",
     "linear_autoencoder_weights",
+    "linear_probe",
     "load_dataset",
     "load_vae",
+    "log_aggregate_posterior",
+    "log_likelihood",
     "log_marginal_monte_carlo",
     "log_weights",
     "manifold",
+    "mutual_information",
     "pathwise_gradient",
     "pathwise_terms",
     "random_codes",
@@ -138,5 +162,6 @@ __all__ = [
     "save_vae",
     "score_function_gradient",
     "score_function_terms",
+    "sharpness",
     "training_step",
 ]
