@@ -39,7 +39,7 @@ class Processes:
 
     def part(self, minibatch: Tensor, dim: int = 0) -> Tensor:
         """This process's share of what all processes hold: equal parts, the first ones larger."""
-        return minibatch.tensor_split(self.count, dim)[self.rank]
+        return minibatch if self.count == 1 else minibatch.tensor_split(self.count, dim)[self.rank]
 
     def total(self, value: Tensor) -> Tensor:
         """The sum of `value` over the processes."""
