@@ -27,6 +27,12 @@ from traitlets.config import Config as TraitletsConfig
 
 logger = logging.getLogger(__name__)
 
+# One thread a notebook: as many notebooks as processors run at once, and what they print does not
+# depend on how many processors there are. Figures go into the page, wherever the caller wants them.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+}
 EXECUTED_WITH = ("vaelib/**/*.py", "requirements.txt", "constraints.txt")
 READ_WITH = ("book/*.py", "book/*.yml")
 
@@ -97,9 +103,7 @@ def execute(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
-    # One thread a notebook: as many notebooks as processors run at once, and what they print does
-    # not depend on how many processors there are.
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ.update(ENVIRONMENT)
     app.add_config_value("book_read_with", "", "env", str)
     app.connect("config-inited", choose_cache)
     app.connect("env-before-read-docs", execute)

@@ -13,6 +13,8 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
+from book.execution import ENVIRONMENT
+
 pytestmark = pytest.mark.slow
 
 
@@ -27,7 +29,7 @@ def run_again(notebook: NotebookNode, path: Path) -> tuple[int, str]:
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", path.name],
         cwd=path.parent,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},  # as in book.execution
+        env=os.environ | ENVIRONMENT,
         capture_output=True,
         text=True,
     )
@@ -40,6 +42,8 @@ def test_every_notebook_prints_again_what_the_book_shows(book: Path, tmp_path: P
         path.stem: nbformat.read(path, as_version=4)
         for path in (book / "_sources").rglob("*.ipynb")
     }
+    chapters = (book.parents[1] / "chapters").glob("*.md")
+    assert notebooks.keys() == {path.stem for path in chapters if "{code-cell}" in path.read_text()}
 
     def run(name: str) -> tuple[int, str]:
         return run_again(notebooks[name], tmp_path / name / f"{name}.ipynb")
@@ -50,7 +54,10 @@ def test_every_notebook_prints_again_what_the_book_shows(book: Path, tmp_path: P
         ):
             cells = code_cells(notebook)
             assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), name
-            assert any(cell.outputs for cell in cells), f"{name} shows nothing"
+            shown = [output for cell in cells for output in cell.outputs]
+            assert shown, f"{name} shows nothing"
+            if any("plots." in cell.source for cell in cells):
+                assert any("image/png" in output.get("data", {}) for output in shown), name
             assert agreed == len(cells), f"{name}:\n{said[-5000:]}"
 
 
