@@ -28,12 +28,12 @@ def copy(app: Sphinx, exception: Exception | None) -> None:
     package = distribution("sphinx-mathjax-offline")
     source = Path(str(package.locate_file("sphinx-mathjax-offline/static/mathjax")))
     target = Path(app.outdir) / "_static" / "mathjax"
-    if exception or target.exists():
+    if exception:
         return
-    target.mkdir(parents=True)
+    target.mkdir(parents=True, exist_ok=True)
     shutil.copy(source / COMPONENT, target)
     for folder in FOLDERS:
-        shutil.copytree(source / folder, target / folder)
+        shutil.copytree(source / folder, target / folder, dirs_exist_ok=True)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
