@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 import torch
+from playwright.sync_api import Browser, sync_playwright
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,3 +40,16 @@ def device(pytestconfig: pytest.Config) -> torch.device:
 def generator(device: torch.device) -> torch.Generator:
     """A generator on the device, seeded alike for every test."""
     return torch.Generator(device).manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """The system's Chromium: one for all tests, since Playwright runs once in a process."""
+    names = ["chromium", "chromium-browser", "google-chrome"]
+    executable = next(filter(None, map(shutil.which, names)), None)
+    if not executable:
+        pytest.fail("there is no Chromium: `make system` finds or installs it")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable)
+        yield browser
+        browser.close()

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import io
-import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
 from sphinx.application import Sphinx
 from sphinx.util.console import strip_colors
 from sphinx.util.docutils import docutils_namespace
@@ -78,16 +76,3 @@ def book() -> Path:
     if built.returncode:
         pytest.fail(f"the book does not build:\n{built.stdout[-2000:]}{built.stderr[-8000:]}")
     return ROOT / "_build" / "html"
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """The system's Chromium, driven by Playwright."""
-    names = ["chromium", "chromium-browser", "google-chrome"]
-    executable = next(filter(None, map(shutil.which, names)), None)
-    if not executable:
-        pytest.fail("there is no Chromium: `make system` finds or installs it")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable)
-        yield browser
-        browser.close()

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from io import BytesIO
@@ -14,7 +12,7 @@ import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page
 from torch import Tensor, nn
 
 from vaelib.explorer import LatentExplorer
@@ -187,17 +185,6 @@ class TestRefuses:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    # Chromium refuses to run as root inside its own sandbox.
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        chromium = shutil.which("chromium")
-        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def models() -> list[VAE]:
     return [vae(), coloured()]
 
@@ -234,14 +221,14 @@ def visit(context: BrowserContext, address: str) -> Iterator[Page]:
 
 
 @pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    yield from visit(browser.new_context(offline=True), address)
+def page(chromium: Browser, address: str) -> Iterator[Page]:
+    yield from visit(chromium.new_context(offline=True), address)
 
 
 @pytest.fixture
-def phone(browser: Browser, address: str) -> Iterator[Page]:
+def phone(chromium: Browser, address: str) -> Iterator[Page]:
     size = {"width": 360, "height": 740}
-    yield from visit(browser.new_context(offline=True, has_touch=True, viewport=size), address)
+    yield from visit(chromium.new_context(offline=True, has_touch=True, viewport=size), address)
 
 
 def explorer(page: Page, index: int = 0) -> Locator:
@@ -442,8 +429,8 @@ class TestInTheBrowser:
         page.mouse.click(*place(explorer(page), 0.2, 0.2))
         assert page.evaluate("document.getAnimations().length") == 0
 
-    def test_says_so_where_no_script_may_run(self, browser, address):
-        context = browser.new_context(java_script_enabled=False)
+    def test_says_so_where_no_script_may_run(self, chromium, address):
+        context = chromium.new_context(java_script_enabled=False)
         page = context.new_page()
         page.goto(address)
         assert "run the cell" in page.locator(".latent-explorer").first.inner_text()
