@@ -1,0 +1,130 @@
+"""What crosses the stages: a `Job` goes into `execute`, a `Result` comes out, both as JSON bytes."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+__all__ = ["Cell", "CellResult", "Job", "Limits", "Reason", "Result", "Role"]
+
+Role = Literal["student", "shared", "test"]
+
+Reason = Literal[
+    "timeout", "out of memory", "crashed", "tampered", "malformed", "missing", "output", "stopped"
+]
+"""Why a cell or a submission has no ordinary end."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One code cell.
+
+    Attributes:
+        id: unique within the notebook; nbgrader's `grade_id` where the cell has one.
+        role: `"student"` runs in the student's process, `"test"` (locked, with points) in the
+            tests', `"shared"` (locked, without points) in both.
+        source: the code.
+    """
+
+    id: str
+    role: Role
+    source: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a submission may use: seconds of wall time, bytes, numbers."""
+
+    cell_seconds: float = 60
+    total_seconds: float = 600
+    memory: int = 4 * 2**30
+    file_size: int = 64 * 2**20
+    output: int = 2**20
+    processes: int = 64
+    open_files: int = 256
+
+
+@dataclass(frozen=True)
+class Job:
+    """A notebook of a submission, ready to run; nothing in it says whose it is.
+
+    Attributes:
+        cells: the code cells in order.
+        files: the other files of the submission, by relative path.
+        limits: see `Limits`.
+        imports: modules that the warm parents import beforehand.
+        withheld: modules that the student's process must not reach.
+    """
+
+    cells: tuple[Cell, ...]
+    files: dict[str, bytes] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    imports: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
+
+    def to_bytes(self) -> bytes:
+        """As JSON; the same job always gives the same bytes."""
+        record = asdict(self)
+        record["files"] = {k: base64.b64encode(v).decode() for k, v in self.files.items()}
+        return json.dumps(record, sort_keys=True).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Job:
+        """The job that `to_bytes` wrote."""
+        record = json.loads(data)
+        return cls(
+            cells=tuple(Cell(**cell) for cell in record["cells"]),
+            files={k: base64.b64decode(v) for k, v in record["files"].items()},
+            limits=Limits(**record["limits"]),
+            imports=tuple(record["imports"]),
+            withheld=tuple(record["withheld"]),
+        )
+
+
+@dataclass
+class CellResult:
+    """How a cell ended.
+
+    Attributes:
+        id: of the cell.
+        outputs: in nbformat's form (stream, display_data, execute_result, error).
+        seconds: of wall time.
+        reason: why it did not end by itself; `None` where it did, also by raising.
+    """
+
+    id: str
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    reason: Reason | None = None
+
+
+@dataclass
+class Result:
+    """How a submission ended.
+
+    Attributes:
+        cells: one for each cell of the job, in order; those after a crash hold an error output.
+        reason: the first reason among the cells, or why nothing ran.
+        tampering: what was seen of attempts to reach beyond the exercise, one line each.
+        seconds: of wall time.
+        isolated: whether a sandbox was around it.
+    """
+
+    cells: list[CellResult]
+    reason: Reason | None = None
+    tampering: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    isolated: bool = True
+
+    def to_bytes(self) -> bytes:
+        """As JSON."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Result:
+        """The result that `to_bytes` wrote."""
+        record = json.loads(data)
+        record["cells"] = [CellResult(**cell) for cell in record["cells"]]
+        return cls(**record)
