@@ -1,0 +1,341 @@
+"""Stage 2: run a job. Bytes in, bytes out, nothing else seen or left behind.
+
+`execute` may be called in any process or thread, by `concurrent.futures` or by Dask. Each process
+keeps a pair of warm parents, one for the students' cells and one for the tests', and forks each
+once a job.
+"""
+
+from __future__ import annotations
+
+import base64
+import select
+import socket
+import time
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import Any
+
+from autograder.job import Cell, CellResult, Job, Limits, Reason, Result
+from autograder.sandbox import SandboxError
+from autograder.warm import Fork, pair
+
+__all__ = ["execute"]
+
+_START_SECONDS = 60.0
+_GRACE_SECONDS = 2.0
+_LOOK_SECONDS = 0.1  # between two looks at the memory
+_FLOOD = 64  # times the limit on output: what is read and thrown away before the cell is stopped
+
+
+def execute(job: bytes, *, isolated: bool = True) -> bytes:
+    """Run a job.
+
+    Args:
+        job: what `Job.to_bytes` gave.
+        isolated: whether to run it in a sandbox; without one the result says so.
+
+    Returns:
+        What `Result.from_bytes` takes. Whatever the submission does ends in a result.
+
+    Raises:
+        SandboxError: no sandbox can be had, or the job's `imports` cannot be imported in it.
+    """
+    what = Job.from_bytes(job)
+    for name in what.files:
+        path = PurePosixPath(name)
+        if not name or "\0" in name or path.is_absolute() or ".." in path.parts:
+            cells = [CellResult(cell.id, reason="malformed") for cell in what.cells]
+            return Result(cells, reason="malformed", isolated=isolated).to_bytes()
+    parents = pair(what.imports, what.withheld, isolated)
+    start = time.monotonic()
+    to_tests, to_student = socket.socketpair()
+    with to_tests, to_student:
+        try:
+            student = parents[0].fork(what.limits, to_tests)
+            tests = parents[1].fork(what.limits, to_student)
+        except SandboxError:  # one of them ended since: once more with new ones
+            for parent in parents:
+                parent.close()
+            parents = pair(what.imports, what.withheld, isolated)
+            student = parents[0].fork(what.limits, to_tests)
+            tests = parents[1].fork(what.limits, to_student)
+    run = _Run(what, student, tests)
+    try:
+        run.start()
+        cells = [run.cell(cell) for cell in what.cells]
+    finally:
+        student.close()
+        tests.close()
+    reason = next((cell.reason for cell in cells if cell.reason), None)
+    seconds = time.monotonic() - start
+    return Result(cells, reason, run.tampering, seconds, isolated).to_bytes()
+
+
+class _Outputs:
+    """The outputs of one cell in nbformat's form, cut at a number of bytes."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.items: list[dict[str, Any]] = []
+        self.thrown = 0
+        self._limit = limits.output
+        self._left = limits.output
+        self._shown: dict[str, dict[str, Any]] = {}
+        self._clear = False
+
+    def add(self, message: dict[str, Any]) -> None:
+        """Take a message of `autograder.worker`; one that is none is left out."""
+        if "clear" in message:
+            self._clear = True
+            return
+        if message.get("full"):
+            self._cut("stdout")
+            return
+        if message.get("stream") in ("stdout", "stderr"):
+            self._stream(message["stream"], _text(message.get("text")))
+        elif "error" in message:
+            self._error(message["error"])
+        elif "display" in message or "result" in message:
+            self._data(message)
+
+    def _append(self, item: dict[str, Any], size: int) -> bool:
+        if self._clear:
+            self.items.clear()
+            self._clear = False
+        self._left -= size
+        if self._left < 0:
+            self._cut("stdout")
+            return False
+        self.items.append(item)
+        return True
+
+    def _stream(self, name: str, text: str) -> None:
+        if self._left <= 0:
+            self.thrown += len(text)
+            return
+        rest, text = len(text) - self._left, text[: self._left]
+        last = self.items[-1] if self.items else {}
+        if not self._clear and last.get("name") == name:
+            last["text"] += text
+            self._left -= len(text)
+        else:
+            self._append({"output_type": "stream", "name": name, "text": text}, len(text))
+        if rest > 0:
+            self._cut(name)
+
+    def _cut(self, name: str) -> None:
+        if self._left > -(10**9):
+            self._left = -(10**10)
+            text = f"\n... output of more than {self._limit} bytes is cut here ...\n"
+            self.items.append({"output_type": "stream", "name": name, "text": text})
+
+    def _error(self, error: Any) -> None:
+        if not (isinstance(error, list) and len(error) == 3 and isinstance(error[2], list)):
+            return
+        lines = [_text(line)[:2000] for line in error[2][:200]]
+        self.error(_text(error[0])[:200], _text(error[1])[:10000], lines)
+
+    def error(self, name: str, value: str, traceback: list[str] | None = None) -> None:
+        """Add an error; it is always kept."""
+        traceback = traceback or [f"{name}: {value}"]
+        self.items.append(
+            {"output_type": "error", "ename": name, "evalue": value, "traceback": traceback}
+        )
+
+    def _data(self, message: dict[str, Any]) -> None:
+        kind = "result" if "result" in message else "display"
+        bundle = message[kind]
+        if not isinstance(bundle, dict):
+            return
+        data = {_text(k)[:100]: _text(v) for k, v in bundle.items() if isinstance(v, str)}
+        size = sum(map(len, data.values()))
+        shown = message.get("id")
+        if message.get("update"):
+            if isinstance(shown, str) and shown in self._shown and self._left >= size:
+                self._shown[shown]["data"] = data
+                self._left -= size
+            return
+        item: dict[str, Any] = {"output_type": "display_data", "data": data, "metadata": {}}
+        if kind == "result":
+            item |= {"output_type": "execute_result", "execution_count": None}
+        if self._append(item, size) and isinstance(shown, str):
+            self._shown[shown] = item
+
+
+def _text(value: Any) -> str:
+    """A string that every file can hold: no lone surrogates."""
+    return str(value).encode(errors="replace").decode() if isinstance(value, str) else ""
+
+
+class _Run:
+    """One job on its two forks."""
+
+    def __init__(self, job: Job, student: Fork, tests: Fork) -> None:
+        self.tampering: list[str] = []
+        self._job, self._student, self._tests = job, student, tests
+        self._sinks: dict[Fork, _Outputs | None] = {student: None, tests: None}
+        self._end = time.monotonic() + job.limits.total_seconds
+        self._dead: dict[Fork, tuple[Reason, str]] = {}
+        self._looked = 0.0
+
+    def start(self) -> None:
+        """Bring the files, and wait until both halves have shut themselves in.
+
+        Raises:
+            SandboxError: they cannot.
+        """
+        files = {k: base64.b64encode(v).decode() for k, v in self._job.files.items()}
+        for fork in (self._student, self._tests):
+            fork.send({"files": files, "home": fork.home})
+        end = time.monotonic() + _START_SECONDS
+        both = (self._student, self._tests)
+        self._until(lambda: all(f.started or not f.usable for f in both), end)
+        for fork in both:
+            if not fork.started or fork.broken:
+                raise SandboxError(
+                    "A fork cannot shut itself in: " + (fork.broken or "it did not start in time")
+                )
+
+    def cell(self, cell: Cell) -> CellResult:
+        """Run one cell where it belongs."""
+        start = time.monotonic()
+        outputs = _Outputs(self._job.limits)
+        reason: Reason | None = None
+        if cell.role != "test":
+            reason = self._on(self._student, cell, outputs)
+        if cell.role == "shared":
+            self._on(self._tests, cell, _Outputs(self._job.limits))
+        if cell.role == "test":
+            reason = self._on(self._tests, cell, outputs)
+        return CellResult(cell.id, outputs.items, time.monotonic() - start, reason)
+
+    def _on(self, fork: Fork, cell: Cell, outputs: _Outputs) -> Reason | None:
+        if fork in self._dead:
+            _, why = self._dead[fork]
+            outputs.error("DeadKernelError", f"The process had ended before this cell: {why}.")
+            return "stopped"
+        seconds = min(self._job.limits.cell_seconds, self._end - time.monotonic())
+        if seconds <= 0:
+            self._timeout(outputs, "the whole notebook", self._job.limits.total_seconds)
+            return "timeout"
+        self._sinks[fork] = outputs
+        fork.done = None
+        fork.send({"run": cell.source, "role": cell.role})
+
+        def over() -> bool:
+            return fork.done is not None or not fork.usable or self._too_much(fork, outputs)
+
+        reason: Reason | None = None
+        if not self._until(over, time.monotonic() + seconds):
+            reason = "timeout"
+            self._stop(fork, cell)
+            whole = self._end <= time.monotonic()
+            limits = self._job.limits
+            if whole:
+                self._timeout(outputs, "the whole notebook", limits.total_seconds)
+            else:
+                self._timeout(outputs, "this cell", limits.cell_seconds)
+        elif outputs.thrown > _FLOOD * self._job.limits.output:
+            reason = "output"
+            self._stop(fork, cell)
+            outputs.error("OutputError", "This cell was stopped: it printed without end.")
+        if not fork.usable:
+            reason = self._bury(fork, outputs, reason)
+        elif reason is None and _out_of_memory(outputs.items):
+            reason = "out of memory"
+        if fork is self._tests and fork.done and fork.done.get("tampering"):
+            self.tampering.append(f"{cell.id}: {_text(fork.done['tampering'])}")
+            reason = "tampered"
+        self._sinks[fork] = None
+        return reason
+
+    def _timeout(self, outputs: _Outputs, what: str, seconds: float) -> None:
+        message = f"{what} ran longer than {seconds:g} s"
+        outputs.error("CellTimeoutError", message)
+
+    def _too_much(self, fork: Fork, outputs: _Outputs) -> bool:
+        """Whether memory or output are used up; looks at the memory once in a while."""
+        now = time.monotonic()
+        if now - self._looked > _LOOK_SECONDS:
+            self._looked = now
+            for one in (self._student, self._tests):
+                if one.usable and one not in self._dead:
+                    used = one.memory()
+                    if used > self._job.limits.memory:
+                        one.kill()
+                        self._dead[one] = ("out of memory", "it was out of memory")
+        return outputs.thrown > _FLOOD * self._job.limits.output or fork in self._dead
+
+    def _stop(self, fork: Fork, cell: Cell) -> None:
+        """Interrupt a cell, and end the process that does not obey.
+
+        A test cell mostly waits for the student's process, which is therefore the first to be
+        interrupted.
+        """
+        for one in (self._student, self._tests) if fork is self._tests else (fork,):
+            one.interrupt()
+            if self._until(
+                lambda: fork.done is not None or not fork.usable,
+                time.monotonic() + _GRACE_SECONDS,
+            ):
+                return
+            if one is self._student:
+                one.kill()
+                self._dead[one] = ("timeout", "it did not obey an interrupt after its time")
+                if self._until(
+                    lambda: fork.done is not None or not fork.usable,
+                    time.monotonic() + _GRACE_SECONDS,
+                ):
+                    return
+        fork.kill()
+        self._dead[fork] = ("timeout", "it did not obey an interrupt after its time")
+
+    def _bury(self, fork: Fork, outputs: _Outputs, reason: Reason | None) -> Reason:
+        """A process has ended, or has to."""
+        fork.kill()
+        if fork in self._dead:
+            found, why = self._dead[fork]
+        elif fork.broken:
+            found, why = "tampered", f"it sent {fork.broken}"
+            self.tampering.append(f"the student's process sent {fork.broken}")
+        elif fork.ended is not None and fork.ended < 0:
+            found, why = "crashed", f"signal {-fork.ended} ended it"
+        else:
+            found, why = "crashed", f"it left with exit code {fork.ended}"
+        self._dead[fork] = (found, why)
+        outputs.error("DeadKernelError", f"The process ended in this cell: {why}.")
+        return reason or found
+
+    def _until(self, condition: Callable[[], bool], end: float) -> bool:
+        """Serve both forks until the condition holds; `False` if it does not by then."""
+        while not condition():
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            self._serve(min(left, _LOOK_SECONDS))
+        return True
+
+    def _serve(self, seconds: float) -> None:
+        waiting = select.poll()
+        owners: dict[int, Fork] = {}
+        for fork in (self._student, self._tests):
+            writable = fork.writable()
+            for fd in fork.readable():
+                waiting.register(fd, select.POLLIN | (select.POLLOUT if fd in writable else 0))
+                owners[fd] = fork
+        for fd, event in waiting.poll(seconds * 1000):
+            fork = owners[fd]
+            if event & select.POLLOUT:
+                fork.write()
+            if event & ~select.POLLOUT and fd in fork.readable():
+                for message in fork.read(fd):
+                    sink = self._sinks[fork]
+                    if sink is not None:
+                        sink.add(message)
+
+
+def _out_of_memory(outputs: list[dict[str, Any]]) -> bool:
+    return any(
+        item["output_type"] == "error"
+        and (item["ename"] == "MemoryError" or "can't allocate memory" in item["evalue"])
+        for item in outputs
+    )

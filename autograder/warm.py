@@ -1,0 +1,419 @@
+"""The host's side of the sandboxes: warm parents, and the forks that each run one submission.
+
+Nothing here trusts what a fork says: messages are capped and checked, process ids come from the
+kernel with the message that names them, and the end of a process is seen, not told.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from autograder import sandbox
+from autograder.confine import HOME
+from autograder.job import Limits
+
+__all__ = ["Fork", "Parent", "pair"]
+
+_START_SECONDS = 120.0
+_CREDENTIALS = struct.Struct("3i")
+_MESSAGE_SLACK = 1 << 16
+_READ = 1 << 16
+
+
+class Parent:
+    """A warm parent in its sandbox.
+
+    Raises:
+        SandboxError: it could not start; the message says why.
+    """
+
+    def __init__(
+        self, role: str, imports: tuple[str, ...], withheld: tuple[str, ...], isolated: bool
+    ) -> None:
+        self.role, self.isolated = role, isolated
+        self._lock = threading.Lock()
+        self._requests, inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        fd = inside.fileno()
+        line = sandbox.command(role, fd, imports=imports, withheld=withheld, isolated=isolated)
+        with inside, tempfile.TemporaryFile() as errors:
+            # The parent dies with the *thread* that started it, so a lasting one does it.
+            self._process = (
+                _place()
+                .starter.submit(
+                    subprocess.Popen,
+                    line,
+                    pass_fds=[fd],
+                    env=sandbox.environment(role),
+                    cwd="/",
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                )
+                .result()
+            )
+            inside.close()
+            self._requests.settimeout(_START_SECONDS)
+            try:
+                answer = self._requests.recv(_READ).decode(errors="replace")
+            except TimeoutError:
+                answer = f"error it said nothing for {_START_SECONDS:.0f} s"
+            if not answer.startswith("ready"):
+                self.close()
+                errors.seek(0)
+                said = errors.read()[-2000:].decode(errors="replace").strip()
+                reason = answer.removeprefix("error ") or said or "it ended without a word"
+                raise sandbox.SandboxError(
+                    f"The {role} process cannot start in its sandbox: {reason}"
+                    + ("" if sandbox.problem() is None else f"\n{sandbox.problem()}")
+                )
+        if answer != "ready 1":
+            self.close()
+            raise sandbox.SandboxError(
+                f"imports: one of {', '.join(imports)} starts threads ({answer.split()[1]} run "
+                "after the import), which a fork does not survive. Take it off the list."
+            )
+
+    def alive(self) -> bool:
+        """Whether it can still be asked for forks."""
+        return self._process.poll() is None
+
+    def fork(self, limits: Limits, link: socket.socket) -> Fork:
+        """A new process for one submission, joined to its other half by `link`."""
+        control, control_inside = socket.socketpair()
+        status, status_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        status.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        (out, out_inside), (err, err_inside) = os.pipe(), os.pipe()
+        try:
+            with control_inside, status_inside, self._lock:
+                fds = [control_inside.fileno(), link.fileno(), out_inside, err_inside]
+                request = json.dumps(asdict(limits)).encode()
+                socket.send_fds(self._requests, [request], [*fds, status_inside.fileno()])
+        except OSError as error:
+            for end in (control, status):
+                end.close()
+            for fd in (out, err):
+                os.close(fd)
+            raise sandbox.SandboxError(f"The {self.role} parent has ended: {error}") from error
+        finally:
+            os.close(out_inside)
+            os.close(err_inside)
+        return Fork(control, status, out, err, limits, self.isolated)
+
+    def close(self) -> None:
+        """End it, and with it everything in its sandbox."""
+        self._requests.close()
+        if hasattr(self, "_process"):
+            self._process.kill()
+            self._process.wait()
+
+
+class Fork:
+    """The host's handle of one submission's half: `init` and `main` in their sandbox.
+
+    Attributes:
+        ended: how `main` ended (an exit code, negative for a signal); `None` while it lives.
+        broken: what it did against the protocol, or why it did not start.
+        done: the last message that ended a cell.
+    """
+
+    def __init__(
+        self,
+        control: socket.socket,
+        status: socket.socket,
+        out: int,
+        err: int,
+        limits: Limits,
+        isolated: bool,
+    ) -> None:
+        self.limits = limits
+        self.ended: int | None = None
+        self.broken: str | None = None
+        self.done: dict[str, Any] | None = None
+        self.running = False
+        self._control, self._status = control, status
+        self._pipes = {out: "stdout", err: "stderr"}
+        self._init: int | None = None
+        self._main: int | None = None
+        self._pids: list[int] = []
+        self._in, self._out = bytearray(), bytearray()
+        self._isolated = isolated
+        self.home = HOME if isolated else tempfile.mkdtemp(prefix="autograder-")
+        control.setblocking(False)
+        status.setblocking(False)
+        for fd in self._pipes:
+            os.set_blocking(fd, False)
+
+    # what the loop of `autograder.execute` watches and calls
+
+    def readable(self) -> list[int]:
+        """The file descriptors to watch for input."""
+        sockets = [s.fileno() for s in (self._control, self._status) if s.fileno() >= 0]
+        return [*sockets, *self._pipes]
+
+    def writable(self) -> list[int]:
+        """Those to watch for room, because something is queued."""
+        return [self._control.fileno()] if self._out and self._control.fileno() >= 0 else []
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Queue a message; the loop writes it."""
+        body = json.dumps(message).encode()
+        self._out += struct.pack("!I", len(body)) + body
+        self.write()
+
+    def write(self) -> None:
+        """Write as much of the queue as is taken now."""
+        try:
+            while self._out:
+                del self._out[: self._control.send(self._out[: 1 << 20])]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._out.clear()  # its end is seen on the status socket
+
+    def read(self, fd: int) -> Iterator[dict[str, Any]]:
+        """What can be read now from one of `readable()`: checked messages.
+
+        Raw output of the file descriptors comes as `stream` messages, always before a message that
+        was sent after it.
+        """
+        if fd in self._pipes:
+            yield from self._read_pipe(fd)
+        elif fd == self._status.fileno():
+            self._read_status()
+        elif fd == self._control.fileno():
+            try:
+                part = self._control.recv(_READ)
+            except BlockingIOError:
+                return
+            except OSError:
+                part = b""
+            for pipe in list(self._pipes):
+                yield from self._read_pipe(pipe)
+            if not part:
+                self._control.close()
+                return
+            self._in += part
+            yield from self._messages()
+
+    def _read_pipe(self, fd: int) -> Iterator[dict[str, Any]]:
+        for _ in range(16):  # what a pipe holds; a flood must not keep the loop here
+            try:
+                part = os.read(fd, _READ)
+            except BlockingIOError:
+                return
+            if not part:
+                self._pipes_close(fd)
+                return
+            yield {"stream": self._pipes[fd], "text": part.decode(errors="replace")}
+
+    def _pipes_close(self, fd: int) -> None:
+        os.close(fd)
+        del self._pipes[fd]
+
+    def _messages(self) -> Iterator[dict[str, Any]]:
+        while len(self._in) >= 4:
+            (length,) = struct.unpack("!I", self._in[:4])
+            if length > 6 * self.limits.output + _MESSAGE_SLACK:  # "\u0000" for a character
+                self.broken = f"a message of {length} bytes"
+                return
+            if len(self._in) < 4 + length:
+                return
+            body = bytes(self._in[4 : 4 + length])
+            del self._in[: 4 + length]
+            try:
+                message = json.loads(body)
+            except (ValueError, RecursionError):
+                message = None
+            if not isinstance(message, dict):
+                self.broken = "a message that is not a JSON object"
+                return
+            if message.get("done") is True:
+                self.done = message
+            else:
+                yield message
+
+    def _read_status(self) -> None:
+        space = socket.CMSG_SPACE(_CREDENTIALS.size)
+        try:
+            text, extra, _, _ = self._status.recvmsg(_READ, space)
+        except BlockingIOError:
+            return
+        except OSError:
+            text, extra = b"", []
+        kind, _, rest = text.decode(errors="replace").partition(" ")
+        pid = next(
+            (
+                _CREDENTIALS.unpack(data)[0]
+                for level, what, data in extra
+                if (level, what) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS)
+            ),
+            0,
+        )
+        if kind in ("init", "main"):
+            with contextlib.suppress(ProcessLookupError):
+                self._pids.append(pid)
+                setattr(self, f"_{kind}", os.pidfd_open(pid))
+        elif kind == "ended":
+            self.ended = int(rest)
+        elif kind in ("error", "files"):
+            self.broken = f"{kind} {rest}"
+        else:  # init is gone, and with it everything
+            self._status.close()
+            if self.ended is None:
+                self.ended = -signal.SIGKILL
+
+    # what it is told and asked
+
+    @property
+    def started(self) -> bool:
+        """Whether it has shut itself in and waits for cells."""
+        return self._main is not None
+
+    @property
+    def usable(self) -> bool:
+        """Whether it lives and keeps to the protocol."""
+        return self.ended is None and self.broken is None
+
+    def interrupt(self) -> None:
+        """What a keyboard interrupt would do."""
+        if self._main is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._main, signal.SIGINT)
+
+    def memory(self) -> int:
+        """Bytes of memory of all its processes; pages that several share count once."""
+        pids = [*_descendants(self._pids[0])] if self._pids else []
+        resident = sum(_field(pid, "status", ("RssAnon", "RssShmem")) for pid in pids)
+        if resident <= self.limits.memory:
+            return resident
+        return sum(_field(pid, "smaps_rollup", ("Pss_Anon", "Pss_Shmem")) for pid in pids)
+
+    def kill(self) -> None:
+        """End all its processes, and wait until they are gone."""
+        if self._init is None:
+            return
+        if not self._isolated:
+            for _ in range(100):
+                others = [*_descendants(self._pids[0])]
+                for pid in others:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                if not others:
+                    break
+                time.sleep(0.01)
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._init, signal.SIGKILL)
+        _wait_for(self._init, 10)
+
+    def close(self) -> None:
+        """`kill`, and give back what the host held for it."""
+        self.kill()
+        for pidfd in (self._init, self._main):
+            if pidfd is not None:
+                os.close(pidfd)
+        self._init = self._main = None
+        self._control.close()
+        self._status.close()
+        for fd in list(self._pipes):
+            self._pipes_close(fd)
+        if not self._isolated:
+            shutil.rmtree(self.home, ignore_errors=True)
+
+
+def _wait_for(pidfd: int, seconds: float) -> None:
+    waiting = select.poll()
+    waiting.register(pidfd, select.POLLIN)
+    waiting.poll(int(seconds * 1000))
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, listing.read_text().split()):
+                yield child
+                yield from _descendants(child)
+
+
+def _field(pid: int, file: str, names: Iterable[str]) -> int:
+    total = 0
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name in names:
+                total += int(value.split()[0]) * 1024
+    return total
+
+
+# ------------------------------------------------------------------------------ one pair a process
+
+
+class _Here:
+    """The warm parents of this process; a fork of it must not use them."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.lock = threading.Lock()
+        self.starter = ThreadPoolExecutor(1, "autograder-starter")
+        self.pairs: dict[_Key, tuple[Parent, Parent]] = {}
+
+    def close(self) -> None:
+        if self.pid == os.getpid():
+            for both in self.pairs.values():
+                for parent in both:
+                    parent.close()
+            self.pairs.clear()
+
+
+_Key = tuple[tuple[str, ...], tuple[str, ...], bool]
+_here: _Here | None = None
+_guard = threading.Lock()
+
+
+def _place() -> _Here:
+    global _here
+    with _guard:
+        if _here is None or _here.pid != os.getpid():
+            _here = _Here()
+            atexit.register(_here.close)
+        return _here
+
+
+def pair(
+    imports: tuple[str, ...], withheld: tuple[str, ...], isolated: bool
+) -> tuple[Parent, Parent]:
+    """The warm parents of this process for the student's and the tests' half, started if need be.
+
+    Only the student's half is without the withheld modules.
+    """
+    here = _place()
+    key = (imports, withheld, isolated)
+    with here.lock:
+        both = here.pairs.get(key)
+        if both is None or not all(parent.alive() for parent in both):
+            for parent in both or ():
+                parent.close()
+            student = Parent("student", imports, withheld, isolated)
+            try:
+                tests = Parent("tests", imports, (), isolated)
+            except BaseException:
+                student.close()
+                raise
+            both = here.pairs[key] = (student, tests)
+        return both

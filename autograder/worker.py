@@ -1,0 +1,476 @@
+"""The program inside a sandbox: a warm parent whose forks each run one submission.
+
+The parent has imported what notebooks import. A request brings the sockets of a submission, no
+bytes of it; the fork shuts itself off from the parent and its siblings (`autograder.confine`)
+before it reads any. Three processes make a submission's half:
+
+  parent ─ (gone) ─ init ─ main
+
+`init` is the first process of the fork's own pid namespace: when it ends, the kernel ends all
+others there. `main` runs the cells: those of the student in an IPython shell, those of the tests by
+plain `exec`.
+
+Messages on the control socket are JSON behind a length of four bytes:
+
+  to main:    {"files": …, "home": …} first, then {"run": source, …} for each cell
+  from main:  {"stream": "stdout" | "stderr", "text": …}, {"display" | "result": data, …},
+              {"clear": true}, {"error": [name, value, traceback]}, and at the end of a cell
+              {"done": true, …}
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import contextlib
+import gc
+import importlib
+import importlib.util
+import io
+import itertools
+import json
+import linecache
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from autograder import confine
+from autograder.job import Limits
+
+__all__ = ["Messages", "main", "receive", "send"]
+
+_NOBODY = 65534
+_DISK_FILES = 4  # so many files of the largest size fit on each of the private file systems
+_FDS = ("control", "link", "stdout", "stderr", "status")
+
+
+def send(connection: socket.socket, message: dict[str, Any]) -> None:
+    """Write one message, waiting until all of it is taken."""
+    body = json.dumps(message).encode()
+    connection.sendall(struct.pack("!I", len(body)) + body)
+
+
+def _exactly(connection: socket.socket, n: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < n:
+        part = connection.recv(n - len(parts))
+        if not part:
+            raise EOFError
+        parts += part
+    return bytes(parts)
+
+
+def receive(connection: socket.socket) -> dict[str, Any]:
+    """Read one message, waiting for it.
+
+    Raises:
+        EOFError: the other side is gone.
+    """
+    (length,) = struct.unpack("!I", _exactly(connection, 4))
+    message: dict[str, Any] = json.loads(_exactly(connection, length))
+    return message
+
+
+class Messages:
+    """Sends outputs to the host while a cell runs; what is above the limit is left out here.
+
+    A process that a cell has forked does not send: it could cut a message in two.
+    """
+
+    def __init__(self, connection: socket.socket, limit: int) -> None:
+        self._connection = connection
+        self._owner = os.getpid()
+        self._lock = threading.RLock()
+        self._limit = limit
+        self._left = limit
+
+    def new_cell(self) -> None:
+        """Let the limit begin anew."""
+        self._left = self._limit
+
+    def owned(self) -> bool:
+        """Whether this is the process that may send."""
+        return os.getpid() == self._owner
+
+    def __call__(self, message: dict[str, Any]) -> None:
+        """Send a message, whatever its size."""
+        with self._lock:
+            if self.owned():
+                send(self._connection, message)
+
+    def output(self, message: dict[str, Any]) -> None:
+        """Send an output of a cell, or the news that there are too many."""
+        with self._lock:
+            size = len(json.dumps(message))
+            if self._left <= 0:
+                return
+            self._left -= size
+            self(message if self._left > 0 else {"full": True})
+
+
+class _Stream(io.TextIOBase):
+    """`sys.stdout` or `sys.stderr`: whole lines go to the host, in order with other outputs."""
+
+    encoding = "utf-8"
+    errors = "replace"
+
+    def __init__(self, name: str, fd: int, messages: Messages) -> None:
+        self.name = f"<{name}>"
+        self.buffer = open(fd, "wb", buffering=0, closefd=False)  # noqa: SIM115
+        self.others: list[_Stream] = []
+        self._stream, self._fd, self._messages = name, fd, messages
+        self._text: list[str] = []
+        self._size = 0
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        if not self._messages.owned():
+            os.write(self._fd, text.encode(errors="replace"))
+            return len(text)
+        for other in self.others:
+            other.flush()
+        for start in range(0, len(text), 65536):
+            self._text.append(text[start : start + 65536])
+            self._size += len(self._text[-1])
+            if self._size > 8192 or "\n" in self._text[-1]:
+                self.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        text, self._text, self._size = "".join(self._text), [], 0
+        if text:
+            self._messages.output({"stream": self._stream, "text": text})
+
+
+def _capture(messages: Messages) -> list[_Stream]:
+    streams = [_Stream("stdout", 1, messages), _Stream("stderr", 2, messages)]
+    streams[0].others, streams[1].others = streams[1:], streams[:1]
+    sys.stdout, sys.stderr = streams
+    return streams
+
+
+def _plain(data: dict[str, Any]) -> dict[str, str]:
+    """A MIME bundle as text, its bytes in base64."""
+    plain = {}
+    for kind, value in data.items():
+        if isinstance(value, bytes):
+            value = base64.b64encode(value).decode()
+        plain[str(kind)] = value if isinstance(value, str) else json.dumps(value, default=repr)
+    return plain
+
+
+def _shell() -> Any:
+    """An IPython shell that keeps no history, reads no start-up files, and sends its outputs."""
+    from IPython.core.displayhook import DisplayHook
+    from IPython.core.displaypub import DisplayPublisher
+    from IPython.core.interactiveshell import InteractiveShell
+    from traitlets import Type
+    from traitlets.config import Config
+
+    class Hook(DisplayHook):
+        def write_output_prompt(self) -> None:
+            pass
+
+        def write_format_data(
+            self, format_dict: dict[str, Any], md_dict: dict[str, Any] | None = None
+        ) -> None:
+            shell: Any = self.shell
+            shell.emit({"result": _plain(format_dict)})
+
+    class Publisher(DisplayPublisher):
+        def publish(self, data: dict[str, Any], *_: Any, **more: Any) -> None:
+            shown = (more.get("transient") or {}).get("display_id")
+            self.shell.emit(
+                {"display": _plain(data), "id": shown, "update": bool(more.get("update"))}
+            )
+
+        def clear_output(self, wait: bool = False) -> None:
+            self.shell.emit({"clear": True})
+
+    class Shell(InteractiveShell):
+        displayhook_class = Type(Hook)
+        display_pub_class = Type(Publisher)
+        messages: Messages | None = None
+        streams: Sequence[_Stream] = ()
+
+        def emit(self, message: dict[str, Any]) -> None:
+            for stream in self.streams:
+                stream.flush()
+            if self.messages is not None:
+                self.messages.output(message)
+
+        def _showtraceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
+            text = "\n".join(stb)
+            self.emit({"error": [etype.__name__, _text_of(evalue), text.split("\n")]})
+
+        def ask_exit(self) -> None:
+            print("A graded notebook cannot leave its kernel.")
+
+    settings = Config()
+    settings.HistoryManager.enabled = False
+    settings.InteractiveShell.cache_size = 0
+    # Not by way of an application, which would look for start-up files and profiles.
+    return Shell.instance(config=settings)
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "(its message cannot be shown)"
+
+
+class _Interrupts:
+    """SIGINT is for the cell that runs; in between it is ignored."""
+
+    def __enter__(self) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+# ------------------------------------------------------------------------------ the two mains
+
+
+def _student(control: socket.socket, link: socket.socket, messages: Messages, shell: Any) -> None:
+    shell.messages = messages
+    shell.streams = _capture(messages)
+    student: Any = None
+    waiting = select.poll()
+    waiting.register(control, select.POLLIN)
+    waiting.register(link, select.POLLIN)
+    while True:
+        ready = {fd for fd, _ in waiting.poll()}
+        if link.fileno() in ready:
+            with _Interrupts():
+                alive = student is not None and student.serve_one()
+            if not alive:
+                waiting.unregister(link)
+        elif control.fileno() in ready:
+            message = receive(control)
+            messages.new_cell()
+            with _Interrupts(), contextlib.suppress(KeyboardInterrupt):
+                shell.run_cell(message["run"], store_history=True)
+            if not messages.owned():
+                os._exit(0)  # a process that the cell forked has come back from it
+            for stream in shell.streams:
+                stream.flush()
+            messages({"done": True})
+
+
+def _tests(control: socket.socket, link: socket.socket, messages: Messages) -> None:
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    streams = _capture(messages)
+    for count in itertools.count(1):
+        message = receive(control)
+        messages.new_cell()
+        name = f"<cell {count}>"
+        source = message["run"]
+        linecache.cache[name] = (len(source), None, source.splitlines(True), name)
+        shown: dict[str, Any] | None = None
+        error: list[Any] | None = None
+        try:
+            with _Interrupts():
+                shown = _value(source, name, namespace)
+        except BaseException as raised:
+            error = [type(raised).__name__, _text_of(raised), _lines(raised)]
+        for stream in streams:
+            stream.flush()
+        if shown is not None:
+            messages.output({"result": shown})
+        if error is not None:
+            messages({"error": error})
+        messages({"done": True})
+
+
+def _value(source: str, name: str, namespace: dict[str, Any]) -> dict[str, str] | None:
+    """Run a cell; what a notebook shows of its last expression, if it is one and has a value."""
+    from IPython.core.displayhook import DisplayHook
+    from IPython.lib import pretty
+
+    tree = ast.parse(source, name)
+    last = tree.body[-1] if tree.body else None
+    if not isinstance(last, ast.Expr):
+        exec(compile(tree, name, "exec"), namespace)
+        return None
+    tree.body.pop()
+    exec(compile(tree, name, "exec"), namespace)
+    value = eval(compile(ast.Expression(last.value), name, "eval"), namespace)
+    hook: Any = DisplayHook
+    if value is None or hook.semicolon_at_end_of_expression(source):
+        return None
+    return {"text/plain": str(pretty.pretty(value))}  # type: ignore[no-untyped-call]
+
+
+def _lines(error: BaseException) -> list[str]:
+    """The traceback as from the cell on."""
+    trace = error.__traceback__
+    while trace is not None and not trace.tb_frame.f_code.co_filename.startswith("<cell "):
+        trace = trace.tb_next
+    text = "".join(traceback.format_exception(type(error), error, trace or error.__traceback__))
+    return text.rstrip().split("\n")
+
+
+# ------------------------------------------------------------------------------ parent and forks
+
+
+def _main(fds: dict[str, int], role: str, limits: Limits, isolated: bool, shell: Any) -> None:
+    """What becomes of the fork that runs the cells."""
+    if isolated:
+        confine.mount_private(_DISK_FILES * limits.file_size)
+    control = socket.socket(fileno=fds["control"])
+    link = socket.socket(fileno=fds["link"])
+    order = receive(control)
+    home = Path(order["home"])
+    os.chdir(home)
+    for name, content in order["files"].items():
+        path = home / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(base64.b64decode(content))
+    confine.limit(limits)
+    if isolated:
+        confine.drop_privileges()
+        confine.set_dumpable(True)  # the host measures it; nobody else can see it
+    os.dup2(fds["stdout"], 1)
+    os.dup2(fds["stderr"], 2)
+    os.close(fds["stdout"])
+    os.close(fds["stderr"])
+    os.write(fds["status"], b"main")
+    os.close(fds.pop("status"))
+    messages = Messages(control, limits.output)
+    with contextlib.suppress(EOFError):
+        if role == "student":
+            _student(control, link, messages, shell)
+        else:
+            _tests(control, link, messages)
+
+
+def _init(fds: dict[str, int], role: str, limits: Limits, isolated: bool, shell: Any) -> None:
+    """Start `main`, wait for its end among all that end here, and say what it was."""
+    os.write(fds["status"], b"init")
+    pid = os.fork()
+    if pid == 0:
+        _guarded(_main, fds, role, limits, isolated, shell)
+    for name in ("control", "link", "stdout", "stderr"):
+        os.close(fds[name])
+    confine.set_dumpable(False)
+    while True:
+        ended, status = os.wait()
+        if ended == pid:
+            os.write(fds["status"], b"ended %d" % os.waitstatus_to_exitcode(status))
+            os._exit(0)
+
+
+def _guarded(function: Any, fds: dict[str, int], *rest: Any) -> None:
+    """Call it in a process that must never return to its caller."""
+    try:
+        function(fds, *rest)
+        os._exit(0)
+    except BaseException as error:
+        with contextlib.suppress(OSError, KeyError):
+            os.write(fds["status"], f"error {type(error).__name__}: {error}".encode()[:4000])
+        with contextlib.suppress(OSError):
+            os.write(2, traceback.format_exc().encode(errors="replace"))
+    finally:
+        os._exit(1)
+
+
+def _fork(fds: dict[str, int], role: str, limits: Limits, isolated: bool, shell: Any) -> None:
+    if isolated:
+        confine.enter_namespaces()
+    pid = os.fork()
+    if pid == 0:
+        if not isolated:
+            os.setsid()
+            confine.be_subreaper()
+        _guarded(_init, fds, role, limits, isolated, shell)
+
+
+class _WithheldFinder:
+    """Where no sandbox masks the files of withheld modules, keeps them from being imported."""
+
+    def __init__(self, withheld: tuple[str, ...]) -> None:
+        self._withheld = withheld
+
+    def find_spec(
+        self, name: str, path: Any = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if not any(name == one or name.startswith(f"{one}.") for one in self._withheld):
+            return None
+        stub = Path(__file__).with_name("withheld.py")
+        return importlib.util.spec_from_file_location(name, stub, submodule_search_locations=[])
+
+
+def _warm(role: str, imports: tuple[str, ...]) -> Any:
+    """Import, and do once what costs time the first time; no thread may be left running."""
+    for name in imports:
+        importlib.import_module(name)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    shell = None
+    if role == "student":
+        shell = _shell()
+        shell.run_cell("raise ValueError")  # imports what shows tracebacks
+        shell.reset()
+        shell.execution_count = 1
+        if "matplotlib.pyplot" in sys.modules:
+            plt = sys.modules["matplotlib.pyplot"]
+            figure = plt.figure()
+            figure.subplots().set_title("fonts")
+            figure.canvas.print_png(io.BytesIO())
+            plt.close(figure)
+    gc.collect()
+    gc.freeze()  # keeps the collector from copying the pages that forks share
+    return shell
+
+
+def main(
+    fd: int, role: str, imports: tuple[str, ...], withheld: tuple[str, ...], isolated: bool
+) -> None:
+    """Be a warm parent: take requests from the socket `fd` until the host closes it."""
+    if isolated and os.getuid() == 0:  # root of the machine, without its privileges
+        os.setgroups([])
+        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+        os.execv(sys.executable, sys.orig_argv)
+    confine.set_dumpable(False)
+    requests = socket.socket(fileno=fd)
+    if withheld and not isolated:
+        sys.meta_path.insert(0, _WithheldFinder(withheld))
+    try:
+        shell = _warm(role, imports)
+    except Exception as error:
+        requests.send(f"error {type(error).__name__}: {error}".encode()[:4000])
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    requests.send(b"ready %d" % len([*Path("/proc/self/task").iterdir()]))
+    while True:
+        request, received, _, _ = socket.recv_fds(requests, 65536, len(_FDS))
+        if not request:
+            return
+        fds = dict(zip(_FDS, received, strict=True))
+        if os.fork() == 0:
+            requests.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _guarded(_fork, fds, role, Limits(**json.loads(request)), isolated, shell)
+        for received_fd in received:
+            os.close(received_fd)
