@@ -1,0 +1,209 @@
+"""A course folder: its nbgrader configuration, gradebook, submissions and graded notebooks."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import glob
+import io
+import logging
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat.v4
+from nbformat import NotebookNode
+from nbgrader.api import (
+    Assignment,
+    BaseCell,
+    Grade,
+    Gradebook,
+    MissingEntry,
+    Notebook,
+    SubmittedAssignment,
+    SubmittedNotebook,
+)
+from nbgrader.apps.baseapp import NbGrader
+from nbgrader.coursedir import CourseDirectory
+from traitlets.config import Config
+
+import autograder
+from autograder.prepare import SourceNotebook, source_notebooks
+from autograder.record import work_folder
+
+__all__ = ["Course", "CourseError"]
+
+
+class CourseError(Exception):
+    """Why nothing can be graded here, and what to do about it."""
+
+
+@dataclass
+class Course:
+    """A course, read from its folder.
+
+    Attributes:
+        root: the folder with `nbgrader_config.py`.
+        config: the course's configuration with the grader installed.
+    """
+
+    root: Path
+    config: Config
+
+    @classmethod
+    def at(cls, folder: Path) -> Course:
+        """The course in a folder, as its `nbgrader_config.py` describes it.
+
+        Raises:
+            CourseError: there is no such folder, or its configuration fails.
+        """
+        if not folder.is_dir():
+            raise CourseError(f"{folder} is no folder; name the course's with --course")
+        app = NbGrader(log=quiet())
+        config_file = folder / "nbgrader_config.py"
+        if config_file.exists() and str(folder.resolve()) not in sys.path:
+            sys.path.insert(0, str(folder.resolve()))  # as nbgrader does for the folder it is in
+        try:
+            with contextlib.chdir(folder), contextlib.redirect_stderr(io.StringIO()):
+                app.raise_config_file_errors = True
+                app.initialize([], root=str(folder.resolve()))
+        except Exception as error:
+            raise CourseError(f"{config_file} fails: {error!r}") from error
+        config = copy.deepcopy(app.config)
+        if "root" not in config.CourseDirectory:
+            config.CourseDirectory.root = str(folder.resolve())
+        autograder.install(config)
+        return cls(Path(config.CourseDirectory.root), config)
+
+    def directory(self, **changes: Any) -> CourseDirectory:
+        """nbgrader's view of the folder, with settings of its own."""
+        return CourseDirectory(config=self.config, log=quiet(), **changes)
+
+    @property
+    def work(self) -> Path:
+        """The grader's own folder in the course: results, staging, lock."""
+        return work_folder(self.root)
+
+    def gradebook(self, db_url: str | None = None) -> Gradebook:
+        """The course's gradebook, or another one."""
+        directory = self.directory()
+        return Gradebook(db_url or directory.db_url, directory.course_id)
+
+    def sources(self, assignment: str) -> dict[str, SourceNotebook]:
+        """The assignment's notebooks as the gradebook has them.
+
+        Raises:
+            CourseError: there is no such assignment, or it is not in Python.
+        """
+        directory = self.directory()
+        database = directory.db_url.removeprefix("sqlite:///")
+        if database != directory.db_url and not Path(database).exists():
+            raise CourseError(f"there is no gradebook ({database}): nbgrader generate_assignment")
+        try:
+            with self.gradebook() as gradebook:
+                sources = source_notebooks(gradebook, assignment)
+                known = [a.name for a in gradebook.assignments]
+        except MissingEntry:
+            with self.gradebook() as gradebook:
+                known = [a.name for a in gradebook.assignments]
+            raise CourseError(
+                f"the gradebook has no assignment {assignment!r}, only: {', '.join(known) or '-'}"
+            ) from None
+        if not sources:
+            raise CourseError(f"the assignment {assignment!r} has no notebooks in the gradebook")
+        for source in sources.values():
+            if not source.is_python:
+                language = source.kernelspec.get("language")
+                raise CourseError(f"{source.name} is in {language}; only Python can be graded")
+        return sources
+
+    def _matches(self, step: str, assignment: str) -> dict[str, Path]:
+        directory = self.directory()
+        pattern = directory.format_path(step, "*", glob.escape(assignment))
+        expression = directory.format_path(
+            re.escape(step), "(?P<student_id>.*)", re.escape(assignment), escape=True
+        )
+        found = {}
+        for path in sorted(glob.glob(pattern)):  # noqa: PTH207, the pattern is absolute
+            if match := re.fullmatch(expression, path):
+                found[match["student_id"]] = Path(path)
+        return found
+
+    def submissions(self, assignment: str) -> dict[str, Path]:
+        """The submitted folders, by student."""
+        return self._matches(self.directory().submitted_directory, assignment)
+
+    def graded(self, assignment: str, student: str) -> Path:
+        """Where a student's graded notebooks are, or will be."""
+        directory = self.directory()
+        return Path(directory.format_path(directory.autograded_directory, student, assignment))
+
+    def graded_notebooks(self, assignment: str, student: str) -> dict[str, NotebookNode]:
+        """A student's graded notebooks, by name; those that cannot be read are left out."""
+        notebooks = {}
+        for path in sorted(self.graded(assignment, student).glob("*.ipynb")):
+            with contextlib.suppress(OSError, ValueError, KeyError, AttributeError):
+                notebooks[path.stem] = nbformat.v4.reads(path.read_text())
+        return notebooks
+
+    def auto_scores(
+        self, assignment: str, db_url: str | None = None
+    ) -> dict[str, dict[tuple[str, str], float | None]]:
+        """What the autograder gave: by student, then by notebook and cell."""
+        scores: dict[str, dict[tuple[str, str], float | None]] = {}
+        with self.gradebook(db_url) as gradebook:
+            rows = (
+                gradebook.db.query(
+                    SubmittedAssignment.student_id, Notebook.name, BaseCell.name, Grade.auto_score
+                )
+                .join(SubmittedNotebook, SubmittedNotebook.assignment_id == SubmittedAssignment.id)
+                .join(Notebook, SubmittedNotebook.notebook_id == Notebook.id)
+                .join(Grade, Grade.notebook_id == SubmittedNotebook.id)
+                .join(BaseCell, Grade.cell_id == BaseCell.id)
+                .join(Assignment, SubmittedAssignment.assignment_id == Assignment.id)
+                .filter(Assignment.name == assignment)
+            )
+            for student, notebook, cell, score in rows:
+                scores.setdefault(student, {})[notebook, cell] = score
+        return scores
+
+
+def quiet() -> logging.Logger:
+    """The logger for nbgrader, of whose messages none reaches the terminal."""
+    logger = logging.getLogger("autograder.nbgrader")
+    logger.propagate = False
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+    return logger
+
+
+@contextlib.contextmanager
+def messages(level: int = logging.ERROR) -> Iterator[list[str]]:
+    """Collects what nbgrader logs."""
+    caught: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            caught.append(record.getMessage())
+
+    handler = Handler(level)
+    quiet().addHandler(handler)
+    try:
+        yield caught
+    finally:
+        quiet().removeHandler(handler)
+
+
+def scratch(folder: Path) -> Path:
+    """An empty folder; what was there before is removed."""
+    if folder.exists():
+        for path, _, _ in os.walk(folder):
+            Path(path).chmod(0o700)
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    return folder
