@@ -1,0 +1,98 @@
+"""Make a page of the release version of each exercise, next to its chapter.
+
+What nbgrader's `generate_assignment` would release is written into `chapters/exercises/`, which is
+not in the repository: the same preprocessors, without the gradebook. The page's download is that
+notebook as it is; the page itself is not executed, for nothing is written in it yet.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
+from nbgrader.preprocessors import (
+    CheckCellMetadata,
+    ClearHiddenTests,
+    ClearMarkScheme,
+    ClearOutput,
+    ClearSolutions,
+    ComputeChecksums,
+    LockCells,
+)
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+PAGES = "chapters/exercises"
+
+NOTE = """```{{admonition}} To be done in JupyterLab
+:class: tip
+{{ref}}`The chapter <{chapter}>` comes first. Then
+<a href="../../_sources/{page}.ipynb" download>download {name}.ipynb</a>, or take it from the folder
+of all exercises, and open it: {{ref}}`student-guide`.
+```"""
+
+
+def released(source: Path) -> NotebookNode:
+    """The notebook without solutions, hidden tests and marking scheme."""
+    notebook = nbformat.read(source, as_version=4)
+    resources: dict[str, Any] = {}
+    for preprocessor in (
+        LockCells,
+        ClearSolutions,
+        ClearOutput,
+        CheckCellMetadata,
+        ClearHiddenTests,
+        ClearMarkScheme,
+        ComputeChecksums,
+        CheckCellMetadata,
+    ):
+        notebook, resources = preprocessor().preprocess(notebook, resources)
+    return notebook
+
+
+def sources(root: Path) -> list[Path]:
+    """The source notebook of every exercise, in order."""
+    return sorted((root / "solutions").glob("*/*.ipynb"))
+
+
+def write_pages(app: Sphinx, config: Config) -> None:
+    """Write the pages that changed, and remove those of exercises that are gone."""
+    folder = Path(app.srcdir, PAGES)
+    folder.mkdir(parents=True, exist_ok=True)
+    pages = {source.name: page(released(source), source.stem) for source in sources(app.srcdir)}
+    for old in folder.iterdir():
+        if old.name not in pages:
+            old.unlink()
+    for name, text in pages.items():
+        path = folder / name
+        if not path.exists() or path.read_text("utf-8") != text:  # else Sphinx reads it again
+            path.write_text(text, "utf-8")
+
+
+def page(notebook: NotebookNode, name: str) -> str:
+    """The page's own version: not executed, and with a note on what to do with it."""
+    chapter = name.partition("-")[2]
+    note = NOTE.format(chapter=chapter, page=f"{PAGES}/{name}", name=name)
+    notebook.cells.insert(1, new_markdown_cell(note, id="how-to-start"))
+    notebook.metadata["mystnb"] = {"execution_mode": "off"}
+    return nbformat.writes(notebook)
+
+
+def write_downloads(app: Sphinx, exception: Exception | None) -> None:
+    """Put the notebook itself where the page and the theme link it."""
+    if exception or app.builder.format != "html":
+        return
+    for source in sources(app.srcdir):
+        path = Path(app.outdir, "_sources", PAGES, source.name)
+        if path.parent.is_dir():
+            nbformat.write(released(source), path)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the extension."""
+    app.connect("config-inited", write_pages, priority=100)  # before the table of contents is read
+    app.connect("build-finished", write_downloads)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
