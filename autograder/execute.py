@@ -24,6 +24,8 @@ __all__ = ["execute"]
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 2.0
 _LOOK_SECONDS = 0.1  # between two looks at the memory
+_MEMORY_SLACK = 1.25  # a single process meets its limit first, by a MemoryError, and lives
+_ALWAYS = 20_000  # bytes of an output that are kept above the limit: the value of a test cell
 _FLOOD = 64  # times the limit on output: what is read and thrown away before the cell is stopped
 
 
@@ -44,8 +46,7 @@ def execute(job: bytes, *, isolated: bool = True) -> bytes:
     for name in what.files:
         path = PurePosixPath(name)
         if not name or "\0" in name or path.is_absolute() or ".." in path.parts:
-            cells = [CellResult(cell.id, reason="malformed") for cell in what.cells]
-            return Result(cells, reason="malformed", isolated=isolated).to_bytes()
+            return _malformed(what, isolated)
     parents = pair(what.imports, what.withheld, isolated)
     start = time.monotonic()
     to_tests, to_student = socket.socketpair()
@@ -61,7 +62,8 @@ def execute(job: bytes, *, isolated: bool = True) -> bytes:
             tests = parents[1].fork(what.limits, to_student)
     run = _Run(what, student, tests)
     try:
-        run.start()
+        if not run.start():
+            return _malformed(what, isolated)
         cells = [run.cell(cell) for cell in what.cells]
     finally:
         student.close()
@@ -71,16 +73,23 @@ def execute(job: bytes, *, isolated: bool = True) -> bytes:
     return Result(cells, reason, run.tampering, seconds, isolated).to_bytes()
 
 
+def _malformed(job: Job, isolated: bool) -> bytes:
+    cells = [CellResult(cell.id, reason="malformed") for cell in job.cells]
+    return Result(cells, reason="malformed", isolated=isolated).to_bytes()
+
+
 class _Outputs:
     """The outputs of one cell in nbformat's form, cut at a number of bytes."""
 
     def __init__(self, limits: Limits) -> None:
         self.items: list[dict[str, Any]] = []
-        self.thrown = 0
+        self.flooded = False
+        self._thrown = 0
         self._limit = limits.output
         self._left = limits.output
         self._shown: dict[str, dict[str, Any]] = {}
         self._clear = False
+        self._is_cut = False
 
     def add(self, message: dict[str, Any]) -> None:
         """Take a message of `autograder.worker`; one that is none is left out."""
@@ -89,6 +98,9 @@ class _Outputs:
             return
         if message.get("full"):
             self._cut("stdout")
+            return
+        if message.get("flood"):
+            self.flooded = True
             return
         if message.get("stream") in ("stdout", "stderr"):
             self._stream(message["stream"], _text(message.get("text")))
@@ -102,7 +114,7 @@ class _Outputs:
             self.items.clear()
             self._clear = False
         self._left -= size
-        if self._left < 0:
+        if self._left < 0 and size > _ALWAYS:
             self._cut("stdout")
             return False
         self.items.append(item)
@@ -110,7 +122,8 @@ class _Outputs:
 
     def _stream(self, name: str, text: str) -> None:
         if self._left <= 0:
-            self.thrown += len(text)
+            self._thrown += len(text)
+            self.flooded = self.flooded or self._thrown > _FLOOD * self._limit
             return
         rest, text = len(text) - self._left, text[: self._left]
         last = self.items[-1] if self.items else {}
@@ -123,8 +136,9 @@ class _Outputs:
             self._cut(name)
 
     def _cut(self, name: str) -> None:
-        if self._left > -(10**9):
-            self._left = -(10**10)
+        self._left = 0
+        if not self._is_cut:
+            self._is_cut = True
             text = f"\n... output of more than {self._limit} bytes is cut here ...\n"
             self.items.append({"output_type": "stream", "name": name, "text": text})
 
@@ -177,8 +191,11 @@ class _Run:
         self._dead: dict[Fork, tuple[Reason, str]] = {}
         self._looked = 0.0
 
-    def start(self) -> None:
+    def start(self) -> bool:
         """Bring the files, and wait until both halves have shut themselves in.
+
+        Returns:
+            Whether the files could be written.
 
         Raises:
             SandboxError: they cannot.
@@ -189,11 +206,14 @@ class _Run:
         end = time.monotonic() + _START_SECONDS
         both = (self._student, self._tests)
         self._until(lambda: all(f.started or not f.usable for f in both), end)
+        if any((fork.broken or "").startswith("files") for fork in both):
+            return False
         for fork in both:
             if not fork.started or fork.broken:
                 raise SandboxError(
                     "A fork cannot shut itself in: " + (fork.broken or "it did not start in time")
                 )
+        return True
 
     def cell(self, cell: Cell) -> CellResult:
         """Run one cell where it belongs."""
@@ -206,6 +226,7 @@ class _Run:
             self._on(self._tests, cell, _Outputs(self._job.limits))
         if cell.role == "test":
             reason = self._on(self._tests, cell, outputs)
+            reason = reason or self._missed(outputs)
         return CellResult(cell.id, outputs.items, time.monotonic() - start, reason)
 
     def _on(self, fork: Fork, cell: Cell, outputs: _Outputs) -> Reason | None:
@@ -234,12 +255,16 @@ class _Run:
                 self._timeout(outputs, "the whole notebook", limits.total_seconds)
             else:
                 self._timeout(outputs, "this cell", limits.cell_seconds)
-        elif outputs.thrown > _FLOOD * self._job.limits.output:
+        elif outputs.flooded:
             reason = "output"
             self._stop(fork, cell)
             outputs.error("OutputError", "This cell was stopped: it printed without end.")
-        if not fork.usable:
-            reason = self._bury(fork, outputs, reason)
+        if not fork.usable or fork in self._dead:
+            found = self._bury(fork)
+            outputs.error(
+                "DeadKernelError", f"The process ended in this cell: {self._dead[fork][1]}."
+            )
+            reason = reason or found
         elif reason is None and _out_of_memory(outputs.items):
             reason = "out of memory"
         if fork is self._tests and fork.done and fork.done.get("tampering"):
@@ -247,6 +272,19 @@ class _Run:
             reason = "tampered"
         self._sinks[fork] = None
         return reason
+
+    def _missed(self, outputs: _Outputs) -> Reason | None:
+        """Why a test failed, where it is that the student's process is not there to answer it."""
+        before = self._student in self._dead
+        if not before and not self._student.usable:
+            self._bury(self._student)
+        if self._student not in self._dead or not any(
+            item["output_type"] == "error" for item in outputs.items
+        ):
+            return None
+        reason, why = self._dead[self._student]
+        outputs.error("DeadKernelError", f"The student's process is not there to answer: {why}.")
+        return "stopped" if before else reason
 
     def _timeout(self, outputs: _Outputs, what: str, seconds: float) -> None:
         message = f"{what} ran longer than {seconds:g} s"
@@ -260,10 +298,10 @@ class _Run:
             for one in (self._student, self._tests):
                 if one.usable and one not in self._dead:
                     used = one.memory()
-                    if used > self._job.limits.memory:
+                    if used > _MEMORY_SLACK * self._job.limits.memory:
                         one.kill()
                         self._dead[one] = ("out of memory", "it was out of memory")
-        return outputs.thrown > _FLOOD * self._job.limits.output or fork in self._dead
+        return outputs.flooded or fork in self._dead
 
     def _stop(self, fork: Fork, cell: Cell) -> None:
         """Interrupt a cell, and end the process that does not obey.
@@ -289,21 +327,19 @@ class _Run:
         fork.kill()
         self._dead[fork] = ("timeout", "it did not obey an interrupt after its time")
 
-    def _bury(self, fork: Fork, outputs: _Outputs, reason: Reason | None) -> Reason:
-        """A process has ended, or has to."""
+    def _bury(self, fork: Fork) -> Reason:
+        """Find out why a process has ended, or has to."""
         fork.kill()
         if fork in self._dead:
-            found, why = self._dead[fork]
+            pass
         elif fork.broken:
-            found, why = "tampered", f"it sent {fork.broken}"
+            self._dead[fork] = ("tampered", f"it sent {fork.broken}")
             self.tampering.append(f"the student's process sent {fork.broken}")
         elif fork.ended is not None and fork.ended < 0:
-            found, why = "crashed", f"signal {-fork.ended} ended it"
+            self._dead[fork] = ("crashed", f"signal {-fork.ended} ended it")
         else:
-            found, why = "crashed", f"it left with exit code {fork.ended}"
-        self._dead[fork] = (found, why)
-        outputs.error("DeadKernelError", f"The process ended in this cell: {why}.")
-        return reason or found
+            self._dead[fork] = ("crashed", f"it left with exit code {fork.ended}")
+        return self._dead[fork][0]
 
     def _until(self, condition: Callable[[], bool], end: float) -> bool:
         """Serve both forks until the condition holds; `False` if it does not by then."""

@@ -152,6 +152,7 @@ class Fork:
         self._init: int | None = None
         self._main: int | None = None
         self._pids: list[int] = []
+        self._inherited = 0
         self._in, self._out = bytearray(), bytearray()
         self._isolated = isolated
         self.home = HOME if isolated else tempfile.mkdtemp(prefix="autograder-")
@@ -270,6 +271,7 @@ class Fork:
             with contextlib.suppress(ProcessLookupError):
                 self._pids.append(pid)
                 setattr(self, f"_{kind}", os.pidfd_open(pid))
+                self._inherited = _field(pid, "status", ("RssAnon", "RssShmem"))
         elif kind == "ended":
             self.ended = int(rest)
         elif kind in ("error", "files"):
@@ -298,12 +300,12 @@ class Fork:
                 signal.pidfd_send_signal(self._main, signal.SIGINT)
 
     def memory(self) -> int:
-        """Bytes of memory of all its processes; pages that several share count once."""
+        """Bytes of memory that all its processes took since the fork; shared pages count once."""
         pids = [*_descendants(self._pids[0])] if self._pids else []
         resident = sum(_field(pid, "status", ("RssAnon", "RssShmem")) for pid in pids)
-        if resident <= self.limits.memory:
-            return resident
-        return sum(_field(pid, "smaps_rollup", ("Pss_Anon", "Pss_Shmem")) for pid in pids)
+        if resident - self._inherited > self.limits.memory and len(pids) > 1:
+            resident = sum(_field(pid, "smaps_rollup", ("Pss_Anon", "Pss_Shmem")) for pid in pids)
+        return max(0, resident - self._inherited)
 
     def kill(self) -> None:
         """End all its processes, and wait until they are gone."""

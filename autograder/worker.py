@@ -50,6 +50,7 @@ from autograder.job import Limits
 __all__ = ["Messages", "main", "receive", "send"]
 
 _NOBODY = 65534
+_FLOOD = 64  # times the limit on output: a cell that goes on after so much is stopped
 _DISK_FILES = 4  # so many files of the largest size fit on each of the private file systems
 _FDS = ("control", "link", "stdout", "stderr", "status")
 
@@ -84,6 +85,8 @@ def receive(connection: socket.socket) -> dict[str, Any]:
 class Messages:
     """Sends outputs to the host while a cell runs; what is above the limit is left out here.
 
+    Errors and the value of a test cell are never left out, but shortened.
+
     A process that a cell has forked does not send: it could cut a message in two.
     """
 
@@ -112,10 +115,25 @@ class Messages:
         """Send an output of a cell, or the news that there are too many."""
         with self._lock:
             size = len(json.dumps(message))
-            if self._left <= 0:
-                return
-            self._left -= size
-            self(message if self._left > 0 else {"full": True})
+            within, self._left = self._left > 0, self._left - size
+            if self._left >= 0:
+                self(message)
+            elif within:
+                if "text" in message:
+                    self({**message, "text": message["text"][: self._left]})
+                self({"full": True})
+            elif self._left < -_FLOOD * self._limit:
+                self({"flood": True})
+                self._left = -1
+
+    def error(self, error: BaseException, lines: list[str]) -> None:
+        """Send the error that ended a cell."""
+        try:
+            text = str(error)
+        except Exception:
+            text = "(its message cannot be shown)"
+        shown = [line[:2000] for line in (lines if len(lines) <= 200 else lines[-200:])]
+        self({"error": [type(error).__name__[:200], text[:10000], shown]})
 
 
 class _Stream(io.TextIOBase):
@@ -216,9 +234,21 @@ def _shell() -> Any:
             if self.messages is not None:
                 self.messages.output(message)
 
+        def showtraceback(self, *args: Any, **kwargs: Any) -> None:
+            error = sys.exc_info()[1]
+            if isinstance(error, MemoryError):  # IPython's way to show it would need memory
+                self._showtraceback(type(error), error, ["MemoryError"])
+            else:
+                super().showtraceback(*args, **kwargs)
+
         def _showtraceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
-            text = "\n".join(stb)
-            self.emit({"error": [etype.__name__, _text_of(evalue), text.split("\n")]})
+            for stream in self.streams:
+                stream.flush()
+            if self.messages is not None:
+                self.messages.error(evalue, "\n".join(stb).split("\n"))
+
+        def enable_gui(self, gui: str | None = None) -> None:
+            pass  # the inline backend needs no event loop
 
         def ask_exit(self) -> None:
             print("A graded notebook cannot leave its kernel.")
@@ -228,13 +258,6 @@ def _shell() -> Any:
     settings.InteractiveShell.cache_size = 0
     # Not by way of an application, which would look for start-up files and profiles.
     return Shell.instance(config=settings)
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:
-        return "(its message cannot be shown)"
 
 
 class _Interrupts:
@@ -285,23 +308,23 @@ def _tests(control: socket.socket, link: socket.socket, messages: Messages) -> N
         name = f"<cell {count}>"
         source = message["run"]
         linecache.cache[name] = (len(source), None, source.splitlines(True), name)
-        shown: dict[str, Any] | None = None
-        error: list[Any] | None = None
+        shown: str | None = None
+        error: BaseException | None = None
         try:
             with _Interrupts():
                 shown = _value(source, name, namespace)
         except BaseException as raised:
-            error = [type(raised).__name__, _text_of(raised), _lines(raised)]
+            error = raised
         for stream in streams:
             stream.flush()
         if shown is not None:
-            messages.output({"result": shown})
+            messages({"result": {"text/plain": shown[:10000]}})
         if error is not None:
-            messages({"error": error})
+            messages.error(error, _lines(error))
         messages({"done": True})
 
 
-def _value(source: str, name: str, namespace: dict[str, Any]) -> dict[str, str] | None:
+def _value(source: str, name: str, namespace: dict[str, Any]) -> str | None:
     """Run a cell; what a notebook shows of its last expression, if it is one and has a value."""
     from IPython.core.displayhook import DisplayHook
     from IPython.lib import pretty
@@ -317,7 +340,7 @@ def _value(source: str, name: str, namespace: dict[str, Any]) -> dict[str, str] 
     hook: Any = DisplayHook
     if value is None or hook.semicolon_at_end_of_expression(source):
         return None
-    return {"text/plain": str(pretty.pretty(value))}  # type: ignore[no-untyped-call]
+    return str(pretty.pretty(value))  # type: ignore[no-untyped-call]
 
 
 def _lines(error: BaseException) -> list[str]:
@@ -341,10 +364,14 @@ def _main(fds: dict[str, int], role: str, limits: Limits, isolated: bool, shell:
     order = receive(control)
     home = Path(order["home"])
     os.chdir(home)
-    for name, content in order["files"].items():
-        path = home / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(base64.b64decode(content))
+    try:
+        for name, content in order["files"].items():
+            path = home / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(base64.b64decode(content))
+    except OSError as error:
+        os.write(fds["status"], f"files {error}".encode()[:4000])
+        os._exit(1)
     confine.limit(limits)
     if isolated:
         confine.drop_privileges()
@@ -426,7 +453,9 @@ def _warm(role: str, imports: tuple[str, ...]) -> Any:
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     shell = None
-    if role == "student":
+    if role == "tests":
+        _value("1", "<warm>", {})
+    else:
         shell = _shell()
         shell.run_cell("raise ValueError")  # imports what shows tracebacks
         shell.reset()
