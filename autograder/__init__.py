@@ -14,7 +14,6 @@ button; then `python -m autograder grade ASSIGNMENT` grades a class in parallel:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 __all__ = ["install"]
@@ -29,32 +28,30 @@ def install(c: Any) -> None:
     """
     from nbgrader.converters import Autograde, GenerateAssignment, GenerateFeedback
 
-    def steps(converter: Any, name: str) -> list[Any]:
-        # Where the course has set nothing, the default; a class where it is one of nbgrader's.
+    def steps(converter: Any, name: str) -> list[str]:
+        # Where the course has set nothing, nbgrader's default, by name as one writes it oneself.
         section = c[converter.__name__]
-        return list(section[name]) if name in section else list(getattr(converter(), name))
+        found = section[name] if name in section else getattr(converter(), name)
+        return [s if isinstance(s, str) else f"{s.__module__}.{s.__name__}" for s in found]
 
-    def called(step: Any) -> str:
-        return step.rpartition(".")[2] if isinstance(step, str) else step.__name__
-
-    def insert(before: str, new: str, old: Sequence[Any]) -> list[Any]:
+    def insert(new: str, before: str, old: list[str]) -> list[str]:
         if new in old:
-            return list(old)
-        place = next(i for i, step in enumerate(old) if called(step) == before)
+            return old
+        place = next(i for i, step in enumerate(old) if step.endswith(f".{before}"))
         return [*old[:place], new, *old[place:]]
 
-    autograde = steps(Autograde, "autograde_preprocessors")
     c.Autograde.autograde_preprocessors = [
-        "autograder.record.Isolated" if called(step) == "Execute" else step for step in autograde
+        "autograder.record.Isolated" if step.endswith(".Execute") else step
+        for step in steps(Autograde, "autograde_preprocessors")
     ]
     c.Autograde.exporter_class = "autograder.record.Reader"
     c.GenerateAssignment.preprocessors = insert(
-        "ComputeChecksums",
         "autograder.secret.CourseSecret",
+        "ComputeChecksums",
         steps(GenerateAssignment, "preprocessors"),
     )
     c.GenerateFeedback.preprocessors = insert(
-        "GetGrades", "autograder.feedback.HideTests", steps(GenerateFeedback, "preprocessors")
+        "autograder.feedback.HideTests", "GetGrades", steps(GenerateFeedback, "preprocessors")
     )
     # Formgrader and feedback both draw a notebook by this exporter.
     c.HTMLExporter.sanitize_html = True

@@ -30,6 +30,7 @@ from nbgrader.api import (
 )
 from nbgrader.apps.baseapp import NbGrader
 from nbgrader.coursedir import CourseDirectory
+from sqlalchemy import make_url
 from traitlets.config import Config
 
 import autograder
@@ -89,6 +90,14 @@ class Course:
         """The grader's own folder in the course: results, staging, lock."""
         return work_folder(self.root)
 
+    @property
+    def database(self) -> Path | None:
+        """The gradebook's file, where it is one (SQLite)."""
+        url = make_url(self.directory().db_url)
+        if url.get_backend_name() != "sqlite":
+            return None
+        return Path((url.database or "").removeprefix("file:"))
+
     def gradebook(self, db_url: str | None = None) -> Gradebook:
         """The course's gradebook, or another one."""
         directory = self.directory()
@@ -100,10 +109,10 @@ class Course:
         Raises:
             CourseError: there is no such assignment, or it is not in Python.
         """
-        directory = self.directory()
-        database = directory.db_url.removeprefix("sqlite:///")
-        if database != directory.db_url and not Path(database).exists():
-            raise CourseError(f"there is no gradebook ({database}): nbgrader generate_assignment")
+        if self.database is not None and not self.database.exists():
+            raise CourseError(
+                f"there is no gradebook ({self.database}): nbgrader generate_assignment"
+            )
         try:
             with self.gradebook() as gradebook:
                 sources = source_notebooks(gradebook, assignment)

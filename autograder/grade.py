@@ -17,7 +17,6 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -113,13 +112,7 @@ def grade(
     """
     sources = course.sources(assignment)
     submissions = course.submissions(assignment)
-    course.work.mkdir(exist_ok=True)
-    lock = FileLock(course.work / "lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise Busy(f"another run is grading in {course.root}; wait for it, or end it") from None
-    with lock:
+    with _locked(course):
         staging = scratch(course.work / "staging")
         recorder = _Recorder(course, assignment, staging, isolated, sources)
         if dry_run:
@@ -140,6 +133,8 @@ def grade(
                     bar.update()
         except SandboxError as error:
             raise CourseError(f"nothing can be run: {error}") from error
+        except OSError as error:
+            raise CourseError(f"the results cannot be written: {error}") from error
         finally:
             pool.close()
             summary.executed = pool.executed
@@ -147,6 +142,21 @@ def grade(
             summary.changes = _changes(before, course.auto_scores(assignment, recorder.db_url))
         shutil.rmtree(staging, ignore_errors=True)
     return summary
+
+
+@contextlib.contextmanager
+def _locked(course: Course) -> Iterator[None]:
+    """Keeps other runs away; a run that was killed holds no lock."""
+    course.work.mkdir(exist_ok=True)
+    lock = FileLock(course.work / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise Busy(f"another run is grading in {course.root}; wait for it, or end it") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _executed(
@@ -195,6 +205,15 @@ def _executed(
 # Stages 1 and 3
 
 
+class _Autograde(Autograde):  # type: ignore[misc]
+    """nbgrader's, for one folder whose name may be anything, where its own takes a pattern."""
+
+    folder = Path()
+
+    def init_notebooks(self) -> None:
+        self.assignments = {str(self.folder): sorted(map(str, self.folder.glob("*.ipynb")))}
+
+
 class _NotRecorded(Exception):
     """Why one submission's result could not be recorded."""
 
@@ -228,14 +247,14 @@ class _Recorder:
         )
         self.db_url = self.directory.db_url
         self.config = config
-        self.converter = Autograde(coursedir=self.directory, config=config, log=quiet())
+        self.converter = _Autograde(coursedir=self.directory, config=config, log=quiet())
         self.reader = Reader(parent=self.converter)  # type: ignore[no-untyped-call]
         self.isolated = Isolated(parent=self.reader)
 
     def rehearse(self) -> None:
         """From now on grades go into a copy of the gradebook, and the folders stay as they are."""
-        path = self.db_url.removeprefix("sqlite:///")
-        if path == self.db_url:
+        path = self.course.database
+        if path is None:
             raise CourseError("--dry-run needs a gradebook in SQLite, of which it makes a copy")
         rehearsed = self.staging / "gradebook.db"
         with (
@@ -351,28 +370,25 @@ class _Recorder:
 
         Raises:
             _NotRecorded: nbgrader could not; the old result is still there.
-            CourseError: it could not for a reason that ends the run.
+            CourseError, OSError: it could not for a reason that ends the run.
         """
-        try:
-            submitted = self._stage(prepared)
-            made = Path(
-                self.directory.format_path(
-                    self.directory.autograded_directory, prepared.student, self.assignment
-                )
+        submitted = self._stage(prepared)
+        made = Path(
+            self.directory.format_path(
+                self.directory.autograded_directory, prepared.student, self.assignment
             )
-            self.directory.student_id = escape(prepared.student)
-            with messages() as errors, warnings.catch_warnings():
-                warnings.simplefilter("ignore", SAWarning)  # nbgrader's, of a newer SQLAlchemy
-                try:
-                    self.converter.start()
-                except NbGraderException:
-                    raise _NotRecorded(_last_line(errors)) from None
-            if not self.rehearsal:
-                exchange(made, self.course.graded(self.assignment, prepared.student))
-            scratch(made)
-            shutil.rmtree(submitted)
-        except OSError as error:
-            raise CourseError(f"the results cannot be written: {error}") from error
+        )
+        self.converter.folder = submitted
+        with messages() as errors, warnings.catch_warnings():
+            warnings.simplefilter("ignore", SAWarning)  # nbgrader's, of a newer SQLAlchemy
+            try:
+                self.converter.start()
+            except NbGraderException:
+                raise _NotRecorded(_last_line(errors)) from None
+        if not self.rehearsal:
+            exchange(made, self.course.graded(self.assignment, prepared.student))
+        scratch(made)
+        shutil.rmtree(submitted)
 
 
 def _last_line(errors: list[str]) -> str:

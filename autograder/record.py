@@ -252,12 +252,11 @@ def _visible(output: NotebookNode, source: str, marks: tuple[str, str]) -> Noteb
 
 
 def _failing_line(traceback: Iterable[str], source: str, marks: tuple[str, str]) -> list[str]:
-    """The cell's line that raised, if a student can see it; the traceback says `<cell …>`."""
-    numbers = re.findall(r'File "<cell[^"]*>", line (\d+)', "\n".join(traceback))
+    """The cell's line that raised, if a student can see it."""
+    raised = "\n".join(traceback).rpartition("Traceback (most recent call last)")[2]
+    frame = re.search(r'File "<cell [^"]*", line (\d+)', raised)  # the outermost: of this cell
     lines = list(hidden_lines(source, *marks))
-    if numbers and 0 < int(numbers[-1]) <= len(lines):
-        line, hidden = lines[int(numbers[-1]) - 1]
-        if not hidden:
-            return [f"---> {line.strip()}"]
-        return ["(in a check that is not shown)"]
-    return []
+    if frame is None or not 0 < int(frame[1]) <= len(lines):
+        return []
+    line, hidden = lines[int(frame[1]) - 1]
+    return ["(in a check that is not shown)"] if hidden else [f"---> {line.strip()}"]

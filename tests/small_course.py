@@ -34,7 +34,7 @@ def cell(source: str, name: str = "", kind: str = "code", **nbgrader: Any) -> An
     return made
 
 
-def test_cell(source: str, name: str, points: float) -> Any:
+def graded_cell(source: str, name: str, points: float) -> Any:
     return cell(source, name, grade=True, locked=True, points=points)
 
 
@@ -52,8 +52,8 @@ def source_notebook() -> Any:
             "mean",
             solution=True,
         ),
-        test_cell("assert mean([1, 2, 3]) == 2", "test_mean", 2),
-        test_cell(
+        graded_cell("assert mean([1, 2, 3]) == 2", "test_mean", 2),
+        graded_cell(
             """
             assert mean([4]) == 4
             ### BEGIN HIDDEN TESTS
@@ -64,7 +64,7 @@ def source_notebook() -> Any:
             "test_hidden",
             3,
         ),
-        test_cell("4 * (mean([2, 2]) == 2) / 2", "test_partial", 4),
+        graded_cell("4 * (mean([2, 2]) == 2) / 2", "test_partial", 4),
         cell("Say why.", "why", kind="markdown", grade=True, solution=True, points=5),
         cell("A task.", "task", kind="markdown", task=True, locked=True, points=1),
     ]

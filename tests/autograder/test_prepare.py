@@ -158,7 +158,8 @@ def test_text_that_cannot_be_written_is_replaced() -> None:
     data = submitted(*HONEST[:3], raw(None, "a\0b\ud800c"), *HONEST[3:])
     notebook, _ = restore(data, SOURCE)
     source = notebook.cells[3].source
-    assert source.encode() and "\0" not in source
+    assert source.encode()
+    assert "\0" not in source
 
 
 @pytest.mark.parametrize(

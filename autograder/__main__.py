@@ -1,0 +1,184 @@
+"""The grader's command line: `python -m autograder`.
+
+Exit codes: 0 all is done (a submission that ended with a named reason is done, too); 1 some
+results could not be recorded, or `doctor` found something missing; 2 the command line is wrong;
+3 nothing can be graded here; 4 another run is grading this course; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+__all__ = ["main"]
+
+
+def _arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m autograder",
+        description="Grades nbgrader submissions, isolated and in parallel.",
+        epilog=(__doc__ or "").partition("\n\n")[2],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name: str, help: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=help, description=help)
+        made.add_argument(
+            "--course",
+            type=Path,
+            default=Path(),
+            metavar="DIR",
+            help="the folder with nbgrader_config.py (default: this one)",
+        )
+        return made
+
+    grade = command("grade", "Grade every submission of an assignment that is new or changed.")
+    grade.add_argument("assignment")
+    grade.add_argument("--jobs", type=_positive, metavar="N", help="processes (default: cores)")
+    grade.add_argument("--dask", metavar="ADDRESS", help="run on a Dask cluster: tcp://…")
+    grade.add_argument("--force", action="store_true", help="run again what did not change, too")
+    grade.add_argument(
+        "--dry-run", action="store_true", help="show what would change, record nothing"
+    )
+    grade.add_argument(
+        "--no-sandbox",
+        action="store_true",
+        help="run without a sandbox: submissions can then read and change what you can",
+    )
+    report = command("report", "Print a class's table, and write its report in HTML.")
+    report.add_argument("assignment")
+    explain = command("explain", "Tell how a student's grade came about.")
+    explain.add_argument("student")
+    explain.add_argument("assignment")
+    command("doctor", "Tell what this machine and this course lack.")
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"has to be 1 or more, not {text!r}")
+    return int(text)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command, and returns its exit code."""
+    options = _arguments(arguments)
+    # Workers import this module, and need nothing of nbgrader.
+    from autograder.course import CourseError
+    from autograder.grade import Busy
+
+    try:
+        return _COMMANDS[options.command](options)
+    except Busy as error:
+        code, told = 4, str(error)
+    except CourseError as error:
+        code, told = 3, str(error)
+    except KeyboardInterrupt:
+        code, told = 130, "interrupted; what was recorded stays, the next run goes on"
+    print(told, file=sys.stderr)
+    return code
+
+
+def _grade(options: argparse.Namespace) -> int:
+    from autograder.course import Course
+    from autograder.grade import grade
+    from autograder.report import collect, table
+
+    course = Course.at(options.course)
+    with _cluster(options.dask) as executor:
+        summary = grade(
+            course,
+            options.assignment,
+            executor=executor,
+            workers=options.jobs,
+            isolated=not options.no_sandbox,
+            force=options.force,
+            dry_run=options.dry_run,
+        )
+    if options.dry_run:
+        for student, before, after in summary.changes:
+            old = "nothing" if before is None else f"{before:g}"
+            print(f"{student}: {old} -> {after:g}")
+        print(f"{len(summary.changes)} grades would change; nothing was recorded.")
+    else:
+        print(table(collect(course, options.assignment)))
+        print(
+            f"{len(summary.graded)} graded, {len(summary.unchanged)} unchanged, "
+            f"{summary.executed} notebooks run."
+        )
+    for student, why in summary.failed.items():
+        print(f"{student}: not recorded: {why}", file=sys.stderr)
+    return 1 if summary.failed else 0
+
+
+class _cluster:
+    """A Dask cluster's executor, or none."""
+
+    def __init__(self, address: str | None) -> None:
+        self._address = address
+        self._client: Any = None
+
+    def __enter__(self) -> Executor | None:
+        if self._address is None:
+            return None
+        from autograder.course import CourseError
+
+        try:
+            from distributed import Client
+        except ImportError:
+            raise CourseError("--dask needs Dask: pip install distributed") from None
+        try:
+            self._client = Client(self._address, timeout=20)
+        except (OSError, ValueError) as error:
+            raise CourseError(f"no Dask scheduler answers at {self._address}: {error}") from error
+        executor: Executor = self._client.get_executor(pure=False)
+        return executor
+
+    def __exit__(self, *_: object) -> None:
+        if self._client is not None:
+            self._client.close()
+
+
+def _report(options: argparse.Namespace) -> int:
+    from autograder.course import Course
+    from autograder.report import collect, table, write_page
+
+    course = Course.at(options.course)
+    report = collect(course, options.assignment)
+    print(table(report))
+    print(write_page(course, report))
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from autograder.course import Course, CourseError
+    from autograder.report import collect, explain
+
+    report = collect(Course.at(options.course), options.assignment)
+    try:
+        print(explain(report, options.student))
+    except KeyError:
+        raise CourseError(
+            f"{options.student!r} has no graded submission of {options.assignment!r}"
+        ) from None
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from autograder.doctor import findings
+
+    good = True
+    for what, lacks in findings(options.course):
+        print(f"{'ok   ' if lacks is None else 'LACKS'}  {what}{f': {lacks}' if lacks else ''}")
+        good &= lacks is None
+    return 0 if good else 1
+
+
+_COMMANDS = {"grade": _grade, "report": _report, "explain": _explain, "doctor": _doctor}
+
+if __name__ == "__main__":
+    sys.exit(main())

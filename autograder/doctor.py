@@ -1,0 +1,62 @@
+"""Tells what a machine and a course lack for grading."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from autograder.course import Course, CourseError
+from autograder.sandbox import problem
+
+__all__ = ["findings"]
+
+_DISK = 2**30
+_MEMORY = 4 * 2**30
+
+
+def findings(folder: Path) -> Iterator[tuple[str, str | None]]:
+    """What was looked at, and what is the matter with it (`None`: nothing)."""
+    yield "sandbox", problem()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    cores = os.cpu_count() or 1
+    little = memory < _MEMORY
+    said = f"{memory / 2**30:.1f} GiB; imports of torch alone take 0.5 GiB a process"
+    yield f"memory ({cores} cores)", said if little else None
+    free = shutil.disk_usage(folder if folder.exists() else ".").free
+    yield "disk", f"{free / 2**30:.1f} GiB are free" if free < _DISK else None
+    try:
+        course = Course.at(folder)
+    except CourseError as error:
+        yield "course", str(error)
+        return
+    config = folder / "nbgrader_config.py"
+    installed = config.exists() and "autograder.install(c)" in config.read_text()
+    yield (
+        "nbgrader_config.py",
+        None
+        if installed
+        else "it does not say `import autograder; autograder.install(c)`: nbgrader's own commands "
+        "and formgrader's button run submissions on this machine, with your rights",
+    )
+    yield "gradebook", _gradebook(course)
+
+
+def _gradebook(course: Course) -> str | None:
+    path = course.database
+    if path is None:
+        return None
+    if not path.exists():
+        return f"there is none at {path}: nbgrader generate_assignment"
+    try:
+        connection = sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=2)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.rollback()
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        return f"{path} cannot be written: {error}"
+    return None

@@ -1,0 +1,442 @@
+"""Grading a class: parity with nbgrader, what is not run again, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import standin
+from filelock import FileLock
+from nbgrader.plugins.export import CsvExportPlugin
+from small_course import named, source_notebook, write_course
+
+from autograder import grade as module
+from autograder.course import Course, CourseError
+from autograder.grade import Busy, Summary, exchange, grade
+from autograder.store import Store, write
+
+ALL = {"test_mean": 2, "test_hidden": 3, "test_partial": 2, "why": 0, "task": None}
+
+
+def run(course: Course, **options: Any) -> Summary:
+    options = {"executor": standin.Here(), "execute": standin.execute, "progress": False, **options}
+    return grade(course, "ps1", **options)
+
+
+def never(job: bytes, isolated: bool) -> bytes:
+    raise AssertionError("it runs again")
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_class_is_graded_and_what_did_not_change_is_left_alone(
+    course: Course, submit: Any, scores: Any
+) -> None:
+    for student in ("anna", "bert", "carl"):
+        submit(student, f"def mean(values):\n    return sum(values) / len(values)  # {student}")
+    summary = run(course)
+    assert sorted(summary.graded) == ["anna", "bert", "carl"]
+    assert summary.executed == 3
+    assert scores("anna") == scores("carl") == ALL
+    before = tree(course.root / "autograded")
+    again = run(course, execute=never)
+    assert (again.graded, again.executed) == ([], 0)
+    assert tree(course.root / "autograded") == before
+
+    submit("bert", "def mean(values):\n    return 2")
+    third = run(course)
+    assert (third.graded, third.executed) == (["bert"], 1)
+    assert scores("bert") == ALL | {"test_hidden": 0}
+
+
+def test_equal_work_runs_once(course: Course, submit: Any) -> None:
+    for student in ("anna", "bert", "carl"):
+        submit(student)
+    assert run(course).executed == 1
+    assert run(course, force=True).executed == 1
+
+
+def test_a_new_timestamp_alone_is_recorded_and_not_run(course: Course, submit: Any) -> None:
+    submit("anna")
+    run(course)
+    submit("anna", timestamp="2030-01-02 12:00:00 UTC")
+    assert run(course, execute=never).graded == ["anna"]
+    with course.gradebook() as gradebook:
+        assert gradebook.find_submission("ps1", "anna").timestamp.day == 2
+
+
+@pytest.mark.parametrize("lost", ["folder", "gradebook", "score"])
+def test_what_was_lost_is_recorded_again(
+    course: Course, submit: Any, scores: Any, lost: str
+) -> None:
+    submit("anna")
+    run(course)
+    if lost == "folder":
+        shutil.rmtree(course.root / "autograded/anna")
+    elif lost == "gradebook":
+        with course.gradebook() as gradebook:
+            gradebook.remove_student("anna")
+    else:  # as a run that was killed between two cells leaves it
+        with course.gradebook() as gradebook:
+            gradebook.find_grade("test_mean", "means", "ps1", "anna").auto_score = None
+            gradebook.db.commit()
+    assert run(course, execute=never).graded == ["anna"]
+    assert scores("anna") == ALL
+    assert run(course, execute=never).graded == []
+
+
+def test_a_manual_grade_survives_a_regrade(course: Course, submit: Any) -> None:
+    submit("anna")
+    run(course)
+    with course.gradebook() as gradebook:
+        gradebook.find_grade("why", "means", "ps1", "anna").manual_score = 4
+        gradebook.db.commit()
+    submit("anna", "def mean(values):\n    return 2")
+    run(course)
+    with course.gradebook() as gradebook:
+        assert gradebook.find_grade("why", "means", "ps1", "anna").manual_score == 4
+
+
+def test_a_dry_run_tells_the_changes_and_makes_none(
+    course: Course, submit: Any, scores: Any
+) -> None:
+    submit("anna")
+    run(course)
+    submit("anna", "def mean(values):\n    return 2")
+    submit("bert")
+    before = tree(course.root / "autograded"), (course.root / "gradebook.db").read_bytes()
+    summary = run(course, dry_run=True)
+    assert summary.changes == [("anna", 7, 4), ("bert", None, 7)]
+    assert before == (tree(course.root / "autograded"), (course.root / "gradebook.db").read_bytes())
+    assert run(course, execute=never).graded == ["anna", "bert"]  # the results were kept
+    assert scores("anna")["test_hidden"] == 0
+
+
+# Every kind of bad submission
+
+
+def _replace(data: bytes) -> Callable[[Path], None]:
+    return lambda folder: (folder / "means.ipynb").write_bytes(data) and None
+
+
+def _rename(folder: Path) -> None:
+    (folder / "means.ipynb").rename(folder / "homework.ipynb")
+
+
+def _link(folder: Path) -> None:
+    (folder / "means.ipynb").rename(folder / "other.ipynb")
+    (folder / "means.ipynb").symlink_to("other.ipynb")
+
+
+def _folder(folder: Path) -> None:
+    (folder / "means.ipynb").unlink()
+    (folder / "means.ipynb").mkdir()
+
+
+def _link_folder(folder: Path) -> None:
+    folder.rename(folder.parent / "elsewhere")
+    folder.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (_replace(b""), "malformed"),
+        (_replace(b"[" * 200_000), "malformed"),
+        (_replace(b" " * (21 * 2**20)), "malformed"),
+        (_rename, "missing"),
+        (_link, "malformed"),
+        (_folder, "malformed"),
+        (_link_folder, "malformed"),
+    ],
+    ids=["empty", "deep", "huge", "missing", "link", "folder", "linked folder"],
+)
+def test_a_bad_submission_has_its_reason_and_stops_nobody(
+    course: Course, submit: Any, scores: Any, spoil: Callable[[Path], None], reason: str
+) -> None:
+    spoil(submit("anna"))
+    submit("bert")
+    summary = run(course)
+    assert summary.failed == {}
+    assert scores("anna") == dict.fromkeys(ALL, 0) | {"task": None}
+    assert scores("bert") == ALL
+    notebook = course.graded_notebooks("ps1", "anna")["means"]
+    assert notebook.metadata.autograder.reason == reason
+    assert run(course, execute=never).graded == []
+
+
+@pytest.mark.parametrize(
+    "timestamp", ["", "yesterday-ish", "9" * 500, "\0", "2030-13-45 99:00:00 UTC", "0000-00-00"]
+)
+def test_a_bad_timestamp_is_told_and_graded(
+    course: Course, submit: Any, scores: Any, timestamp: str
+) -> None:
+    submit("anna", timestamp=timestamp)
+    assert run(course).failed == {}
+    assert scores("anna") == ALL
+    tampering = course.graded_notebooks("ps1", "anna")["means"].metadata.autograder.tampering
+    assert "timestamp" in tampering[0]
+
+
+def test_odd_files_and_students(course: Course, submit: Any, scores: Any) -> None:
+    folder = submit("zoë [x] (1)*")
+    (folder / "odd\nname.txt").write_text("1")
+    (folder / "book").symlink_to(course.root / "gradebook.db")
+    os.mkfifo(folder / "pipe")
+    assert run(course).failed == {}
+    assert scores("zoë [x] (1)*") == ALL
+    made = course.root / "autograded/zoë [x] (1)*/ps1"
+    assert sorted(p.name for p in made.iterdir()) == ["means.ipynb", "numbers.csv", "timestamp.txt"]
+    notebook = course.graded_notebooks("ps1", "zoë [x] (1)*")["means"]
+    assert len(notebook.metadata.autograder.tampering) == 3
+
+
+# Faults
+
+
+def test_a_job_that_ends_its_worker_costs_the_others_nothing(
+    course: Course, submit: Any, scores: Any
+) -> None:
+    submit("anna")
+    submit("bert", "# crash")
+    submit("carl", "def mean(values):\n    return sum(values) / len(values)  # carl")
+    summary = run(course, executor=None, workers=2)
+    assert sorted(summary.graded) == ["anna", "bert", "carl"]
+    assert scores("anna") == scores("carl") == ALL
+    assert scores("bert")["test_mean"] == 0
+    notebook = course.graded_notebooks("ps1", "bert")["means"]
+    assert notebook.metadata.autograder.reason == "crashed"
+
+
+class Losing(ThreadPoolExecutor):
+    """A cluster that loses every third job's worker."""
+
+    count = 0
+
+    def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.count += 1
+        if self.count % 3 == 2:
+            future: Future[Any] = Future()
+            future.set_exception(RuntimeError("worker lost"))
+            return future
+        return super().submit(function, *args, **kwargs)
+
+
+def test_jobs_of_a_lost_worker_run_again(course: Course, submit: Any, scores: Any) -> None:
+    for number in range(6):
+        submit(f"s{number}", f"def mean(v):\n    return sum(v) / len(v)  # {number}")
+    with Losing(2) as executor:
+        run(course, executor=executor)
+    assert all(scores(f"s{number}") == ALL for number in range(6))
+
+
+def test_a_second_run_is_refused(course: Course, submit: Any) -> None:
+    submit("anna")
+    course.work.mkdir()
+    with FileLock(course.work / "lock"), pytest.raises(Busy, match="another run"):
+        run(course)
+    assert run(course).graded == ["anna"]
+
+
+def test_a_read_only_gradebook_ends_the_run_and_the_next_one_goes_on(
+    course: Course, submit: Any, scores: Any
+) -> None:
+    submit("anna")
+    path = course.root / "gradebook.db"
+    course.config.CourseDirectory.db_url = f"sqlite:///file:{path}?mode=ro&uri=true"
+    with pytest.raises(CourseError, match="readonly"):
+        run(course)
+    del course.config.CourseDirectory["db_url"]
+    assert run(course, execute=never).graded == ["anna"]
+    assert scores("anna") == ALL
+
+
+def test_a_full_disk_leaves_the_old_result(
+    course: Course, submit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit("anna")
+    run(course)
+    before = tree(course.root / "autograded")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for place, name in ((module, "exchange"), (os, "fsync")):
+        submit("anna", f"def mean(values):\n    return 2  # {name}")
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, full)
+            with pytest.raises(CourseError, match="No space left"):
+                run(course)
+        assert tree(course.root / "autograded") == before
+    assert run(course).graded == ["anna"]
+
+
+def test_a_file_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    write(path, b"old")
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        write(path, b"new")
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert path.read_bytes() == b"old"
+
+
+def test_a_torn_result_counts_as_none(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write(tmp_path / "ab/abc.json", b'{"cells": [')
+    assert store.get("abc") is None
+
+
+def test_folders_are_exchanged_whole(tmp_path: Path) -> None:
+    new, old = tmp_path / "new", tmp_path / "deep/old"
+    for content in ("1", "2"):
+        new.mkdir(exist_ok=True)
+        (new / "file").write_text(content)
+        exchange(new, old)
+        assert (old / "file").read_text() == content
+    assert (new / "file").read_text() == "1"
+
+
+def kill_and_finish(
+    course: Course, submit: Any, scores: Any, moments: Iterator[float], students: int
+) -> None:
+    """Kills runs at the moments given; then lets one finish, and looks."""
+    for number in range(students):
+        submit(f"s{number}", f"def mean(v):\n    # slow {number}\n    return sum(v) / len(v)")
+    script = (
+        "import sys; sys.path[:0] = sys.argv[2:]\n"
+        "if __name__ == '__main__':\n"
+        "    import standin; from pathlib import Path; from autograder.course import Course\n"
+        "    from autograder.grade import grade\n"
+        "    course = Course.at(Path(sys.argv[1])); print('started', flush=True)\n"
+        "    grade(course, 'ps1', workers=2, execute=standin.execute, progress=False)\n"
+    )
+    path = course.root / "run.py"
+    path.write_text(script)
+    here = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
+    calls = course.root / "calls"
+    environment = {**os.environ, "STANDIN_CALLS": str(calls)}
+    for moment in moments:
+        process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", str(path), str(course.root), *here],
+            stdout=subprocess.PIPE,
+            env=environment,
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(moment)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        # Whatever the moment: a graded folder is whole.
+        for graded in (course.root / "autograded").glob("*/ps1"):
+            assert len(list(graded.iterdir())) == 3
+            json.loads((graded / "means.ipynb").read_text())
+    run(course)
+    assert all(scores(f"s{number}") == ALL for number in range(students))
+    with course.gradebook() as gradebook:
+        assert len(gradebook.assignment_submissions("ps1")) == students
+    assert run(course, execute=never).graded == []
+
+
+def test_a_killed_run_is_finished_by_the_next(course: Course, submit: Any, scores: Any) -> None:
+    kill_and_finish(course, submit, scores, iter([0.9, 1.4]), 5)
+
+
+@pytest.mark.slow
+def test_runs_killed_at_thirty_random_moments(course: Course, submit: Any, scores: Any) -> None:
+    dice = random.Random(0)
+    kill_and_finish(course, submit, scores, (dice.uniform(0, 2) for _ in range(30)), 30)
+
+
+# What is nbgrader's keeps working
+
+
+def test_late_penalties(course: Course, submit: Any) -> None:
+    (course.root / "lateness.py").write_text(
+        "from nbgrader.plugins import BasePlugin\n"
+        "class Late(BasePlugin):\n"
+        "    def late_submission_penalty(self, student_id, score, total_seconds_late):\n"
+        "        return 1.5\n"
+    )
+    course.config.AssignLatePenalties.plugin_class = "lateness.Late"
+    sys.path.insert(0, str(course.root))
+    try:
+        with course.gradebook() as gradebook:
+            gradebook.update_or_create_assignment("ps1", duedate="2030-01-01 00:00:00 UTC")
+        submit("anna")
+        run(course)
+    finally:
+        sys.path.remove(str(course.root))
+    with course.gradebook() as gradebook:
+        submission = gradebook.find_submission("ps1", "anna")
+        assert submission.late_submission_penalty == 1.5
+        assert submission.total_seconds_late == 12 * 3600
+
+
+def test_an_export_to_csv_has_everybody(course: Course, submit: Any) -> None:
+    submit("anna")
+    submit("bert", "def mean(values):\n    return 2")
+    run(course)
+    exporter = CsvExportPlugin()
+    exporter.to = str(course.root / "grades.csv")
+    with course.gradebook() as gradebook:
+        exporter.export(gradebook)
+    lines = (course.root / "grades.csv").read_text().splitlines()
+    heads = lines[0].split(",")
+    found = {row.split(",")[heads.index("student_id")]: row.split(",") for row in lines[1:]}
+    assert {s: float(row[heads.index("score")]) for s, row in found.items()} == {
+        "anna": 7,
+        "bert": 4,
+    }
+
+
+def test_several_notebooks_and_one_of_them_missing(tmp_path: Path) -> None:
+    course = write_course(tmp_path, {"one": source_notebook(), "two": source_notebook()})
+    for student, names in (("anna", ("one", "two")), ("bert", ("two",))):
+        folder = tmp_path / "submitted" / student / "ps1"
+        folder.mkdir(parents=True)
+        for name in names:
+            notebook = json.loads((tmp_path / f"release/ps1/{name}.ipynb").read_text())
+            named(notebook, "mean")["source"] = "def mean(v):\n    return sum(v) / len(v)"
+            (folder / f"{name}.ipynb").write_text(json.dumps(notebook))
+    assert run(course).failed == {}
+    scores = course.auto_scores("ps1")
+    assert scores["anna"]["one", "test_mean"] == scores["bert"]["two", "test_mean"] == 2
+    assert scores["bert"]["one", "test_mean"] == 0
+    assert run(course, execute=never).graded == []
+
+
+def test_errors_of_the_course_are_named(course: Course, tmp_path: Path) -> None:
+    with pytest.raises(CourseError, match="only: ps1"):
+        grade(course, "ps2", progress=False)
+    with pytest.raises(CourseError, match="is no folder"):
+        Course.at(tmp_path / "nowhere")
+    (course.root / "nbgrader_config.py").write_text("1 / 0")
+    with pytest.raises(CourseError, match="ZeroDivisionError"):
+        Course.at(course.root)
+    (course.root / "nbgrader_config.py").unlink()
+    (course.root / "gradebook.db").unlink()
+    with pytest.raises(CourseError, match="there is no gradebook"):
+        grade(Course.at(course.root), "ps1", progress=False)
+
+
+def test_only_python_is_graded(tmp_path: Path) -> None:
+    notebook = source_notebook()
+    notebook.metadata.kernelspec = {"name": "ir", "display_name": "R", "language": "R"}
+    with pytest.raises(CourseError, match="only Python"):
+        run(write_course(tmp_path, {"means": notebook}))

@@ -1,0 +1,132 @@
+"""The class report: numbers, and what students may not do with it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any
+
+import pytest
+import standin
+
+from autograder.__main__ import main
+from autograder.course import Course
+from autograder.grade import grade
+from autograder.report import collect, explain, page, table
+
+NASTY = "<script>x()</script>\x1b[31m"
+
+
+@pytest.fixture
+def graded(course: Course, submit: Any) -> Course:
+    submit("anna")
+    submit("bert", "def mean(values):\n    return sorted(values)[len(values) // 2]")
+    submit("carl", "def mean(values):\n    return sorted(values)[len(values) // 2]  # too")
+    submit("dora", f"def mean(values):\n    raise ValueError({NASTY!r})")
+    (submit("emil") / "means.ipynb").write_text("{")
+    submit("finn", change=lambda notebook: notebook["cells"].pop())
+    with course.gradebook() as gradebook:
+        gradebook.add_student("gwen")
+    grade(course, "ps1", executor=standin.Here(), execute=standin.execute, progress=False)
+    return course
+
+
+def test_what_is_collected(graded: Course) -> None:
+    report = collect(graded, "ps1")
+    rows = {row.student: row for row in report.rows}
+    assert list(rows) == ["anna", "bert", "carl", "dora", "emil", "finn"]
+    assert report.absent == ["gwen"]
+    assert {student: row.score for student, row in rows.items()} == {
+        "anna": 7, "bert": 4, "carl": 4, "dora": 0, "emil": 0, "finn": 7,
+    }  # fmt: skip
+    assert report.mistakes["The mean of two: mean"] == 2
+    assert rows["emil"].reasons == ["means: malformed"]
+    assert rows["finn"].tampering == ["the cell task was deleted; it is put back"]
+    assert [c.cell for c in rows["anna"].checks] == [
+        "test_mean", "test_hidden", "test_partial", "why", "task",
+    ]  # fmt: skip
+    assert rows["anna"].waits
+
+
+def test_the_table_has_a_line_each_and_drives_no_terminal(graded: Course) -> None:
+    text = table(collect(graded, "ps1"))
+    lines = text.splitlines()
+    assert len(lines) == 8
+    assert "malformed" in lines[5]
+    assert "tampering (1)" in lines[6]
+    assert lines[-1] == "nothing submitted: gwen"
+    assert "\x1b" not in explain(collect(graded, "ps1"), "dora")
+
+
+def test_a_grade_is_explained(graded: Course) -> None:
+    text = explain(collect(graded, "ps1"), "bert")
+    assert "bert, ps1: 4 of 15 points" in text
+    assert "The mean of two: mean" in text
+    with pytest.raises(KeyError):
+        explain(collect(graded, "ps1"), "gwen")
+
+
+def test_the_page_is_whole_safe_and_has_words_for_its_pictures(graded: Course) -> None:
+    html = page(collect(graded, "ps1"))
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    sources = re.findall(r'(?:src|srcset|href)="([^"]{0,22})', html)
+    assert sources
+    assert all(source.startswith("data:image/png;base64") for source in sources)
+    alts = re.findall(r'<img [^>]*alt="([^"]*)"', html)
+    assert len(alts) == html.count("<img ") == 3
+    assert "median" in alts[0]
+    assert "test_hidden 33" in alts[1]
+
+
+def test_the_page_of_an_empty_class(course: Course) -> None:
+    assert "0 submissions" in page(collect(course, "ps1"))
+
+
+@pytest.mark.browser
+def test_the_page_fits_a_phone(graded: Course, chromium: Any) -> None:
+    tab = chromium.new_page(viewport={"width": 360, "height": 800}, color_scheme="dark")
+    tab.set_content(page(collect(graded, "ps1")))
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+    assert tab.evaluate("[...document.images].every(i => i.naturalWidth > 0)")
+    tab.close()
+
+
+# The command line
+
+
+def test_commands_and_exit_codes(
+    graded: Course, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    here = ["--course", str(graded.root)]
+    assert main(["report", "ps1", *here]) == 0
+    assert (graded.work / "ps1.html").read_text().startswith("<!DOCTYPE html>")
+    assert main(["explain", "anna", "ps1", *here]) == 0
+    assert "anna, ps1: 7 of 15" in capsys.readouterr().out
+    assert main(["explain", "gwen", "ps1", *here]) == 3
+    assert main(["grade", "ps2", *here]) == 3
+    assert "only: ps1" in capsys.readouterr().err
+    assert main(["grade", "ps1", *here]) == 0  # nothing to do
+    assert "0 graded, 6 unchanged, 0 notebooks run" in capsys.readouterr().out
+    assert main(["grade", "ps1", "--dry-run", *here]) == 0
+    assert "0 grades would change" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as usage:
+        main(["grade"])
+    assert usage.value.code == 2
+    with pytest.raises(SystemExit):
+        main(["grade", "ps1", "--jobs", "0"])
+
+
+def test_the_doctor_looks_at_the_course(
+    course: Course, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    main(["doctor", "--course", str(course.root)])
+    assert re.search(r"^ok +nbgrader_config.py$", capsys.readouterr().out, re.M)
+    (course.root / "nbgrader_config.py").write_text("")
+    (course.root / "gradebook.db").unlink()
+    assert main(["doctor", "--course", str(course.root)]) == 1
+    out = capsys.readouterr().out
+    assert "LACKS  nbgrader_config.py" in out
+    assert "LACKS  gradebook: there is none" in out
