@@ -1,0 +1,221 @@
+"""A student works in JupyterLab: writes a solution, a mistake, validates, saves, hands in."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from book.exercises import released
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "solutions" / "3-kl" / "3-kl.ipynb"
+CONFIG = """
+c = get_config()
+c.CourseDirectory.course_id = "vae"
+c.CourseDirectory.source_directory = "solutions"
+c.CourseDirectory.root = {course!r}
+c.Exchange.root = {exchange!r}
+c.Exchange.path_includes_course = False
+"""
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+def solution(name: str) -> str:
+    """The cell of a source notebook that defines a function, as a student would write it."""
+    (source,) = [
+        cell.source
+        for cell in nbformat.read(SOURCE, as_version=4).cells
+        if cell.source.startswith(f"def {name}(")
+    ]
+    return "\n".join(line for line in source.splitlines() if "### " not in line)
+
+
+def sources_in(path: Path) -> str:
+    return "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+
+
+class Lab:
+    """JupyterLab in a browser, with one notebook open."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page, self.url = page, url
+        page.set_default_timeout(30_000)
+
+    def open(self, path: str) -> None:
+        self.page.goto(f"{self.url}/lab/tree/{path}")
+        expect(self.page.locator(".jp-Notebook .jp-CodeCell").first).to_be_visible()
+        expect(self.page.locator('[data-status="idle"]').first).to_be_visible()
+
+    def cell(self, text: str) -> Locator:
+        """The code cell that begins with a text."""
+        cells = self.page.locator(".jp-Notebook .jp-CodeCell")
+        return cells.filter(has=self.page.locator(".cm-content", has_text=re.compile(f"^{text}")))
+
+    def write(self, cell: Locator, code: str) -> None:
+        cell.locator(".cm-content").click()
+        self.page.keyboard.press("Control+A")
+        self.page.keyboard.insert_text(code)
+
+    def run(self, cell: Locator) -> Locator:
+        """Run a cell, wait for its end, and return where its output is."""
+        cell.locator(".cm-content").click()
+        self.page.locator('[data-command="notebook:run-cell-and-select-next"]').first.click()
+        prompt = cell.locator(".jp-InputPrompt")
+        expect(prompt).to_have_text(re.compile(r"\[\d+\]:"), timeout=30_000)
+        return cell.locator(".jp-OutputArea")
+
+    def save(self, path: Path, text: str) -> None:
+        """Save, and wait until a file holds a text."""
+        self.page.keyboard.press("Control+S")
+        for _ in range(100):
+            if text in sources_in(path):
+                return
+            self.page.wait_for_timeout(100)
+        pytest.fail(f"{path.name} was not saved")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A course with one assignment, released to an exchange, and a student's folder beside it."""
+    for name in ("course/solutions/3-kl", "exchange", "student"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "exchange").chmod(0o777)
+    shutil.copy(SOURCE, tmp_path / "course/solutions/3-kl")
+    names = {name: str(tmp_path / name) for name in ("course", "exchange")}
+    for folder in ("course", "student"):
+        (tmp_path / folder / "nbgrader_config.py").write_text(CONFIG.format(**names))
+    return tmp_path
+
+
+@pytest.fixture
+def environment(home: Path) -> dict[str, str]:
+    """A student's account: no settings of whoever runs the tests."""
+    folders = {name: str(home / "account" / name) for name in ("config", "data", "runtime")}
+    return os.environ | {
+        "HOME": str(home / "account"),
+        "IPYTHONDIR": str(home / "account" / "ipython"),
+        "JUPYTER_CONFIG_DIR": folders["config"],
+        "JUPYTER_DATA_DIR": folders["data"],
+        "JUPYTER_RUNTIME_DIR": folders["runtime"],
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "OMP_NUM_THREADS": "1",
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PYTHONPATH": str(ROOT),
+        "NB_USER": "ada",
+        "JUPYTERHUB_USER": "ada",
+    }
+
+
+@pytest.fixture
+def lab(home: Path, environment: dict[str, str], chromium: Browser) -> Iterator[Lab]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = (home / "log").open("w")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
+         f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=",
+         "--ServerApp.ip=127.0.0.1"],
+        cwd=home / "student", env=environment, stdout=log, stderr=log,
+    )  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(f"{url}/api").close()
+            break
+        except OSError:
+            time.sleep(0.5)
+    # Tall, for JupyterLab keeps only those cells in the page that can be seen.
+    page = chromium.new_page(viewport={"width": 1280, "height": 6000})
+    yield Lab(page, url)
+    page.close()
+    server.terminate()
+    server.wait(30)
+    log.close()
+
+
+def nbgrader(home: Path, environment: dict[str, str], *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "nbgrader", *arguments],
+        cwd=home / "course",
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_a_student_writes_a_solution_and_a_mistake(home: Path, lab: Lab) -> None:
+    path = home / "student" / "3-kl.ipynb"
+    nbformat.write(released(SOURCE), path)
+    lab.open("3-kl.ipynb")
+    lab.run(lab.cell("import matplotlib"))
+
+    # A solution: the checks pass, and the picture is drawn.
+    lab.write(task := lab.cell("def kl_to_standard_normal"), solution("kl_to_standard_normal"))
+    lab.run(task)
+    check = lab.cell(r'exercise.kl_to_standard_normal.check\("value"')
+    expect(lab.run(check)).to_have_text("✓ kl_to_standard_normal, value")
+    expect(lab.run(lab.cell("mean, sigma = ")).locator("img")).to_be_visible()
+
+    # A well-known mistake: it is named, and no traceback leads through the library.
+    wrong = solution("kl_between_gaussians").replace("return 0.5 * ", "return ")
+    lab.write(task := lab.cell("def kl_between_gaussians"), wrong)
+    lab.run(task)
+    output = lab.run(lab.cell(r'exercise.kl_between_gaussians.check\("value"'))
+    expect(output).to_contain_text("kl_between_gaussians, value: the ½ is missing")
+    expect(output).to_contain_text("Read: chapter “KL divergence”")
+    expect(output).not_to_contain_text("Traceback")
+
+    # Validate saves, runs all, and tells what fails: the mistake and what is not begun.
+    lab.page.get_by_role("button", name="Validate").click()
+    report = lab.page.get_by_role("dialog")
+    expect(report).to_be_visible(timeout=60_000)
+    expect(report).to_contain_text("the ½ is missing")
+    expect(report).to_contain_text("kl_monte_carlo, value: not written yet")
+    expect(report).not_to_contain_text("kl_to_standard_normal, value")
+    report.get_by_role("button").last.click()
+
+    lab.save(path, wrong)
+    lab.open("3-kl.ipynb")
+    again = lab.cell("def kl_between_gaussians")
+    expect(again.locator(".cm-content")).to_contain_text("return (log_ratio.exp()")
+
+
+def test_fetch_submit_collect(home: Path, lab: Lab, environment: dict[str, str]) -> None:
+    nbgrader(home, environment, "generate_assignment", "3-kl")
+    nbgrader(home, environment, "release_assignment", "3-kl")
+    lab.page.goto(f"{lab.url}/lab")
+    lab.page.get_by_role("menuitem", name="Nbgrader").click()
+    lab.page.get_by_role("menuitem", name="Assignment List").click()
+    lab.page.get_by_role("button", name="Fetch").click()
+    expect(lab.page.get_by_role("button", name="Submit")).to_be_visible()
+
+    notebook = home / "student" / "3-kl" / "3-kl.ipynb"
+    assert notebook.exists()
+    lab.open("3-kl/3-kl.ipynb")
+    lab.write(lab.cell("def kl_to_standard_normal"), solution("kl_to_standard_normal"))
+    lab.save(notebook, solution("kl_to_standard_normal"))
+
+    lab.page.goto(f"{lab.url}/lab")
+    lab.page.get_by_role("menuitem", name="Nbgrader").click()
+    lab.page.get_by_role("menuitem", name="Assignment List").click()
+    lab.page.get_by_role("button", name="Submit").click()
+    expect(lab.page.locator("#submitted_assignments_list")).to_contain_text("3-kl")
+    nbgrader(home, environment, "collect", "3-kl")
+    (submitted,) = (home / "course" / "submitted").glob("*/3-kl/3-kl.ipynb")
+    assert solution("kl_to_standard_normal") in sources_in(submitted)
