@@ -112,22 +112,22 @@ class RandomStates:
     def _numpy(self) -> list[Any] | None:
         # get_state takes 30 µs, a look at the words 1 µs; only a cached normal deviate may be
         # used up while the words stay as they are.
-        generator: Any = np.random.get_bit_generator()
+        generator: Any = np.random.get_bit_generator()  # type: ignore[attr-defined]
         if type(generator) is not np.random.MT19937:
             return None
-        words = ctypes.string_at(generator.ctypes.state_address, 4 * _WORDS + 4)
+        raw = ctypes.string_at(generator.ctypes.state_address, 4 * _WORDS + 4)
         known = self._known[1]
-        if known is not None and known[2] == 0 and words == known[0] + struct.pack("i", known[1]):
+        if known is not None and known[2] == 0 and raw == known[0] + struct.pack("i", known[1]):
             return known  # type: ignore[no-any-return]
-        _, words, used, cached, normal = np.random.get_state(legacy=True)  # noqa: NPY002
+        state: Any = np.random.get_state(legacy=True)  # noqa: NPY002
+        _, words, used, cached, normal = state
         return [words.tobytes(), int(used), int(cached), float(normal)]
 
     def changes(self) -> list[Any]:
         """The states that differ from what the other side knows, as plain values, or None."""
         now = self._now()
         changed = [
-            state if state != known else None
-            for state, known in zip(now, self._known, strict=True)
+            state if state != known else None for state, known in zip(now, self._known, strict=True)
         ]
         self._known = now
         if changed[2] is not None:
@@ -160,7 +160,8 @@ class RandomStates:
         words, used, cached, normal = _claim(claim, 4)
         if type(cached) is not int or type(normal) is not float:
             raise ValueError("a random state of the wrong form")
-        _, own, at, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
+        state: Any = np.random.get_state(legacy=True)  # noqa: NPY002
+        _, own, at, *rest = state
         believed = reachable(own.tobytes(), at, words, used) and (
             cached == 0 or [cached, normal] == rest
         )

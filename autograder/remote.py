@@ -36,22 +36,25 @@ from __future__ import annotations
 
 import builtins
 import collections
+import copy
 import functools
 import json
 import math
+import os
 import socket
 import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 import torch.distributions as distributions
 from torch import nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from autograder.randomness import RandomStates, accept_torch
 from autograder.standin import (
@@ -95,6 +98,9 @@ _DEEPEST = 40
 _MESSAGE = 2_000
 
 
+_Message: TypeAlias = "tuple[str, int, list[Any], Any, _Frame]"
+
+
 class RemoteError(Exception):
     """An error of the other side whose type does not exist here."""
 
@@ -117,7 +123,7 @@ _ERRORS: dict[str, type[Exception]] = {
     if not issubclass(value, UnicodeError | BaseExceptionGroup)
 } | {
     "numpy.linalg.LinAlgError": np.linalg.LinAlgError,
-    "torch.linalg.LinAlgError": torch.linalg.LinAlgError,
+    "torch.linalg.LinAlgError": LinAlgError,
     "UnicodeError": UnicodeError,
 }
 _DISTRIBUTIONS: dict[str, str] = {
@@ -209,6 +215,11 @@ class _Known:
             self.data = raw_bytes(value) if keep else None
             self.needs = value.requires_grad
             self.see_grad(value)
+
+    def has_seen(self, grad: torch.Tensor) -> bool:
+        """Whether this gradient is surely the one that was seen last."""
+        seen = self.grad_seen
+        return seen is not None and seen[0] is grad and seen[1] == _version(grad)
 
     def see_grad(self, tensor: torch.Tensor) -> None:
         grad = tensor.grad if tensor.is_leaf else None
@@ -322,13 +333,12 @@ class Peer:
         self._theirs: weakref.WeakValueDictionary[int, Handle] = weakref.WeakValueDictionary()
         self._classes: dict[int, RemoteType] = {}
         self._watch_own: dict[int, _Entry] = {}
-        self._watch_theirs: weakref.WeakValueDictionary[int, Handle] = (
-            weakref.WeakValueDictionary()
-        )
+        self._watch_theirs: weakref.WeakValueDictionary[int, Handle] = weakref.WeakValueDictionary()
         self._frames: list[_Frame] = []
         self._serving = 0
         self._last_key = 0
         self._serial = 0
+        self._process = os.getpid()
         self._dtype: torch.dtype = torch.get_default_dtype()
         if not self._guarded:
             self._random.changes()  # both are forks of alike parents, or will be told
@@ -376,9 +386,9 @@ class Peer:
         """
         with self._lock:
             message = self._receive()
-            if message[0] != "call":
-                raise self.fail(Tampered("an answer without a question"))
-            self._serve(message)
+        if message[0] != "call":
+            raise self.fail(Tampered("an answer without a question"))
+        self._serve(message)  # without the lock: threads of a submission may ask meanwhile
 
     def close(self) -> None:
         """Close the link."""
@@ -432,6 +442,8 @@ class Peer:
                 raise self.broken
             if not self._guarded and not self._serving:
                 raise RuntimeError("what the tests handed over can be used only while they wait")
+            if os.getpid() != self._process:
+                raise RuntimeError("the link to the other side does not follow a fork")
             if len(self._frames) > 2 * _DEEPEST:
                 raise RecursionError("calls between a submission and its tests nest too deep")
             self._serial += 1
@@ -449,23 +461,31 @@ class Peer:
                         raise self.fail(Tampered("an answer to a question that was not asked"))
                     if message[0] == "ok":
                         return message[3]
-                    raise self._error(message[2], frame)
+                    raise self._error(message[2], message[3], frame)
             finally:
                 self._frames.remove(frame)
 
-    def _error(self, head: Any, frame: _Frame) -> BaseException:
+    def _error(self, head: list[Any], own: Any, frame: _Frame) -> BaseException:
         names, text, home = head
         if type(names) is not list or type(text) is not str or len(names) > 100:
             return self.fail(Tampered("an error of the wrong form"))
-        if type(home) is int and 0 <= home < len(frame.raised):
+        if not all(type(name) is str for name in names):
+            return self.fail(Tampered("an error of the wrong form"))
+        if self._guarded and type(home) is int and 0 <= home < len(frame.raised):
             return frame.raised[home]
-        text = text[:_MESSAGE].encode("utf-8", "replace").decode()
-        for name in names:
-            if type(name) is str and name in _ERRORS:
-                own = names[0] if name != names[0] and type(names[0]) is str else ""
-                return _ERRORS[name](f"{own}: {text}" if own else text)
-        first = names[0] if names and type(names[0]) is str else "an error"
-        return RemoteError(f"{first[:200]}: {text}")
+        text = _shown(text)
+        error: BaseException
+        if isinstance(own, RemoteType) and issubclass(own, Exception):
+            error = own.__new__(own)
+            error.args = (text,)
+            return error
+        name = next((name for name in names if name in _ERRORS), None)
+        if name is None:
+            return RemoteError(f"{names[0][:200] if names else 'an error'}: {text}")
+        error = _ERRORS[name](text)
+        if not self._guarded:
+            vars(error)["_wire_home"] = home
+        return error
 
     def _write_back(self, args: Any, kwargs: dict[str, Any], change: Any) -> None:
         if type(change) is not tuple or len(change) != 2:
@@ -489,64 +509,46 @@ class Peer:
 
     # --- answering ---
 
-    def _serve(self, message: tuple[str, int, list[Any], Any, _Frame]) -> None:
+    def _serve(self, message: _Message) -> None:
         _, serial, head, args, frame = message
         self._serving += 1
         self._frames.append(frame)
-        reply: tuple[str, list[Any], Any]
         try:
-            if len(self._frames) > _DEEPEST:
-                raise RecursionError("calls between a submission and its tests nest too deep")
-            op, key, name, grads = head
-            with torch.set_grad_enabled(grads):
-                result = self._perform(op, key, name, args)
             try:
-                self._send("ok", serial, [], result, last=frame)
-                return
-            except (Unsupported, TooLarge) as error:
-                reply = "err", [["TypeError"], f"what came back: {error}", None], None
-        except WireError as error:
-            if self.broken is not None:
-                raise
-            reply = "err", self._describe_error(error), None
-        except BaseException as error:
-            if self._guarded and isinstance(error, KeyboardInterrupt):
-                raise
-            if self.broken is not None:
-                raise self.broken from None
-            reply = "err", self._describe_error(error), None
+                if len(self._frames) > _DEEPEST:
+                    raise RecursionError("calls between a submission and its tests nest too deep")
+                op, key, name, grads = head
+                with torch.set_grad_enabled(grads):
+                    result = self._perform(op, key, name, args)
+                self._send("ok", serial, [], result, frame)
+            except BaseException as error:  # a submission may exit or interrupt itself
+                if self.broken is not None:
+                    raise self.broken from None
+                if self._guarded and isinstance(error, KeyboardInterrupt):
+                    raise
+                self._send("err", serial, *self._describe_error(error), frame)
         finally:
             self._serving -= 1
             self._frames.remove(frame)
-        self._frames.append(frame)
-        try:
-            self._send(reply[0], serial, reply[1], reply[2], last=frame)
-        finally:
-            self._frames.remove(frame)
 
-    def _describe_error(self, error: BaseException) -> list[Any]:
-        """The names of its classes, its text, and its number if it came from the other side."""
-        home = None
-        if self._guarded:
-            # The innermost call that waits is the one this error may come back through.
-            waiting = [frame for frame in self._frames if frame.sent or True]
-            if waiting:
-                outer = waiting[-2] if len(waiting) > 1 else waiting[-1]
-                outer.raised.append(error)
-                home = len(outer.raised) - 1
-        else:
-            home = error.__dict__.get("_wire_home") if hasattr(error, "__dict__") else None
-        names = []
-        for cls in type(error).__mro__:
-            name = cls.__name__
-            if name == "LinAlgError":
-                name = f"{'torch' if cls is torch.linalg.LinAlgError else 'numpy'}.linalg.{name}"
-            names.append(name)
+    def _describe_error(self, error: BaseException) -> tuple[list[Any], Any]:
+        """The names of its classes, its text, its number if it is the tests'; its own class."""
+        home = vars(error).get("_wire_home")
+        if self._guarded and len(self._frames) > 1:
+            # The call that waits is the one that this error may come back through.
+            raised = self._frames[-2].raised
+            raised.append(error)
+            home = len(raised) - 1
+        cls = type(error)
+        own = None
+        if not self._guarded and issubclass(cls, Exception) and _error_name(cls) not in _ERRORS:
+            own = cls
         try:
-            text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+            text = str(error.args[0] if cls is KeyError and error.args else error)
         except BaseException:
             text = "(no message)"
-        return [names[:100], text[:_MESSAGE].encode("utf-8", "replace").decode(), home]
+        names = [_error_name(base) for base in cls.__mro__]
+        return [names[:100], _shown(text), home if type(home) is int else None], own
 
     def _perform(self, op: str, key: int | None, name: str | None, args: tuple[Any, ...]) -> Any:
         if op == "names":
@@ -571,8 +573,6 @@ class Peer:
         if op == "special" and (name in SPECIAL):
             return getattr(type(obj), name)(obj, *args)
         if op == "copy":
-            import copy
-
             return copy.deepcopy(obj)
         if op == "set" and not self._guarded:
             setattr(obj, str(name), *args)
@@ -634,12 +634,13 @@ class Peer:
     def _send(
         self, kind: str, serial: int, head: list[Any], payload: Any, last: _Frame | None = None
     ) -> None:
-        out = _Outgoing(self)
+        """Send a message; `last` is the frame that ends with it."""
+        out = _Outgoing(self, last)
         tree = out.encoder.encode(payload)
         bundle = out.bundle()
         updates = self._updates(out, last)
         dtype = torch.get_default_dtype()
-        state = [None, [out.encoder.encode(change) for change in self._random.changes()]]
+        state: list[Any] = [None, [out.encoder.encode(change) for change in self._random.changes()]]
         if self._guarded and dtype is not self._dtype:
             self._dtype = dtype
             state[0] = str(dtype).removeprefix("torch.")
@@ -714,11 +715,8 @@ class Peer:
             now = value.grad
             if now is None:
                 grad = None if known.grad is not None else 0
-            elif known.grad_seen is None or known.grad_seen[0] is not now or (
-                known.grad_seen[1] != _version(now)
-            ):
-                if known.grad is None or raw_bytes(now) != known.grad:
-                    grad = pack_tensor(now.detach(), blobs)
+            elif not known.has_seen(now) and (known.grad is None or raw_bytes(now) != known.grad):
+                grad = pack_tensor(now.detach(), blobs)
             if grad != 0:
                 known.see_grad(value)
             if value.requires_grad is not known.needs:
@@ -729,7 +727,7 @@ class Peer:
 
     # --- receiving ---
 
-    def _receive(self) -> tuple[str, int, list[Any], Any, _Frame]:
+    def _receive(self) -> _Message:
         try:
             tree, blobs = self.link.receive()
         except WireError as error:
@@ -774,9 +772,7 @@ class Peer:
 def _allowed(op: str, obj: Any, name: str | None) -> bool:
     """Whether a submission may do this to an object that the tests handed over."""
     cls = type(obj)
-    package = cls.__module__.split(".")[0]
-    written = package not in {"torch", "numpy", "autograder"} | sys.stdlib_module_names
-    written = written or cls.__module__ == "__main__"
+    written = cls.__module__ == "__main__" or cls.__module__.split(".")[0] not in _LIBRARIES
     if op == "special":
         return name in {
             "__len__", "__iter__", "__next__", "__getitem__", "__contains__", "__str__",
@@ -791,20 +787,22 @@ def _allowed(op: str, obj: Any, name: str | None) -> bool:
     if op == "call":
         if isinstance(obj, torch.optim.Optimizer | torch.optim.lr_scheduler.LRScheduler):
             return name in {"step", "zero_grad", "state_dict", "get_last_lr"}
-        for base in cls.__mro__:
-            if name in vars(base):
-                outer = base.__module__.split(".")[0]
-                return base.__module__ == "__main__" or (
-                    outer not in {"torch", "numpy", "autograder"} | sys.stdlib_module_names
-                )
-        return written and callable(vars(obj).get(name))
+        return _written(cls, name) or (written and callable(vars(obj).get(name)))
     if op == "get":
-        return (
-            written
-            or isinstance(obj, nn.Module | torch.optim.Optimizer | types.SimpleNamespace)
-            or cls.__module__.startswith(("torch.utils.data", "torch.optim"))
+        data = cls.__module__.startswith(("torch.utils.data", "torch.optim", "torch.nn"))
+        return (written or data or cls is types.SimpleNamespace) and (
+            name in vars(obj) or _written(cls, name)
         )
     return False
+
+
+def _written(cls: type, name: str | None) -> bool:
+    """Whether a class has this name from code that is no library's."""
+    home = next((base.__module__ for base in cls.__mro__ if name in vars(base)), "torch")
+    return home == "__main__" or home.split(".")[0] not in _LIBRARIES
+
+
+_LIBRARIES = {"torch", "numpy", "autograder"} | sys.stdlib_module_names
 
 
 def _fingerprint(value: Any) -> Any:
@@ -818,8 +816,11 @@ def _fingerprint(value: Any) -> Any:
 class _Outgoing:
     """One message on its way: what it says of tensors and objects."""
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Peer, last: _Frame | None) -> None:
         self.peer = peer
+        # What an answer hands over is lent until the call that waits for it ends.
+        self.lend = peer._frames[-1] if last is None else (peer._frames[-2:] or [last])[0]
+        self.asking = last is None
         self.encoder = Encoder(peer.link.caps, self.other)
         self.tensors: list[Any] = []
         self.described: set[tuple[bool, int]] = set()
@@ -866,8 +867,7 @@ class _Outgoing:
         self.described.add((True, entry.key))
         if first:
             entry.count += 1
-            for frame in self.peer._frames[-1:]:
-                frame.sent.add(entry.key)
+            self.lend.sent.add(entry.key)
         return first
 
     # --- tensors ---
@@ -883,10 +883,8 @@ class _Outgoing:
         ):
             if handle.known is not None:
                 self.touched.append((handle.key, value, handle.known))
-            for frame in self.peer._frames[-1:]:
-                frame.tensors.setdefault(
-                    (False, handle.key), (value, handle.known or _Known(value))
-                )
+            if self.asking and handle.known is not None:
+                self.lend.tensors.setdefault((False, handle.key), (value, handle.known))
             return ["y", handle.key]
         edge = value.grad_fn
         entry = self.peer.entry(value, edge)
@@ -908,9 +906,9 @@ class _Outgoing:
                         None if grad is None else pack_tensor(grad.detach(), self.encoder.blobs),
                     ]
                 )
-            entry.known = _Known(value, keep=watch)
-            for frame in self.peer._frames[-1:]:
-                frame.tensors.setdefault((True, entry.key), (value, entry.known))
+            entry.known = _Known(value, keep=watch or entry.key in self.peer._watch_own)
+            if self.asking:
+                self.lend.tensors[True, entry.key] = (value, entry.known)
         return ["x", entry.key]
 
     def bundle(self) -> list[Any] | None:
@@ -963,8 +961,7 @@ class _Outgoing:
                     return ["Gy", record[1]]
         self.peer._last_key += 1
         key = self.peer._last_key
-        for frame in self.peer._frames[-1:]:
-            frame.generators.append([True, key, generator, state])
+        self.lend.generators.append([True, key, generator, state])
         return ["G", key, self.encoder.encode(state)]
 
     # --- objects ---
@@ -987,21 +984,17 @@ class _Outgoing:
             if base is not object and shared is None:
                 bases.append(_named(base) or self._class(base))
         methods, special = set(), set()
+        here = nn.Module | torch.optim.Optimizer | BaseException
         for base in cls.__mro__:
-            if base is object:
+            if base is object or (_named(base) is not None and issubclass(base, here)):
                 continue
-            known = _named(base) is not None and (
-                issubclass(base, nn.Module | torch.optim.Optimizer | BaseException)
-            )
             for name, value in vars(base).items():
-                if type(name) is not str:
+                if type(name) is not str or value is None:
                     continue
                 if name in SPECIAL or name == "__call__":
-                    if not known and value is not None:
-                        special.add(name)
-                elif isinstance(value, types.FunctionType) and name.isidentifier():
-                    if not name.startswith("__") and not known:
-                        methods.add(name)
+                    special.add(name)
+                elif type(value) is types.FunctionType and name.isidentifier():
+                    methods.add(name)
         return [
             "cls",
             entry.key,
@@ -1063,6 +1056,16 @@ class _Outgoing:
 _CLASS_SENT: Any = object()
 
 
+def _error_name(cls: type) -> str:
+    if cls is np.linalg.LinAlgError or cls is LinAlgError:
+        return f"{'numpy' if cls is np.linalg.LinAlgError else 'torch'}.linalg.LinAlgError"
+    return str(cls.__name__)
+
+
+def _shown(text: str) -> str:
+    return text[:_MESSAGE].encode("utf-8", "replace").decode()
+
+
 def _doc(value: Any) -> str:
     doc = getattr(value, "__doc__", None)
     return doc[:_MESSAGE] if type(doc) is str else ""
@@ -1111,15 +1114,17 @@ class _Incoming:
         self.blobs = blobs
         self.decoder = Decoder(blobs, peer.link.caps, self.other)
         self.frame = _Frame()
+        self.asked = False
         self.seen: dict[int, Any] = {}
         self._depth = 0
 
-    def read(self, tree: Any) -> tuple[str, int, list[Any], Any, _Frame]:
+    def read(self, tree: Any) -> _Message:
         """Kind, number, head and payload."""
         kind, serial, head, state, released, tensors, bundle, updates, payload = tree
         if kind not in ("call", "ok", "err") or type(serial) is not int or type(head) is not list:
             raise Tampered("a message of no known kind")
-        if kind == "call":
+        self.asked = kind == "call"
+        if self.asked:
             op, key, name, grads = head
             if type(op) is not str or type(grads) is not bool:
                 raise Tampered("a call of the wrong form")
@@ -1150,30 +1155,22 @@ class _Incoming:
     ) -> None:
         if type(key) is not int or not all(type(b) is bool for b in (parameter, needs, watch)):
             raise Tampered("a tensor of the wrong form")
+        hidden = type(packed) is list and len(packed) == 2
+        new = self._placeholder(packed) if hidden else unpack_tensor(packed, self.blobs)
         handle = self.peer._theirs.get(key)
         value = handle.ref() if handle is not None else None
-        hidden = type(packed) is list and len(packed) == 2
-        new: torch.Tensor | None = None
-        if handle is not None and isinstance(value, torch.Tensor):
-            if not hidden:
-                new = unpack_tensor(packed, self.blobs)
-                same = new.dtype is value.dtype and new.shape == value.shape
-                if not (same and raw_bytes(new) == raw_bytes(value)):
-                    if key in self.peer._watch_theirs:
-                        _assign(value, new)
-                    else:
-                        handle, value = None, None
+        if handle is not None and isinstance(value, torch.Tensor) and not hidden:
+            watched = key in self.peer._watch_theirs
+            same = new.dtype is value.dtype and new.shape == value.shape
+            if same and watched and handle.known.data is None:
+                _assign(value, new)
+            elif not (same and raw_bytes(new) == raw_bytes(value)):
+                if watched:
+                    _assign(value, new)
+                else:  # another stand-in: what was computed before keeps the old values
+                    value = None
         if handle is None or value is None:
-            if hidden:
-                dtype = self.decoder.decode(["dtype", packed[0]])
-                shape = self.decoder.decode(["size", *packed[1]])
-                if math.prod(shape) > self.peer.link.caps.payload:
-                    raise Tampered("a tensor larger than allowed")
-                value = torch.zeros((), dtype=dtype).expand(shape)
-            else:
-                value = unpack_tensor(packed, self.blobs) if new is None else new
-            if parameter:
-                value = nn.Parameter(value, requires_grad=False)
+            value = nn.Parameter(new, requires_grad=False) if parameter else new
             handle = self._tie(key, value)
         else:
             handle.count += 1
@@ -1181,12 +1178,20 @@ class _Incoming:
             value.requires_grad_(needs)
             if not hidden:
                 value.grad = None if grad is None else unpack_tensor(grad, self.blobs)
-        handle.known = _Known(value)
+        handle.known = _Known(value, keep=not hidden and (watch or self.asked))
         self.seen[key] = value
         if watch:
             self.peer._watch_theirs[key] = handle
         else:
             self.frame.tensors[False, key] = (value, handle.known)
+
+    def _placeholder(self, described: list[Any]) -> torch.Tensor:
+        """A leaf that is only to collect its gradient: zeros that take no memory."""
+        dtype = self.decoder.decode(["dtype", described[0]])
+        shape = self.decoder.decode(["size", *described[1]])
+        if math.prod(shape) * dtype.itemsize > self.peer.link.caps.payload:
+            raise Tampered("a tensor larger than allowed")
+        return torch.zeros((), dtype=dtype).expand(shape)
 
     def _tie(self, key: int, value: Any) -> Handle:
         handle = Handle(self.peer, key)
@@ -1220,7 +1225,7 @@ class _Incoming:
         node = Handle(self.peer, key)
         if any(source.requires_grad for source in sources):
             with torch.enable_grad():
-                stands = Stand.apply(node, handles, values, *sources)
+                stands = Stand.apply(node, handles, values, *sources)  # type: ignore[no-untyped-call]
         else:
             stands = values
         for handle, stand in zip(handles, stands, strict=True):
@@ -1233,7 +1238,7 @@ class _Incoming:
                 continue
             handle.ref = weakref.ref(stand)
             handle.bundle = key if stand.grad_fn is not None else None
-            handle.known = _Known(stand)
+            handle.known = _Known(stand, keep=self.asked)
             stand.__dict__["_wire"] = handle
             self.peer._theirs[handle.key] = handle
             self.seen[handle.key] = stand
@@ -1301,22 +1306,7 @@ class _Incoming:
     def other(self, tree: list[Any]) -> Any:
         """The value of a tree that is not plain."""
         tag = tree[0]
-        read: Callable[..., Any] | None = {
-            "x": self._sent,
-            "o": self._sent,
-            "y": self._home,
-            "om": self._method,
-            "fn": self._function,
-            "cls": self._class,
-            "obj": self._object,
-            "mod": self._module,
-            "opt": self._optimizer,
-            "C": self._named,
-            "M": self._python_module,
-            "G": self._generator,
-            "Gy": self._generator_home,
-            "dist": self._distribution,
-        }.get(tag)
+        read = getattr(self, _READERS.get(tag, ""), None)
         if read is None:
             raise Tampered("a type that is not on the list")
         self._depth += 1
@@ -1374,9 +1364,8 @@ class _Incoming:
         return value
 
     def _class(self, key: Any, name: Any, bases: Any, methods: Any, special: Any) -> Any:
-        if type(key) is not int or type(name) is not str or not name[:1].isalpha():
-            if type(name) is not str or not name.isidentifier():
-                raise Tampered("a class of the wrong form")
+        if type(key) is not int or type(name) is not str or not name.isidentifier():
+            raise Tampered("a class of the wrong form")
         if key in self.peer._classes or len(self.peer._classes) > 10_000:
             raise Tampered("a class described twice, or too many")
         if not all(type(x) is list for x in (bases, methods, special)):
@@ -1393,10 +1382,11 @@ class _Incoming:
         return cls
 
     def _remote_type(self, kind: Any, base: type = object) -> RemoteType:
-        cls = self.other(kind)
-        if not isinstance(cls, RemoteType) or not issubclass(cls, base):
+        cls: Any = self.other(kind)
+        fits = type(cls) is RemoteType and issubclass(cls, base)
+        if not fits:
             raise Tampered("an object of no class")
-        return cls
+        return cls  # type: ignore[no-any-return]
 
     def _object(self, key: Any, kind: Any) -> Any:
         cls = self._remote_type(kind)
@@ -1504,6 +1494,24 @@ class _Incoming:
             raise Tampered("a distribution of the wrong form")
         module = distributions if hasattr(distributions, name) else distributions.transforms
         return getattr(module, name)(**values)
+
+
+_READERS = {
+    "x": "_sent",
+    "o": "_sent",
+    "y": "_home",
+    "om": "_method",
+    "fn": "_function",
+    "cls": "_class",
+    "obj": "_object",
+    "mod": "_module",
+    "opt": "_optimizer",
+    "C": "_named",
+    "M": "_python_module",
+    "G": "_generator",
+    "Gy": "_generator_home",
+    "dist": "_distribution",
+}
 
 
 def _assign(tensor: torch.Tensor, new: torch.Tensor, *, counted: bool = True) -> None:

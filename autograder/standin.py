@@ -103,6 +103,7 @@ class RemoteMethod:
         self.__name__ = name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it there."""
         handle = _tie(self.__self__)
         return handle.peer.call(handle.key, self.__name__, args, kwargs)
 
@@ -116,6 +117,7 @@ class RemoteFunction:
     _wire: Handle
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it there."""
         handle = _tie(self)
         return handle.peer.call(handle.key, None, args, kwargs)
 
@@ -169,19 +171,21 @@ def _text(name: str) -> Callable[[Any], str]:
     return method
 
 
-_OPERATORS = {
-    f"__{prefix}{name}__"
-    for name in "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift".split()
-    for prefix in ("", "r", "i")
-} | {f"__{name}__" for name in "neg pos abs invert lt le gt ge".split()}
-_CONTAINER = {
-    f"__{name}__"
-    for name in "len getitem setitem delitem iter next contains reversed enter exit".split()
-}
+_TWO = (
+    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor",
+    "lshift", "rshift",
+)  # fmt: skip
+_ONE = ("neg", "pos", "abs", "invert", "lt", "le", "gt", "ge")
+_HOLD = (
+    "len", "getitem", "setitem", "delitem", "iter", "next", "contains", "reversed", "enter", "exit",
+)  # fmt: skip
+_OPERATORS = [f"__{prefix}{name}__" for name in _TWO for prefix in ("", "r", "i")]
+_OPERATORS += [f"__{name}__" for name in _ONE]
+_CONTAINER = [f"__{name}__" for name in _HOLD]
 
 SPECIAL: dict[str, Callable[..., Any]] = (
-    {name: _operator(name) for name in sorted(_OPERATORS)}
-    | {name: _special(name) for name in sorted(_CONTAINER)}
+    {name: _operator(name) for name in _OPERATORS}
+    | {name: _special(name) for name in _CONTAINER}
     | {name: _text(name) for name in ("__str__", "__repr__")}
     | {"__eq__": _equal, "__hash__": object.__hash__}
 )
@@ -261,7 +265,7 @@ class RemoteModule(nn.Module):
 class RemoteOptimizer(torch.optim.Optimizer):
     """An optimizer of the other side: its steps are made there, and counted there."""
 
-    def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Any = None) -> Any:
         """Make a step there."""
         handle = _tie(self)
         args = () if closure is None else (closure,)

@@ -14,7 +14,7 @@ import math
 import socket
 import struct
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -187,7 +187,7 @@ class Link:
 
     def _receive(self, n: int) -> memoryview:
         # np.empty does not touch the pages: a lying size costs address space, not memory.
-        view = memoryview(np.empty(n, np.uint8))
+        view = memoryview(np.empty(n, np.uint8))  # type: ignore[arg-type]
         got = 0
         try:
             while got < n:
@@ -321,7 +321,8 @@ class Record(tuple[Any, ...]):
         raise AttributeError(name)
 
 
-_CONTAINERS: dict[type, str] = {list: "l", tuple: "t", set: "s", frozenset: "z"}
+_CONTAINERS: dict[type, str] = {list: "l", tuple: "t", set: "s", frozenset: "z", deque: "q"}
+_MAPPINGS: dict[type, str] = {dict: "d", OrderedDict: "D", Counter: "C#", defaultdict: "dd"}
 _LONG = 4096
 
 
@@ -363,8 +364,8 @@ class Encoder:
             return value if len(value) < _LONG else ["S", self._blob(value.encode())]
         if kind in _CONTAINERS:
             return [_CONTAINERS[kind], *[self.encode(item, depth + 1) for item in value]]
-        if kind is dict or kind is OrderedDict:
-            tree: list[Any] = ["d" if kind is dict else "D"]
+        if kind in _MAPPINGS:
+            tree: list[Any] = [_MAPPINGS[kind]]
             for key, item in value.items():
                 tree += [self.encode(key, depth + 1), self.encode(item, depth + 1)]
             return tree
@@ -386,9 +387,8 @@ class Encoder:
             return ["dtype", _TORCH_NAMES[value]]
         if kind is torch.device:
             return ["device", value.type, value.index]
-        if kind is np.dtype or isinstance(value, np.dtype):
-            if value.type in _NUMPY_NAMES:
-                return ["ndtype", _NUMPY_NAMES[value.type]]
+        if issubclass(kind, np.dtype) and value.type in _NUMPY_NAMES:
+            return ["ndtype", _NUMPY_NAMES[value.type]]
         if kind is slice or kind is range:
             parts = (value.start, value.stop, value.step)
             return ["slice" if kind is slice else "range", *[self.encode(p, depth) for p in parts]]
@@ -473,6 +473,9 @@ class Decoder:
     def _tuple(self, tree: list[Any], depth: int) -> Any:
         return tuple(self._all(tree[1:], depth))
 
+    def _deque(self, tree: list[Any], depth: int) -> Any:
+        return deque(self._all(tree[1:], depth))
+
     def _set(self, tree: list[Any], depth: int) -> Any:
         return set(self._all(tree[1:], depth))
 
@@ -483,8 +486,12 @@ class Decoder:
         flat = self._all(tree[1:], depth)
         if len(flat) % 2:
             raise Tampered("a key without a value")
-        kind = dict if tree[0] == "d" else OrderedDict
-        return kind(zip(flat[::2], flat[1::2], strict=True))
+        pairs = dict(zip(flat[::2], flat[1::2], strict=True))
+        if tree[0] == "d":
+            return pairs
+        if tree[0] == "dd":
+            return defaultdict(None, pairs)  # what it makes of a missing key does not cross
+        return OrderedDict(pairs) if tree[0] == "D" else Counter(pairs)
 
     def _int(self, tree: list[Any], depth: int) -> int:
         _, digits = tree
@@ -570,6 +577,9 @@ _READERS = {
     "z": "_frozenset",
     "d": "_dict",
     "D": "_dict",
+    "C#": "_dict",
+    "dd": "_dict",
+    "q": "_deque",
     "i": "_int",
     "c": "_complex",
     "S": "_string",
