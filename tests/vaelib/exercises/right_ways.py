@@ -5,15 +5,31 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable
+from statistics import NormalDist
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal, kl_divergence
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributions import (
+    Bernoulli,
+    Categorical,
+    Distribution,
+    Independent,
+    MultivariateNormal,
+    Normal,
+    kl_divergence,
+)
+from torch.optim import Optimizer
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 __all__ = ["WAYS"]
 
+Function = Callable[..., Any]
 WAYS: dict[str, list[Callable[..., Any]]] = {}
 
 
@@ -127,3 +143,517 @@ def _(q: Distribution, p: Distribution, n_samples: int) -> Tensor:
     else:
         z = q.rsample((n_samples,)) if q.has_rsample else q.sample((n_samples,))
     return torch.stack(list(q.log_prob(z) - p.log_prob(z))).mean(0)
+
+
+# --- 4-reparameterization ------------------------------------------------------------------------
+
+
+@way("reparameterization.reparameterize")
+def _(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
+    rows = [m + (v / 2).exp() * e for m, v, e in zip(mu, logvar, eps, strict=True)]
+    return torch.stack(rows)
+
+
+@way("reparameterization.reparameterize")
+def _(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
+    return torch.addcmul(mu, torch.exp(logvar / 2), eps)
+
+
+@way("reparameterization.reparameterize")
+def _(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
+    z = eps.clone()
+    z *= torch.exp(0.5 * logvar)
+    z += mu
+    return z
+
+
+@way("reparameterization.reparameterize")
+def _(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
+    q = Normal(mu, logvar.mul(0.5).exp())
+    return q.loc + torch.einsum("nk,nk->nk", q.scale, eps)
+
+
+@way("reparameterization.reparameterize")
+def _(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
+    z = mu.double() + math.e ** (logvar.double() * 0.5) * eps.double()
+    return z.to(mu.dtype)
+
+
+@way("reparameterization.sample_gaussian")
+def _(mu: Tensor, covariance: Tensor, eps: Tensor) -> Tensor:
+    lower = torch.linalg.cholesky(covariance)
+    if covariance.dim() == 2:
+        return mu + eps @ lower.T
+    return torch.stack([m + a @ e for m, a, e in zip(mu, lower, eps, strict=True)])
+
+
+@way("reparameterization.sample_gaussian")
+def _(mu: Tensor, covariance: Tensor, eps: Tensor) -> Tensor:
+    lower = torch.linalg.cholesky(covariance).expand(len(mu), -1, -1)
+    return mu + torch.einsum("nij,nj->ni", lower, eps)
+
+
+@way("reparameterization.sample_gaussian")
+def _(mu: Tensor, covariance: Tensor, eps: Tensor) -> Tensor:
+    lower = MultivariateNormal(mu, covariance_matrix=covariance).scale_tril
+    return mu + (lower * eps.unsqueeze(-2)).sum(-1)
+
+
+@way("reparameterization.sample_gaussian")
+def _(mu: Tensor, covariance: Tensor, eps: Tensor) -> Tensor:
+    upper = torch.linalg.cholesky(covariance, upper=True)
+    return mu + (upper.mT @ eps[..., None])[..., 0]
+
+
+@way("reparameterization.sample_gaussian")
+def _(mu: Tensor, covariance: Tensor, eps: Tensor) -> Tensor:
+    # Cholesky and Banachiewicz by hand, a row of L after the other.
+    k = mu.shape[1]
+    lower: list[list[Tensor]] = []
+    for i in range(k):
+        row: list[Tensor] = []
+        for j in range(i + 1):
+            rest = covariance[..., i, j]
+            for a, b in zip(row, lower[j] if j < i else row, strict=False):
+                rest = rest - a * b
+            row.append(rest.sqrt() if i == j else rest / lower[j][j])
+        lower.append(row)
+    columns = [mu[:, i] + sum(lower[i][j] * eps[:, j] for j in range(i + 1)) for i in range(k)]
+    return torch.stack(columns, 1)
+
+
+@way("reparameterization.pathwise_gradient")
+def _(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
+    mu, sigma = mu.clone().requires_grad_(), sigma.clone().requires_grad_()
+    f(mu + sigma * eps).mean().backward()
+    assert mu.grad is not None
+    assert sigma.grad is not None
+    return torch.stack([mu.grad, sigma.grad])
+
+
+@way("reparameterization.pathwise_gradient")
+def _(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
+    slopes = []
+    for e in eps:
+        z = (mu + sigma * e).reshape(1).requires_grad_()
+        slopes.append(torch.autograd.grad(f(z), z)[0].squeeze())
+    slope = torch.stack(slopes)
+    return torch.stack([slope.mean(), (slope * eps).mean()])
+
+
+@way("reparameterization.pathwise_gradient")
+def _(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
+    z = torch.add(mu, sigma * eps).requires_grad_()
+    f(z).sum().backward()
+    assert z.grad is not None
+    path = torch.stack([torch.ones_like(eps), eps])
+    return torch.einsum("ps,s->p", path, z.grad) / len(eps)
+
+
+@way("reparameterization.pathwise_gradient")
+def _(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
+    both = torch.stack([mu, sigma])
+    jacobian = torch.autograd.functional.jacobian(lambda p: f(p[0] + p[1] * eps), both)
+    mean: Tensor = jacobian.mean(0)
+    return mean
+
+
+@way("reparameterization.pathwise_gradient")
+def _(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
+    grads = torch.func.grad(lambda m, s: f(m + s * eps).mean(), argnums=(0, 1))(mu, sigma)
+    result = eps.new_zeros(2)
+    for i, gradient in enumerate(grads):
+        result[i] = gradient
+    return result
+
+
+@way("reparameterization.score_function_gradient")
+def _(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
+    z = (mu + sigma * eps).detach()
+    mu, sigma = mu.clone().requires_grad_(), sigma.clone().requires_grad_()
+    (f(z) * Normal(mu, sigma).log_prob(z)).mean().backward()
+    assert mu.grad is not None
+    assert sigma.grad is not None
+    return torch.stack([mu.grad, sigma.grad])
+
+
+@way("reparameterization.score_function_gradient")
+def _(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
+    z = mu + sigma * eps
+    total = eps.new_zeros(2)
+    for height, one in zip(f(z), z, strict=True):
+        apart = one - mu
+        total[0] += height * apart / sigma**2
+        total[1] += height * (apart**2 / sigma**3 - 1 / sigma)
+    return total / len(eps)
+
+
+@way("reparameterization.score_function_gradient")
+def _(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
+    height = f(mu + sigma * eps).detach().numpy()
+    noise = eps.numpy()
+    score = np.stack([noise, noise**2 - 1]) / sigma.numpy()
+    return torch.from_numpy((score @ height) / noise.size)
+
+
+@way("reparameterization.score_function_gradient")
+def _(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
+    height = torch.cat([f(mu + sigma * e.reshape(1)) for e in eps]).detach()
+    score = torch.stack([eps, eps.square() - 1], -1)
+    score.div_(sigma)
+    return torch.einsum("s,sp->p", height, score) / height.numel()
+
+
+@way("reparameterization.score_function_gradient")
+def _(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
+    z = mu.double() + sigma.double() * eps.double()
+    height = f(z).detach()
+
+    def surrogate(p: Tensor) -> Tensor:
+        log_q = -0.5 * ((z - p[0]) / p[1]) ** 2 - p[1].log()
+        return (height * log_q).mean()
+
+    both = torch.stack([mu, sigma]).double()
+    gradient: Tensor = torch.autograd.functional.jacobian(surrogate, both)
+    return gradient.to(mu.dtype)
+
+
+# --- 5-training ----------------------------------------------------------------------------------
+
+
+@way("training.vae_loss")
+def _(logits: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Any:
+    p = Independent(Bernoulli(logits=logits, validate_args=False), 1)
+    q = Independent(Normal(mu, (0.5 * logvar).exp()), 1)
+    prior = Independent(Normal(torch.zeros_like(mu), torch.ones_like(mu)), 1)
+    reconstruction = -p.log_prob(x).mean()
+    kl = kl_divergence(q, prior).mean()
+    return reconstruction + kl, reconstruction, kl
+
+
+@way("training.vae_loss")
+def _(logits: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Any:
+    total = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
+    reconstruction = total / x.size(0)
+    kl = -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp()) / x.size(0)
+    return reconstruction.add(kl), reconstruction, kl
+
+
+@way("training.vae_loss")
+def _(logits: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Any:
+    reconstructions, kls = [], []
+    for logit, pixels, m, v in zip(logits, x, mu, logvar, strict=True):
+        terms = pixels * F.logsigmoid(logit) + (1 - pixels) * F.logsigmoid(-logit)
+        reconstructions.append(-terms.sum())
+        kls.append(sum((m[k] ** 2 + v[k].exp() - 1 - v[k]) / 2 for k in range(len(m))))
+    reconstruction, kl = torch.stack(reconstructions).mean(), torch.stack(kls).mean()
+    return [reconstruction + kl, reconstruction, kl]
+
+
+@way("training.vae_loss")
+def _(logits: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Any:
+    share = torch.full((len(x),), 1 / len(x), dtype=x.dtype)
+    reconstruction = torch.einsum("nd,n->", F.softplus(logits), share)
+    reconstruction = reconstruction - torch.einsum("nd,nd,n->", logits, x, share)
+    kl = 0.5 * torch.einsum("nk,n->", mu * mu + torch.expm1(logvar) - logvar, share)
+    return reconstruction + kl, reconstruction, kl
+
+
+@way("training.vae_loss")
+def _(logits: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Any:
+    log_p = F.binary_cross_entropy_with_logits(logits.double(), x.double(), reduction="none")
+    terms = mu.double().square()
+    terms.add_(logvar.double().exp())
+    terms.sub_(1).sub_(logvar.double())
+    loss = (log_p.sum(1) + terms.sum(1) / 2).mean()
+    kl = terms.sum(1).div(2).mean()
+    return tuple(term.to(logits.dtype) for term in (loss, loss - kl, kl))
+
+
+def _loss(model: nn.Module, x: Tensor) -> Tensor:
+    logits, mu, logvar = model(x)
+    terms = F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
+    return (terms + 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(-1)).mean()
+
+
+@way("training.training_step")
+def _(model: nn.Module, optimizer: Optimizer, x: Tensor) -> float:
+    optimizer.zero_grad()
+    loss = _loss(model, x)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+@way("training.training_step")
+def _(model: nn.Module, optimizer: Optimizer, x: Tensor) -> float:
+    loss = _loss(model, x)
+    value = float(loss.detach())
+    model.zero_grad(set_to_none=False)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return value
+
+
+@way("training.training_step")
+def _(model: nn.Module, optimizer: Optimizer, x: Tensor) -> float:
+    parameters = list(model.parameters())
+    loss = _loss(model, x)
+    gradients = torch.autograd.grad(loss, parameters)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    optimizer.step()
+    return loss.tolist()
+
+
+@way("training.training_step")
+def _(model: nn.Module, optimizer: Optimizer, x: Tensor) -> float:
+    with torch.no_grad():  # the loss is asked for once more, before the step
+        before = _loss(model, x).numpy()
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = None
+    for row in x:  # the gradients of the examples add up
+        (_loss(model, row[None]) / len(x)).backward()
+    optimizer.step()
+    return float(before)
+
+
+def _step(model: nn.Module, optimizer: Optimizer, x: Tensor) -> float:
+    optimizer.zero_grad()
+    loss = _loss(model, x)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+@way("training.train_epoch")
+def _(
+    model: nn.Module, optimizer: Optimizer, x: Tensor, batch_size: int, generator: torch.Generator
+) -> float:
+    loader = DataLoader(TensorDataset(x), batch_size, shuffle=True, generator=generator)
+    total = 0.0
+    for (batch,) in loader:
+        total += len(batch) * _step(model, optimizer, batch)
+    return total / len(x)
+
+
+@way("training.train_epoch")
+def _(
+    model: nn.Module, optimizer: Optimizer, x: Tensor, batch_size: int, generator: torch.Generator
+) -> float:
+    model.train()
+    shuffled = x[torch.randperm(x.shape[0], generator=generator)]
+    losses = np.empty(len(x))
+    for start in range(0, len(x), batch_size):
+        batch = shuffled[start : start + batch_size]
+        losses[start : start + batch_size] = _step(model, optimizer, batch)
+    return float(losses.mean())
+
+
+@way("training.train_epoch")
+def _(
+    model: nn.Module, optimizer: Optimizer, x: Tensor, batch_size: int, generator: torch.Generator
+) -> float:
+    left = torch.rand(len(x), generator=generator).argsort().tolist()
+    losses, sizes = [], []
+    while left:
+        batch, left = x[left[:batch_size]], left[batch_size:]
+        losses.append(_step(model, optimizer, batch))
+        sizes.append(len(batch))
+    return float(np.average(losses, weights=sizes))
+
+
+@way("training.train_epoch")
+def _(
+    model: nn.Module, optimizer: Optimizer, x: Tensor, batch_size: int, generator: torch.Generator
+) -> float:
+    sampler = RandomSampler(x, generator=generator)
+    mean = torch.zeros((), dtype=torch.float64)
+    for batch in BatchSampler(sampler, batch_size, drop_last=False):
+        loss = _loss(model, x[batch])  # asked twice, stepped once
+        mean += _step(model, optimizer, x[batch]) * len(batch) / len(x)
+        del loss
+    return mean.item()
+
+
+@way("training.evaluate")
+def _(model: nn.Module, x: Tensor, batch_size: int) -> float:
+    mode = model.training
+    model.eval()
+    total = 0.0
+    with torch.no_grad():
+        for batch in x.split(batch_size):
+            total += _loss(model, batch).item() * len(batch)
+    model.train(mode)
+    return total / len(x)
+
+
+@way("training.evaluate")
+@torch.inference_mode()
+def _(model: nn.Module, x: Tensor, batch_size: int) -> float:
+    was_training = model.training
+    model.train(False)
+    try:
+        losses = [_loss(model, row) for (row,) in DataLoader(TensorDataset(x), batch_size)]
+        sizes = [min(batch_size, len(x) - i) for i in range(0, len(x), batch_size)]
+        return float(np.average(torch.stack(losses).numpy(), weights=sizes))
+    finally:
+        if was_training:
+            model.train()
+
+
+@way("training.evaluate")
+def _(model: nn.Module, x: Tensor, batch_size: int) -> float:
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    values = torch.zeros(len(x), dtype=x.dtype)
+    for start in range(0, len(x), batch_size):
+        values[start : start + batch_size] = _loss(model, x[start : start + batch_size])
+    return values.mean().item()
+
+
+@way("training.evaluate")
+def _(model: nn.Module, x: Tensor, batch_size: int) -> float:
+    mode, gradients = model.training, torch.is_grad_enabled()
+    model.eval()
+    torch.set_grad_enabled(False)
+    total, start = 0.0, 0
+    while start < len(x):
+        batch = x[start : start + batch_size]
+        total += float(_loss(model, batch)) * batch.shape[0]
+        start += batch_size
+    torch.set_grad_enabled(gradients)
+    model.train(mode)
+    return total / len(x)
+
+
+# --- 6-generation --------------------------------------------------------------------------------
+
+Decode = Callable[[Tensor], Tensor]
+
+
+@way("generation.sample_prior")
+def _(decode: Decode, n: int, latent_dim: int, generator: torch.Generator) -> Tensor:
+    z = torch.randn(n, latent_dim, generator=generator)
+    return torch.sigmoid(decode(z))
+
+
+@way("generation.sample_prior")
+def _(decode: Decode, n: int, latent_dim: int, generator: torch.Generator) -> Tensor:
+    rows = []
+    with torch.no_grad():
+        for _ in range(n):
+            rows.append(decode(torch.randn(1, latent_dim, generator=generator)).sigmoid())
+    return torch.cat(rows)
+
+
+@way("generation.sample_prior")
+def _(decode: Decode, n: int, latent_dim: int, generator: torch.Generator) -> Tensor:
+    z = torch.empty(n, latent_dim, dtype=torch.float64)
+    return 1 / (1 + torch.exp(-decode(z.normal_(generator=generator))))
+
+
+@way("generation.sample_prior")
+def _(decode: Decode, n: int, latent_dim: int, generator: torch.Generator) -> Tensor:
+    u = torch.rand(n, latent_dim, generator=generator, dtype=torch.float64)
+    return Bernoulli(logits=decode(Normal(0.0, 1.0).icdf(u).float())).probs
+
+
+@way("generation.sample_prior")
+def _(decode: Decode, n: int, latent_dim: int, generator: torch.Generator) -> Tensor:
+    noise = [torch.randn(latent_dim, generator=generator) for _ in range(n)]
+    return torch.stack([decode(z).sigmoid() for z in noise])
+
+
+@way("generation.latent_grid")
+def _(n: int, tail: float = 0.05) -> Tensor:
+    q = Normal(0.0, 1.0).icdf(torch.linspace(tail, 1 - tail, n))
+    x, y = torch.meshgrid(q, q.flip(0), indexing="xy")
+    return torch.stack([x, y], dim=-1)
+
+
+@way("generation.latent_grid")
+def _(n: int, tail: float = 0.05) -> Tensor:
+    grid = torch.zeros(n, n, 2, dtype=torch.float64)
+    normal = NormalDist()
+    for i in range(n):
+        for j in range(n):
+            x, y = (tail + (1 - 2 * tail) * k / (n - 1) for k in (j, n - 1 - i))
+            grid[i, j, 0], grid[i, j, 1] = normal.inv_cdf(x), normal.inv_cdf(y)
+    return grid
+
+
+@way("generation.latent_grid")
+def _(n: int, tail: float = 0.05) -> Tensor:
+    q = 2**0.5 * torch.erfinv(2 * torch.linspace(tail, 1 - tail, n, dtype=torch.float64) - 1)
+    return torch.stack([q.expand(n, n), -q[:, None].expand(n, n)], -1)
+
+
+@way("generation.latent_grid")
+def _(n: int, tail: float = 0.05) -> Tensor:
+    q = torch.special.ndtri(torch.as_tensor(np.linspace(tail, 1 - tail, n)))
+    pairs = torch.cartesian_prod(q.flip(0), q)
+    return pairs.flip(-1).view(n, n, 2)
+
+
+@way("generation.interpolate")
+def _(z_start: Tensor, z_end: Tensor, steps: int) -> Tensor:
+    t = torch.linspace(0, 1, steps, dtype=z_start.dtype)[:, None]
+    return (1 - t) * z_start + t * z_end
+
+
+@way("generation.interpolate")
+def _(z_start: Tensor, z_end: Tensor, steps: int) -> Tensor:
+    return torch.stack([z_start + i / (steps - 1) * (z_end - z_start) for i in range(steps)])
+
+
+@way("generation.interpolate")
+def _(z_start: Tensor, z_end: Tensor, steps: int) -> Tensor:
+    t = torch.arange(steps, dtype=z_start.dtype) / (steps - 1)
+    shares = torch.stack([1 - t, t])
+    return torch.einsum("es,ek->sk", shares, torch.stack([z_start, z_end]))
+
+
+@way("generation.interpolate")
+def _(z_start: Tensor, z_end: Tensor, steps: int) -> Tensor:
+    points = z_start.repeat(steps, 1)
+    points[1:] += ((z_end - z_start) / (steps - 1)).expand(steps - 1, -1).cumsum(0)
+    return points
+
+
+@way("generation.interpolate")
+def _(z_start: Tensor, z_end: Tensor, steps: int) -> Tensor:
+    ends = torch.stack([z_start, z_end]).mT[None]
+    return F.interpolate(ends, size=steps, mode="linear", align_corners=True)[0].mT
+
+
+@way("generation.importance_weighted_bound")
+def _(log_w: Tensor) -> Tensor:
+    return log_w.logsumexp(dim=0) - torch.tensor(float(log_w.shape[0])).log()
+
+
+@way("generation.importance_weighted_bound")
+def _(log_w: Tensor) -> Tensor:
+    largest = log_w.max(dim=0, keepdim=True).values
+    return (largest + (log_w - largest).exp().mean(0, keepdim=True).log()).squeeze(0)
+
+
+@way("generation.importance_weighted_bound")
+def _(log_w: Tensor) -> Tensor:
+    total = log_w[0]
+    for row in log_w[1:]:
+        total = torch.logaddexp(total, row)
+    return total - math.log(len(log_w))
+
+
+@way("generation.importance_weighted_bound")
+def _(log_w: Tensor) -> Tensor:
+    shifted = log_w.double() - math.log(len(log_w))
+    return torch.stack([torch.logsumexp(column, 0) for column in shifted.mT]).to(log_w.dtype)
+
+
+@way("generation.importance_weighted_bound")
+def _(log_w: Tensor) -> Tensor:
+    equal = Categorical(logits=torch.zeros(log_w.shape[1], log_w.shape[0], dtype=log_w.dtype))
+    return torch.logsumexp(equal.logits + log_w.mT, 1)
