@@ -46,7 +46,7 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -1531,6 +1531,21 @@ def _assign(tensor: torch.Tensor, new: torch.Tensor, *, counted: bool = True) ->
     tensor.data = new
 
 
+class _Builtins(dict[str, Any]):
+    """Python's builtins, and behind them the submission's names.
+
+    Python asks here last, wherever code stands: in functions, in the bodies of classes too, where
+    it does not ask a namespace's own `__missing__`.
+    """
+
+    def __init__(self, fetch: Callable[[str], Any]) -> None:
+        super().__init__(vars(builtins))
+        self._fetch = fetch
+
+    def __missing__(self, name: str) -> Any:
+        return self._fetch(name)
+
+
 class Namespace(dict[str, Any]):
     """The globals of the tests' cells, with the submission's names behind them.
 
@@ -1539,17 +1554,22 @@ class Namespace(dict[str, Any]):
     """
 
     def __init__(self, peer: Peer) -> None:
-        super().__init__(__name__="__main__", __builtins__=builtins)
+        super().__init__(__name__="__main__", __builtins__=_Builtins(self._fetch))
         self._peer = peer
         self._fetched: set[str] = set()
 
-    def __missing__(self, name: str) -> Any:
-        if type(name) is not str or name.startswith("__") or hasattr(builtins, name):
+    def _fetch(self, name: str) -> Any:
+        if name.startswith("__"):
             raise KeyError(name)
         value = self._peer.fetch(name)
         super().__setitem__(name, value)
         self._fetched.add(name)
         return value
+
+    def __missing__(self, name: str) -> Any:
+        if type(name) is not str or dict.__contains__(self["__builtins__"], name):
+            raise KeyError(name)
+        return self._fetch(name)
 
     def __setitem__(self, name: str, value: Any) -> None:
         self._fetched.discard(name)
