@@ -190,6 +190,7 @@ class _Run:
         self._end = time.monotonic() + job.limits.total_seconds
         self._dead: dict[Fork, tuple[Reason, str]] = {}
         self._looked = 0.0
+        self._bound: set[str] = set()
 
     def start(self) -> bool:
         """Bring the files, and wait until both halves have shut themselves in.
@@ -222,6 +223,8 @@ class _Run:
         reason: Reason | None = None
         if cell.role != "test":
             reason = self._on(self._student, cell, outputs)
+            if cell.role == "student":
+                self._bound |= _names((self._student.done or {}).get("bound"))
         if cell.role == "shared":
             self._on(self._tests, cell, _Outputs(self._job.limits))
         if cell.role == "test":
@@ -240,7 +243,11 @@ class _Run:
             return "timeout"
         self._sinks[fork] = outputs
         fork.done = None
-        fork.send({"run": cell.source, "role": cell.role})
+        order: dict[str, Any] = {"run": cell.source}
+        if fork is self._tests:
+            order["bound"] = sorted(self._bound)
+            self._bound.clear()
+        fork.send(order)
 
         def over() -> bool:
             return fork.done is not None or not fork.usable or self._too_much(fork, outputs)
@@ -248,7 +255,7 @@ class _Run:
         reason: Reason | None = None
         if not self._until(over, time.monotonic() + seconds):
             reason = "timeout"
-            self._stop(fork, cell)
+            self._stop(fork)
             whole = self._end <= time.monotonic()
             limits = self._job.limits
             if whole:
@@ -257,7 +264,7 @@ class _Run:
                 self._timeout(outputs, "this cell", limits.cell_seconds)
         elif outputs.flooded:
             reason = "output"
-            self._stop(fork, cell)
+            self._stop(fork)
             outputs.error("OutputError", "This cell was stopped: it printed without end.")
         if not fork.usable or fork in self._dead:
             found = self._bury(fork)
@@ -267,11 +274,24 @@ class _Run:
             reason = reason or found
         elif reason is None and _out_of_memory(outputs.items):
             reason = "out of memory"
-        if fork is self._tests and fork.done and fork.done.get("tampering"):
-            self.tampering.append(f"{cell.id}: {_text(fork.done['tampering'])}")
-            reason = "tampered"
+        if fork is self._tests and fork.done and self._student not in self._dead:
+            reason = self._broken(fork.done.get("broken"), cell) or reason
         self._sinks[fork] = None
         return reason
+
+    def _broken(self, broken: Any, cell: Cell) -> Reason | None:
+        """End the student's process where the tests say that the link to it is gone."""
+        if not broken:
+            return None
+        kind, why = broken
+        if kind == "Tampered":
+            self.tampering.append(f"{cell.id}: {why}")
+            self._dead[self._student] = ("tampered", f"it answered a test falsely: {why}")
+        elif kind == "TimedOut":
+            self._dead[self._student] = ("timeout", "it did not answer a test in time")
+        else:
+            self._until(lambda: not self._student.usable, time.monotonic() + _GRACE_SECONDS)
+        return self._bury(self._student)
 
     def _missed(self, outputs: _Outputs) -> Reason | None:
         """Why a test failed, where it is that the student's process is not there to answer it."""
@@ -303,25 +323,19 @@ class _Run:
                         self._dead[one] = ("out of memory", "it was out of memory")
         return outputs.flooded or fork in self._dead
 
-    def _stop(self, fork: Fork, cell: Cell) -> None:
+    def _stop(self, fork: Fork) -> None:
         """Interrupt a cell, and end the process that does not obey.
 
         A test cell mostly waits for the student's process, which is therefore the first to be
         interrupted.
         """
         for one in (self._student, self._tests) if fork is self._tests else (fork,):
-            one.interrupt()
-            if self._until(
-                lambda: fork.done is not None or not fork.usable,
-                time.monotonic() + _GRACE_SECONDS,
-            ):
-                return
-            if one is self._student:
-                one.kill()
-                self._dead[one] = ("timeout", "it did not obey an interrupt after its time")
+            end = time.monotonic() + _GRACE_SECONDS
+            while time.monotonic() < end:
+                one.interrupt()
                 if self._until(
                     lambda: fork.done is not None or not fork.usable,
-                    time.monotonic() + _GRACE_SECONDS,
+                    min(end, time.monotonic() + _GRACE_SECONDS / 8),
                 ):
                     return
         fork.kill()
@@ -367,6 +381,13 @@ class _Run:
                     sink = self._sinks[fork]
                     if sink is not None:
                         sink.add(message)
+
+
+def _names(found: Any) -> set[str]:
+    """Names that a student's process says its cell has bound."""
+    if not isinstance(found, list):
+        return set()
+    return {name for name in found if isinstance(name, str) and name.isidentifier()}
 
 
 def _out_of_memory(outputs: list[dict[str, Any]]) -> bool:

@@ -38,57 +38,66 @@ _READ = 1 << 16
 
 
 class Parent:
-    """A warm parent in its sandbox.
+    """A warm parent in its sandbox; `wait` until it is one.
 
     Raises:
-        SandboxError: it could not start; the message says why.
+        SandboxError: it cannot be started; the message says why.
     """
 
     def __init__(
         self, role: str, imports: tuple[str, ...], withheld: tuple[str, ...], isolated: bool
     ) -> None:
         self.role, self.isolated = role, isolated
+        self._imports = imports
         self._lock = threading.Lock()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._requests, inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fd = inside.fileno()
-        line = sandbox.command(role, fd, imports=imports, withheld=withheld, isolated=isolated)
-        with inside, tempfile.TemporaryFile() as errors:
-            # The parent dies with the *thread* that started it, so a lasting one does it.
-            self._process = (
-                _place()
-                .starter.submit(
+        try:
+            with inside:
+                # The parent dies with the *thread* that started it, so a lasting one does it.
+                starting = _place().starter.submit(
                     subprocess.Popen,
-                    line,
+                    sandbox.command(
+                        role, fd, imports=imports, withheld=withheld, isolated=isolated
+                    ),
                     pass_fds=[fd],
                     env=sandbox.environment(role),
                     cwd="/",
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
-                    stderr=errors,
+                    stderr=self._errors,
                 )
-                .result()
-            )
-            inside.close()
-            self._requests.settimeout(_START_SECONDS)
-            try:
-                answer = self._requests.recv(_READ).decode(errors="replace")
-            except TimeoutError:
-                answer = f"error it said nothing for {_START_SECONDS:.0f} s"
-            if not answer.startswith("ready"):
-                self.close()
-                errors.seek(0)
-                said = errors.read()[-2000:].decode(errors="replace").strip()
-                reason = answer.removeprefix("error ") or said or "it ended without a word"
-                raise sandbox.SandboxError(
-                    f"The {role} process cannot start in its sandbox: {reason}"
-                    + ("" if sandbox.problem() is None else f"\n{sandbox.problem()}")
-                )
-        if answer != "ready 1":
+                self._process = starting.result()
+        except BaseException:
             self.close()
+            raise
+
+    def wait(self) -> None:
+        """Wait until it has imported what it should.
+
+        Raises:
+            SandboxError: it could not start; the message says why.
+        """
+        self._requests.settimeout(_START_SECONDS)
+        try:
+            answer = self._requests.recv(_READ).decode(errors="replace")
+        except TimeoutError:
+            answer = f"error it said nothing for {_START_SECONDS:.0f} s"
+        if answer == "ready 1":
+            return
+        if answer.startswith("ready"):
             raise sandbox.SandboxError(
-                f"imports: one of {', '.join(imports)} starts threads ({answer.split()[1]} run "
-                "after the import), which a fork does not survive. Take it off the list."
+                f"imports: one of {', '.join(self._imports)} starts threads, which a fork does not "
+                "survive. Take it off the list."
             )
+        self._errors.seek(0)
+        said = self._errors.read()[-2000:].decode(errors="replace").strip()
+        reason = answer.removeprefix("error ") or said or "it ended without a word"
+        problem = sandbox.problem() if self.isolated else None
+        raise sandbox.SandboxError(
+            f"The {self.role} process cannot start: {reason}" + (f"\n{problem}" if problem else "")
+        )
 
     def alive(self) -> bool:
         """Whether it can still be asked for forks."""
@@ -119,6 +128,7 @@ class Parent:
     def close(self) -> None:
         """End it, and with it everything in its sandbox."""
         self._requests.close()
+        self._errors.close()
         if hasattr(self, "_process"):
             self._process.kill()
             self._process.wait()
@@ -411,11 +421,15 @@ def pair(
         if both is None or not all(parent.alive() for parent in both):
             for parent in both or ():
                 parent.close()
-            student = Parent("student", imports, withheld, isolated)
+            started: list[Parent] = []
             try:
-                tests = Parent("tests", imports, (), isolated)
+                for role, without in (("student", withheld), ("tests", ())):
+                    started.append(Parent(role, imports, without, isolated))
+                for parent in started:
+                    parent.wait()
             except BaseException:
-                student.close()
+                for parent in started:
+                    parent.close()
                 raise
-            both = here.pairs[key] = (student, tests)
+            both = here.pairs[key] = (started[0], started[1])
         return both

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import builtins
 import contextlib
 import gc
 import importlib
@@ -31,6 +32,7 @@ import itertools
 import json
 import linecache
 import os
+import random
 import select
 import signal
 import socket
@@ -38,10 +40,10 @@ import struct
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 from autograder import confine
@@ -88,12 +90,16 @@ class Messages:
     Errors and the value of a test cell are never left out, but shortened.
 
     A process that a cell has forked does not send: it could cut a message in two.
+
+    Attributes:
+        checkpoint: called where a cell that does little but send can be interrupted.
     """
 
     def __init__(self, connection: socket.socket, limit: int) -> None:
         self._connection = connection
         self._owner = os.getpid()
         self._lock = threading.RLock()
+        self.checkpoint: Callable[[], None] = lambda: None
         self._limit = limit
         self._left = limit
 
@@ -169,6 +175,7 @@ class _Stream(io.TextIOBase):
             self._size += len(self._text[-1])
             if self._size > 8192 or "\n" in self._text[-1]:
                 self.flush()
+        self._messages.checkpoint()
         return len(text)
 
     def flush(self) -> None:
@@ -233,6 +240,7 @@ def _shell() -> Any:
                 stream.flush()
             if self.messages is not None:
                 self.messages.output(message)
+                self.messages.checkpoint()
 
         def showtraceback(self, *args: Any, **kwargs: Any) -> None:
             error = sys.exc_info()[1]
@@ -261,75 +269,159 @@ def _shell() -> Any:
 
 
 class _Interrupts:
-    """SIGINT is for the cell that runs; in between it is ignored."""
+    """Within it SIGINT interrupts a cell, once, but never the grader's own code that a cell calls.
+
+    A message that is cut in two would look like tampering. The host repeats the signal until it is
+    obeyed.
+
+    Args:
+        where: by module of the grader, the functions that may be interrupted where they call other
+            modules' code; all of a module's for `None`.
+    """
+
+    def __init__(self, where: dict[str, tuple[str, ...] | None]) -> None:
+        self._where = where
+        self._raised = self._missed = False
 
     def __enter__(self) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._raised = self._missed = False
+        signal.signal(signal.SIGINT, self._interrupt)
 
     def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def _interrupt(self, _: int, frame: FrameType | None) -> None:
+        while frame is not None and not self._of_grader(frame):
+            frame = frame.f_back
+        if frame is None or self._raised:
+            return
+        functions = self._where.get(frame.f_globals["__name__"], ())
+        if functions is None or frame.f_code.co_name in functions:
+            self._raised = True
+            raise KeyboardInterrupt
+        self._missed = True
+
+    def checkpoint(self) -> None:
+        """Be interrupted now by a signal that came at the wrong moment."""
+        main = threading.current_thread() is threading.main_thread()
+        if self._missed and not self._raised and main:
+            self._raised = True
+            raise KeyboardInterrupt
+
+    def _of_grader(self, frame: FrameType) -> bool:
+        name = frame.f_globals.get("__name__")
+        return isinstance(name, str) and name.startswith("autograder.")
 
 
 # ------------------------------------------------------------------------------ the two mains
 
 
 def _student(control: socket.socket, link: socket.socket, messages: Messages, shell: Any) -> None:
+    from autograder.remote import Peer, WireError
+
     shell.messages = messages
     shell.streams = _capture(messages)
-    student: Any = None
+    space = shell.user_ns
+    peer = Peer(link, space)
+    interrupts = _Interrupts(
+        {"autograder.worker": ("_student",), "autograder.remote": ("_perform", "_call", "_vjp")}
+    )
+    messages.checkpoint = interrupts.checkpoint
     waiting = select.poll()
     waiting.register(control, select.POLLIN)
     waiting.register(link, select.POLLIN)
     while True:
         ready = {fd for fd, _ in waiting.poll()}
         if link.fileno() in ready:
-            with _Interrupts():
-                alive = student is not None and student.serve_one()
-            if not alive:
+            try:
+                with interrupts, contextlib.suppress(KeyboardInterrupt):
+                    peer.serve_one()
+            except WireError:
                 waiting.unregister(link)
+            if not messages.owned():
+                os._exit(0)
         elif control.fileno() in ready:
             message = receive(control)
             messages.new_cell()
-            with _Interrupts(), contextlib.suppress(KeyboardInterrupt):
+            before = {name: id(value) for name, value in space.items()}  # keeps nothing alive
+            with interrupts, contextlib.suppress(KeyboardInterrupt):
                 shell.run_cell(message["run"], store_history=True)
             if not messages.owned():
                 os._exit(0)  # a process that the cell forked has come back from it
             for stream in shell.streams:
                 stream.flush()
-            messages({"done": True})
+            bound = [name for name, value in space.items() if before.get(name) != id(value)]
+            messages({"done": True, "bound": [name for name in bound if name[:1] != "_"]})
 
 
 def _tests(control: socket.socket, link: socket.socket, messages: Messages) -> None:
-    namespace: dict[str, Any] = {"__name__": "__main__"}
+    from autograder.remote import Namespace, Peer, TimedOut
+
+    peer = Peer(link)
+    namespace = Namespace(peer)
+    interrupts = _Interrupts(
+        {
+            "autograder.worker": ("_tests", "_value"),
+            "autograder.remote": None,
+            "autograder.standin": None,
+            "autograder.wire": None,
+        }
+    )
+    messages.checkpoint = interrupts.checkpoint
     streams = _capture(messages)
     for count in itertools.count(1):
         message = receive(control)
         messages.new_cell()
+        namespace.forget(message["bound"])
         name = f"<cell {count}>"
         source = message["run"]
         linecache.cache[name] = (len(source), None, source.splitlines(True), name)
         shown: str | None = None
         error: BaseException | None = None
         try:
-            with _Interrupts():
+            with interrupts:
                 shown = _value(source, name, namespace)
         except BaseException as raised:
             error = raised
+        if isinstance(error, KeyboardInterrupt) and _waited(error):
+            peer.fail(TimedOut("the submission did not answer in time"))
         for stream in streams:
             stream.flush()
-        if shown is not None:
-            messages({"result": {"text/plain": shown[:10000]}})
         if error is not None:
             messages.error(error, _lines(error))
-        messages({"done": True})
+        elif shown is not None:
+            messages({"result": {"text/plain": shown[:10000]}})
+        broken = peer.broken and [type(peer.broken).__name__, str(peer.broken)[:1000]]
+        messages({"done": True, "broken": broken})
+
+
+def _waited(error: BaseException) -> bool:
+    """Whether it came while a call of the submission was under way, whose answer may yet come."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__") == "autograder.remote" for frame, _ in frames)
+
+
+class _NoMagics:
+    """What `get_ipython()` gives in a test: its magics do nothing there."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_, **__: None
 
 
 def _value(source: str, name: str, namespace: dict[str, Any]) -> str | None:
     """Run a cell; what a notebook shows of its last expression, if it is one and has a value."""
     from IPython.core.displayhook import DisplayHook
+    from IPython.core.inputtransformer2 import TransformerManager
     from IPython.lib import pretty
 
-    tree = ast.parse(source, name)
+    try:
+        tree = ast.parse(source, name)
+    except SyntaxError:
+        transformer: Any = TransformerManager
+        plain = transformer().transform_cell(source)
+        if "get_ipython()" not in plain:
+            raise
+        tree = ast.parse(plain, name)
     last = tree.body[-1] if tree.body else None
     if not isinstance(last, ast.Expr):
         exec(compile(tree, name, "exec"), namespace)
@@ -382,6 +474,8 @@ def _main(fds: dict[str, int], role: str, limits: Limits, isolated: bool, shell:
     os.close(fds["stderr"])
     os.write(fds["status"], b"main")
     os.close(fds.pop("status"))
+    random.seed(0)  # alike in both halves, and in every run of a job; torch starts alike anyway
+    sys.modules["numpy"].random.seed(0)
     messages = Messages(control, limits.output)
     with contextlib.suppress(EOFError):
         if role == "student":
@@ -446,15 +540,48 @@ class _WithheldFinder:
         return importlib.util.spec_from_file_location(name, stub, submodule_search_locations=[])
 
 
+def _rehearse() -> None:
+    """What notebooks do, for the sake of what torch imports only when it is done.
+
+    No backward pass: the threads of autograd do not survive a fork.
+    """
+    import torch
+    from torch import nn
+
+    with contextlib.suppress(ImportError):  # what the first torch.autograd.grad imports
+        importlib.import_module("torch.fx.experimental.symbolic_shapes")
+    state = torch.get_rng_state()
+    x, model = torch.ones(4, 2), nn.Linear(2, 1)
+    for kind in (torch.optim.SGD, torch.optim.Adam):
+        optimizer = kind(model.parameters(), 0.1)
+        model(x).sum().detach()
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        optimizer.zero_grad()
+    torch.testing.assert_close(x, x)
+    normal = torch.distributions.Normal(0.0, 1.0)
+    torch.distributions.kl_divergence(normal, normal)
+    torch.save(model.state_dict(), io.BytesIO())
+    data: Any = x
+    next(iter(torch.utils.data.DataLoader(data, 2, shuffle=True)))
+    importlib.import_module("numpy.random")
+    torch.set_rng_state(state)
+
+
 def _warm(role: str, imports: tuple[str, ...]) -> Any:
     """Import, and do once what costs time the first time; no thread may be left running."""
-    for name in imports:
+    for name in ("autograder.remote", *imports):
         importlib.import_module(name)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
+    sys.modules["torch"].set_num_threads(1)
+    _rehearse()
     shell = None
     if role == "tests":
-        _value("1", "<warm>", {})
+        from IPython.display import display
+
+        # what a notebook's kernel adds to the names that are always there
+        vars(builtins).update(display=display, get_ipython=_NoMagics)
+        _value("%warm\n1", "<warm>", {})
     else:
         shell = _shell()
         shell.run_cell("raise ValueError")  # imports what shows tracebacks

@@ -320,6 +320,123 @@ class TestEnds:
         assert values in (["0.25"], [])
 
 
+class TestTests:
+    """Test cells run in a process of their own, and ask the student's for its names."""
+
+    def test_right_and_wrong_work(self) -> None:
+        result = run(
+            Cell("set-up", "shared", "%matplotlib inline\nimport torch\nhalf = 0.5"),
+            "def double(x): return 2 * x\ndef triple(x): return 2 * x",
+            Cell("a", "test", "x = torch.ones(2, requires_grad=True)\nassert double(x).sum() == 4"),
+            Cell("b", "test", "assert triple(x).sum() == 6, 'not three times'"),
+            Cell("c", "test", "print('partly'); half"),
+            Cell("d", "test", "missing"),
+            Cell("e", "test", "0.75;"),
+        )
+        cells = {cell.id: cell for cell in result.cells}
+        assert cells["a"].outputs == []
+        assert errors(cells["b"]) == ["AssertionError"]
+        assert cells["b"].outputs[0]["evalue"] == "not three times"
+        assert "triple(x)" in "\n".join(cells["b"].outputs[0]["traceback"])
+        assert text(cells["c"]) == "partly\n"
+        assert cells["c"].outputs[1]["data"]["text/plain"] == "0.5"
+        assert errors(cells["d"]) == ["NameError"]
+        assert cells["e"].outputs == []
+        assert (result.reason, result.tampering) == (None, [])
+
+    def test_what_the_student_prints_in_a_test_is_dropped(self) -> None:
+        result = run(
+            "import os\ndef leak(x):\n    print(x); os.write(1, b'raw')\n    return x",
+            check("assert leak(3) == 3"),
+            "print('mine')",
+        )
+        assert result.cells[1].outputs == []
+        assert text(result.cells[2]) == "mine\n"
+
+    def test_plain_names_bound_later_count_and_judges_stay(self) -> None:
+        result = run(
+            Cell("set-up", "shared", "n = 1\ndef judge(ok): assert ok"),
+            "n = 2\ndef judge(ok): pass",
+            Cell("a", "test", "n"),
+            Cell("b", "test", "judge(False)"),
+        )
+        assert result.cells[2].outputs[0]["data"]["text/plain"] == "2"
+        assert errors(result.cells[3]) == ["AssertionError"]
+
+    def test_a_call_that_never_returns_but_obeys(self) -> None:
+        result = run(
+            "def forever():\n    while True: pass\ndef fine(): return 3",
+            Cell("a", "test", "forever()"),
+            Cell("b", "test", "assert fine() == 3"),
+            cell_seconds=0.5,
+        )
+        assert [cell.reason for cell in result.cells] == [None, "timeout", None]
+        assert errors(result.cells[1])[-1] == "CellTimeoutError"
+        assert errors(result.cells[2]) == []
+
+    def test_a_call_that_never_returns_and_does_not_obey(self) -> None:
+        result = run(
+            "import time\ndef forever():\n    while True:\n"
+            "        try: time.sleep(1)\n        except KeyboardInterrupt: pass",
+            Cell("a", "test", "forever()"),
+            Cell("b", "test", "forever()"),
+            Cell("c", "test", "0.5"),
+            "1",
+            cell_seconds=0.5,
+        )
+        reasons = [cell.reason for cell in result.cells]
+        assert reasons == [None, "timeout", "stopped", None, "stopped"]
+        assert result.tampering == []
+
+    def test_a_test_that_loops_is_not_the_students_fault(self) -> None:
+        result = run(
+            "def fine(): return 3",
+            Cell("a", "test", "while True: pass"),
+            Cell("b", "test", "assert fine() == 3"),
+            cell_seconds=0.5,
+        )
+        assert [cell.reason for cell in result.cells] == [None, "timeout", None]
+        assert errors(result.cells[2]) == []
+
+    def test_a_call_that_ends_the_process(self) -> None:
+        result = run(
+            "import os\ndef leave(): os._exit(3)",
+            Cell("a", "test", "0.25"),
+            Cell("b", "test", "leave()"),
+            Cell("c", "test", "leave()"),
+            Cell("d", "test", "0.5"),
+        )
+        assert [cell.reason for cell in result.cells] == [None, None, "crashed", "stopped", None]
+        assert "exit code 3" in result.cells[3].outputs[-1]["evalue"]
+        assert result.tampering == []
+
+    def test_false_answers_are_tampering(self) -> None:
+        result = run(
+            "import os\ndef lie():\n    for fd in range(3, 30):\n"
+            "        try: os.write(fd, b'x' * 100)\n        except OSError: pass",
+            Cell("a", "test", "lie()"),
+            Cell("b", "test", "0.5"),
+        )
+        assert [cell.reason for cell in result.cells] == [None, "tampered", None]
+        assert len(result.tampering) == 1
+        assert errors(result.cells[1]) == ["Tampered"]
+
+    def test_an_interrupt_never_cuts_a_message(self) -> None:
+        # The time runs out while the process does little but send.
+        result = run(
+            "def chatty():\n    while True: print('x')",
+            "while True: print('y' * 50)",
+            Cell("a", "test", "chatty()"),
+            Cell("b", "test", "len('done')"),
+            "print('alive')",
+            cell_seconds=0.5,
+            output=10**8,
+        )
+        assert result.tampering == []
+        assert [cell.reason for cell in result.cells] == [None, "timeout", "timeout", None, None]
+        assert text(result.cells[4]) == "alive\n"
+
+
 class TestWhere:
     def test_without_a_sandbox_it_works_and_says_so(self) -> None:
         job = Job(
@@ -350,7 +467,7 @@ class TestWhere:
             execute(Job((), imports=("no_such_module",)).to_bytes())
 
     def test_an_import_that_fails(self) -> None:
-        with pytest.raises(SandboxError, match="no module 'os.antigravity_is_not_here'"):
+        with pytest.raises(SandboxError, match="os.antigravity_is_not_here"):
             execute(Job((), imports=("os.antigravity_is_not_here",)).to_bytes())
 
     def test_broken_parents_are_replaced(self) -> None:
