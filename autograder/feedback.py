@@ -16,7 +16,17 @@ from nbgrader.preprocessors import ClearHiddenTests, NbGraderPreprocessor
 
 from autograder.prepare import strip_hidden
 
-__all__ = ["HideTests", "clean_html", "safe_markdown", "safe_output"]
+__all__ = [
+    "HIDDEN_CHECK",
+    "RAISED_BY_STUDENT",
+    "HideTests",
+    "clean_html",
+    "safe_markdown",
+    "safe_output",
+]
+
+HIDDEN_CHECK = "(in a check that is not shown)"
+RAISED_BY_STUDENT = "(raised by your code, in a check that is not shown)"
 
 _WORDS = """
 a abbr acronym b blockquote br caption cite code col colgroup dd del details div dl dt em figcaption
@@ -130,7 +140,7 @@ def safe_output(output: Mapping[str, Any]) -> NotebookNode | None:
 
 
 class HideTests(NbGraderPreprocessor):  # type: ignore[misc]
-    """Takes the hidden tests out of a graded notebook before it becomes feedback."""
+    """Takes hidden tests and their inputs out of a graded notebook before it becomes feedback."""
 
     def preprocess_cell(
         self, cell: NotebookNode, resources: dict[str, Any], cell_index: int
@@ -141,4 +151,9 @@ class HideTests(NbGraderPreprocessor):  # type: ignore[misc]
             cell.source = strip_hidden(
                 cell.source, marks.begin_test_delimeter, marks.end_test_delimeter
             )
+            for output in cell.get("outputs", []):
+                # A message of the student's own could tell a hidden input.
+                if output.get("traceback", [])[:1] == [RAISED_BY_STUDENT]:
+                    output.evalue = ""
+                    output.traceback = [RAISED_BY_STUDENT, output.ename]
         return cell, resources

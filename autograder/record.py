@@ -18,7 +18,7 @@ from nbgrader.preprocessors import ClearHiddenTests, ClearMarkScheme, Execute
 from nbgrader.utils import find_all_files, is_grade, is_solution
 from traitlets import Bool, Dict, List, Unicode
 
-from autograder.feedback import safe_output
+from autograder.feedback import HIDDEN_CHECK, RAISED_BY_STUDENT, safe_output
 from autograder.job import Job, Limits, Reason, Result
 from autograder.pool import run
 from autograder.prepare import (
@@ -259,4 +259,6 @@ def _failing_line(traceback: Iterable[str], source: str, marks: tuple[str, str])
     if frame is None or not 0 < int(frame[1]) <= len(lines):
         return []
     line, hidden = lines[int(frame[1]) - 1]
-    return ["(in a check that is not shown)"] if hidden else [f"---> {line.strip()}"]
+    if not hidden:
+        return [f"---> {line.strip()}"]
+    return [RAISED_BY_STUDENT if '/autograder/remote.py"' in raised else HIDDEN_CHECK]

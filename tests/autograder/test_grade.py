@@ -22,11 +22,17 @@ from nbgrader.plugins.export import CsvExportPlugin
 from small_course import named, source_notebook, write_course
 
 from autograder import grade as module
+from autograder import record
 from autograder.course import Course, CourseError
 from autograder.grade import Busy, Summary, exchange, grade
 from autograder.store import Store, write
 
 ALL = {"test_mean": 2, "test_hidden": 3, "test_partial": 2, "why": 0, "task": None}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_runs_while_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "run", never)
 
 
 def run(course: Course, **options: Any) -> Summary:

@@ -16,6 +16,7 @@ from small_course import named
 import autograder
 from autograder import record
 from autograder.course import Course, messages, quiet
+from autograder.feedback import HideTests
 from autograder.job import CellResult, Result
 from autograder.prepare import SourceCell, SourceNotebook, restore
 from autograder.record import apply
@@ -187,6 +188,16 @@ def test_of_a_hidden_check_only_its_message_is_shown() -> None:
     ]
     visible = applied(CellResult("f"), CellResult("test", [error(2)])).cells[1].outputs[0]
     assert visible.traceback[0] == "---> assert f()"
+
+
+def test_what_a_student_raises_in_a_hidden_check_is_for_the_instructor() -> None:
+    told = error(4, "got [7, 11]")
+    told["traceback"].insert(3, '  File "/packages/autograder/remote.py", line 1, in call')
+    notebook = applied(CellResult("f"), CellResult("test", [told]))
+    assert notebook.cells[1].outputs[0].evalue == "got [7, 11]"
+    shown, _ = HideTests().preprocess(notebook, {})
+    assert "7, 11" not in json.dumps(shown)
+    assert "raised by your code" in json.dumps(shown)
 
 
 @pytest.mark.parametrize(
