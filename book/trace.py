@@ -109,7 +109,11 @@ class LectureTrace(SphinxDirective):
         if exercise and exercise not in self.course["chapters"].values():
             chapter.warn("%s: there is no exercise %r", item, exercise)
         functions = list(filter(None, (self.defined(chapter, f) for f in entry["functions"])))
-        where = [f"{{ref}}`{section}`", *([f"*{exercise}*"] if exercise else [])]
+        where = [f"{{ref}}`{section}`"]
+        if exercise:
+            page = f"chapters/exercises/{exercise}"
+            found = page in self.env.found_docs
+            where.append(f"{{doc}}`{exercise} </{page}>`" if found else f"*{exercise}*")
         computed = [f"{{py:obj}}`{f.rpartition('.')[2]} <{f}>`" for f in functions]
         tested = [f"`{file}`" for file in dict.fromkeys(self.tests(chapter, f) for f in functions)]
         return f"| **{item}** {says} | {'<br>'.join(where)} | {'<br>'.join(computed + tested)} |"
