@@ -15,16 +15,31 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: course
-course: book ## make the course: today that is the book
+course: book release sample ## make the course: the book, the exercises, a graded sample class
+	@echo "==> The course is there"
+	@echo "  to read:   _build/html/index.html        (make serve)"
+	@echo "  to do:     build/vae-exercises.zip, for students; to try it here: make lab"
+	@echo "  to grade:  build/sample-class/.autograder/3-kl.html, the report on the sample class"
 
 .PHONY: book
 book: $(INSTALLED) ## execute the chapters and build the book: _build/html/index.html
 	@echo "==> The book"
 	$(BIN)/python -m book
 
+.PHONY: release
+release: $(INSTALLED) ## release the exercises, and pack the students' folder
+	@echo "==> The exercises"
+	$(BIN)/python -m scripts.release
+
+.PHONY: sample
+sample: $(INSTALLED) ## grade a sample class of synthetic students
+	@PYTHON="$(PYTHON)" scripts/system-packages bubblewrap
+	@echo "==> A sample class"
+	$(BIN)/python -m scripts.sample_class
+
 .PHONY: test
 test: lint ## check everything: lint, format, types, all tests, doctests, coverage
-	@PYTHON="$(PYTHON)" scripts/system-packages chromium
+	@PYTHON="$(PYTHON)" scripts/system-packages bubblewrap chromium
 	@echo "==> Tests"
 	$(BIN)/python -m pytest --cov
 
@@ -41,8 +56,10 @@ lint: $(INSTALLED)
 	$(BIN)/python -m mypy
 
 .PHONY: lab
-lab: $(INSTALLED) ## open JupyterLab
-	$(BIN)/python -m jupyterlab
+lab: $(INSTALLED) ## open JupyterLab on the exercises: exercises/, yours, never overwritten
+	@test -d release || $(BIN)/python -m scripts.release
+	@mkdir -p exercises && cp -Rn release/. exercises/
+	$(BIN)/python -m jupyterlab --LabApp.default_url=/lab/tree/exercises
 
 .PHONY: serve
 serve: $(INSTALLED) ## show the built book at http://localhost:8000
