@@ -1,6 +1,6 @@
 """Release every assignment by nbgrader, and pack what students get.
 
-    python scripts/release.py [COURSE]
+    python -m scripts.release [COURSE]
 
 COURSE is the folder with `nbgrader_config.py`, by default the repository's. Writes `release/`
 (nbgrader's own), and `build/vae-exercises.zip`: the notebooks, a wheel of `vaelib`, the
@@ -32,6 +32,8 @@ def assignments(course: Path) -> list[str]:
 
 def release(course: Path) -> None:
     """Make `release/` anew, and note the hidden checks in the gradebook."""
+    # nbgrader starts alembic by its bare name, also where the environment is not activated.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     config: Config = PyFileConfigLoader("nbgrader_config.py", path=str(course)).load_config()
     api = NbGraderAPI(config=config)
     for name in assignments(course):
@@ -85,8 +87,6 @@ def pack(course: Path) -> Path:
 def main() -> None:
     """Release and pack."""
     course = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT
-    # nbgrader starts alembic by its bare name, also where the environment is not activated.
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     release(course)
     print(f"The students' folder: {pack(course)}")
 

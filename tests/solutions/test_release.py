@@ -1,0 +1,137 @@
+"""What students get: complete, usable elsewhere, and without a solution or a hidden check."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from book.exercises import released, sources
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sources(ROOT)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A course of its own, released by the script that `make release` runs."""
+    course = tmp_path_factory.mktemp("course")
+    shutil.copytree(ROOT / "solutions", course / "solutions")
+    shutil.copy(ROOT / "nbgrader_config.py", course)
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.release", course],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return course
+
+
+@pytest.fixture(scope="module")
+def student(course: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The students' folder, unpacked."""
+    folder = tmp_path_factory.mktemp("student")
+    with zipfile.ZipFile(course / "build" / "vae-exercises.zip") as packed:
+        packed.extractall(folder)
+    return folder / "vae-exercises"
+
+
+def everything(folder: Path) -> dict[str, str]:
+    """The text of all files, those inside of the wheel too."""
+    texts = {str(path): path.read_text() for path in folder.rglob("*.ipynb")}
+    for path in folder.glob("*.*"):
+        if path.suffix == ".whl":
+            with zipfile.ZipFile(path) as wheel:
+                texts |= {name: wheel.read(name).decode() for name in wheel.namelist()}
+        else:
+            texts[path.name] = path.read_text()
+    return texts
+
+
+def test_it_holds_what_is_needed(student: Path) -> None:
+    notebooks = [path.name for path in sorted(student.rglob("*.ipynb"))]
+    assert notebooks == [path.name for path in SOURCES]
+    assert {path.suffix for path in student.iterdir() if path.is_file()} == {
+        ".html", ".txt", ".whl",
+    }  # fmt: skip
+    pins = (ROOT / "requirements.txt").read_text().split()
+    *pinned, wheel = (student / "requirements.txt").read_text().split()
+    assert set(pinned) < set(pins)
+    assert (student / wheel).exists()
+
+
+def test_it_holds_no_solution_and_no_hidden_check(course: Path, student: Path) -> None:
+    texts = everything(student)
+    assert len(texts) > 30
+    forbidden = {"BEGIN SOLUTION", "BEGIN HIDDEN", "BEGIN MARK SCHEME", "course secret"}
+    secret = course / ".course-secret"
+    assert secret.exists()
+    forbidden.add(secret.read_text().strip())
+    for source in SOURCES:
+        for cell in nbformat.read(source, as_version=4).cells:
+            for region in ("SOLUTION", "HIDDEN TESTS", "MARK SCHEME"):
+                for part in cell.source.split(f"### BEGIN {region}")[1:]:
+                    forbidden.add(part.split(f"### END {region}")[0].strip())
+    assert len(forbidden) > 60
+    for name, text in texts.items():
+        plain = (
+            "".join(cell.source for cell in nbformat.reads(text, as_version=4).cells)
+            if name.endswith(".ipynb")
+            else text
+        )
+        for piece in forbidden:
+            assert piece not in plain, (name, piece)
+
+
+def test_the_book_offers_the_same_notebooks(course: Path) -> None:
+    for source in SOURCES:
+        offered = released(source)
+        by_nbgrader = nbformat.read(course / "release" / source.stem / source.name, as_version=4)
+        assert [cell.source for cell in offered.cells] == [c.source for c in by_nbgrader.cells]
+        assert [cell.metadata for cell in offered.cells] == [c.metadata for c in by_nbgrader.cells]
+
+
+def test_the_hidden_checks_of_the_gradebook_know_the_secret(course: Path) -> None:
+    gradebook = (course / "gradebook.db").read_bytes()
+    assert (course / ".course-secret").read_text().strip().encode() in gradebook
+    assert b'"course secret"' not in gradebook
+
+
+def test_the_library_works_elsewhere(student: Path, tmp_path: Path) -> None:
+    """From the wheel alone, in another folder: neither the repository nor its install is used."""
+    (wheel,) = student.glob("*.whl")
+    site = tmp_path / "site"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, wheel],
+        check=True,
+    )
+    program = (
+        "import vaelib, vaelib.exercises.kl as exercise, pathlib\n"
+        "print(pathlib.Path(vaelib.__file__).parents[1])\n"
+        "from torch.distributions import Normal, kl_divergence\n"
+        "def f(mu, logvar):\n"
+        "    return kl_divergence(Normal(mu, (logvar / 2).exp()), Normal(0 * mu, 1)).sum(-1)\n"
+        "for aspect in exercise.kl_to_standard_normal.aspects:\n"
+        "    exercise.kl_to_standard_normal.check(aspect, f)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=student / "3-kl",
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        | {"PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    where, *checks = done.stdout.splitlines()
+    assert Path(where) == site
+    assert len(checks) == 4
