@@ -8,6 +8,7 @@ once a job.
 from __future__ import annotations
 
 import base64
+import contextlib
 import select
 import socket
 import time
@@ -47,30 +48,32 @@ def execute(job: bytes, *, isolated: bool = True) -> bytes:
         path = PurePosixPath(name)
         if not name or "\0" in name or path.is_absolute() or ".." in path.parts:
             return _malformed(what, isolated)
-    parents = pair(what.imports, what.withheld, isolated)
     start = time.monotonic()
-    to_tests, to_student = socket.socketpair()
-    with to_tests, to_student:
+    with contextlib.ExitStack() as forks:
         try:
-            student = parents[0].fork(what.limits, to_tests)
-            tests = parents[1].fork(what.limits, to_student)
-        except SandboxError:  # one of them ended since: once more with new ones
-            for parent in parents:
-                parent.close()
-            parents = pair(what.imports, what.withheld, isolated)
-            student = parents[0].fork(what.limits, to_tests)
-            tests = parents[1].fork(what.limits, to_student)
-    run = _Run(what, student, tests)
-    try:
+            student, tests = _forks(what, isolated, forks)
+        except SandboxError:  # a parent has ended since the last job: once more with new ones
+            forks.close()
+            student, tests = _forks(what, isolated, forks)
+        run = _Run(what, student, tests)
         if not run.start():
             return _malformed(what, isolated)
         cells = [run.cell(cell) for cell in what.cells]
-    finally:
-        student.close()
-        tests.close()
     reason = next((cell.reason for cell in cells if cell.reason), None)
     seconds = time.monotonic() - start
     return Result(cells, reason, run.tampering, seconds, isolated).to_bytes()
+
+
+def _forks(job: Job, isolated: bool, stack: contextlib.ExitStack) -> list[Fork]:
+    """A student's and a tests' process, joined; the stack ends them."""
+    parents = pair(job.imports, job.withheld, isolated)
+    ends = socket.socketpair()
+    found = []
+    with ends[0], ends[1]:
+        for parent, end in zip(parents, ends, strict=True):
+            found.append(parent.fork(job.limits, end))
+            stack.callback(found[-1].close)
+    return found
 
 
 def _malformed(job: Job, isolated: bool) -> bytes:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from autograder.confine import HOME
 
-__all__ = ["SandboxError", "command", "environment", "problem"]
+__all__ = ["SandboxError", "command", "environment", "fingerprint", "problem"]
 
 _PACKAGES = Path("/packages")
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32")
@@ -99,6 +99,16 @@ def _packages(names: Iterable[str], bound: list[Path]) -> dict[str, Path]:
     return found
 
 
+def fingerprint(names: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    """When the files of packages outside the interpreter's folders were last written.
+
+    Warm parents that have imported other versions of them are out of date.
+    """
+    packages = _packages(names, [*_prefixes(), *map(Path, _SYSTEM)]).values()
+    files = (file for path in packages for file in ([path], path.rglob("*.py"))[path.is_dir()])
+    return tuple(sorted((str(file), file.stat().st_mtime_ns) for file in files))
+
+
 def _masked(name: str) -> list[Path]:
     """The source files of a module, or of everything in a package."""
     path = _location(name)
@@ -122,7 +132,7 @@ def command(
         role: `"student"` or `"tests"`.
         fd: the inherited file descriptor by which it takes requests.
         imports: modules that it imports before the first request.
-        withheld: modules that are replaced by `autograder.withheld`.
+        withheld: modules that are replaced by `autograder.withheld` for the student.
         isolated: whether bubblewrap is put around it.
 
     Raises:
@@ -186,7 +196,8 @@ def command(
         line += ["--ro-bind", str(source), str(_PACKAGES / "autograder" / source.name)]
     for package in packages.values():
         line += ["--ro-bind", str(package), str(_PACKAGES / package.name)]
-    for file in (file for name in withheld for file in _masked(name)):
+    masked = withheld if role == "student" else ()
+    for file in (file for name in masked for file in _masked(name)):
         inside = file
         for package in packages.values():
             if file.is_relative_to(package):

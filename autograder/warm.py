@@ -383,7 +383,7 @@ class _Here:
         self.pid = os.getpid()
         self.lock = threading.Lock()
         self.starter = ThreadPoolExecutor(1, "autograder-starter")
-        self.pairs: dict[_Key, tuple[Parent, Parent]] = {}
+        self.pairs: dict[tuple[Any, ...], tuple[Parent, Parent]] = {}
 
     def close(self) -> None:
         if self.pid == os.getpid():
@@ -393,7 +393,6 @@ class _Here:
             self.pairs.clear()
 
 
-_Key = tuple[tuple[str, ...], tuple[str, ...], bool]
 _here: _Here | None = None
 _guard = threading.Lock()
 
@@ -401,10 +400,19 @@ _guard = threading.Lock()
 def _place() -> _Here:
     global _here
     with _guard:
-        if _here is None or _here.pid != os.getpid():
+        if _here is None:
             _here = _Here()
             atexit.register(_here.close)
         return _here
+
+
+def _forget() -> None:
+    """In a fork of this process: what it has inherited is not its own."""
+    global _here, _guard
+    _here, _guard = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 def pair(
@@ -415,7 +423,7 @@ def pair(
     Only the student's half is without the withheld modules.
     """
     here = _place()
-    key = (imports, withheld, isolated)
+    key = (imports, withheld, isolated, sandbox.fingerprint((*imports, *withheld)))
     with here.lock:
         both = here.pairs.get(key)
         if both is None or not all(parent.alive() for parent in both):
@@ -423,8 +431,8 @@ def pair(
                 parent.close()
             started: list[Parent] = []
             try:
-                for role, without in (("student", withheld), ("tests", ())):
-                    started.append(Parent(role, imports, without, isolated))
+                for role in ("student", "tests"):
+                    started.append(Parent(role, imports, withheld, isolated))
                 for parent in started:
                     parent.wait()
             except BaseException:

@@ -571,7 +571,7 @@ def _rehearse() -> None:
 
 def _warm(role: str, imports: tuple[str, ...]) -> Any:
     """Import, and do once what costs time the first time; no thread may be left running."""
-    for name in ("autograder.remote", *imports):
+    for name in (*imports, "autograder.remote"):
         importlib.import_module(name)
     sys.modules["torch"].set_num_threads(1)
     _rehearse()
@@ -609,7 +609,7 @@ def main(
         os.execv(sys.executable, sys.orig_argv)
     confine.set_dumpable(False)
     requests = socket.socket(fileno=fd)
-    if withheld and not isolated:
+    if role == "student" and not isolated:
         sys.meta_path.insert(0, _WithheldFinder(withheld))
     try:
         shell = _warm(role, imports)

@@ -438,6 +438,7 @@ class TestTests:
 
 
 class TestWhere:
+    @pytest.mark.slow
     def test_without_a_sandbox_it_works_and_says_so(self) -> None:
         job = Job(
             (
@@ -467,15 +468,17 @@ class TestWhere:
             execute(Job((), imports=("no_such_module",)).to_bytes())
 
     def test_an_import_that_fails(self) -> None:
-        with pytest.raises(SandboxError, match="os.antigravity_is_not_here"):
+        with pytest.raises(SandboxError, match=r"os\.antigravity_is_not_here"):
             execute(Job((), imports=("os.antigravity_is_not_here",)).to_bytes())
 
+    @pytest.mark.slow
     def test_broken_parents_are_replaced(self) -> None:
         run("1")
         for parent in warm.pair(IMPORTS, (), True):
             parent.close()
         assert run("1").reason is None
 
+    @pytest.mark.slow
     def test_threads_and_processes_may_call_it(self) -> None:
         cell = Cell("a", "student", "import time; time.sleep(0.3)\nprint('done')")
         job = Job((cell,), imports=IMPORTS, limits=LIMITS).to_bytes()

@@ -23,10 +23,13 @@ from autograder.sandbox import SandboxError, problem
 
 in_sandbox = pytest.mark.skipif(problem() is not None, reason=str(problem()))
 
+IMPORTS = ("torch", "numpy", "matplotlib.pyplot")  # as in test_execute: the same warm parents
 LIMITS = Limits(cell_seconds=20, total_seconds=60, memory=2**30)
 
 
-def answer(source: str, *, withheld: tuple[str, ...] = (), imports: tuple[str, ...] = ()) -> Any:
+def answer(
+    source: str, *, withheld: tuple[str, ...] = (), imports: tuple[str, ...] = IMPORTS
+) -> Any:
     """The value, through JSON, that student code leaves in `found`; it must end by itself."""
     cells = (
         Cell("attempt", "student", source),
@@ -311,10 +314,11 @@ class TestWithheld:
             Cell("student", "student", "import lessons"),
             Cell("test", "test", "import lessons\nassert lessons.solve() == 'the solution'\n0.5"),
         )
-        job = Job(cells, imports=("lessons",), withheld=("lessons.answers",))
+        job = Job(cells, imports=("lessons",), withheld=("lessons.answers", "lessons.deep"))
         result = Result.from_bytes(execute(job.to_bytes()))
         assert result.cells[1].outputs[0]["data"]["text/plain"] == "0.5"
 
+    @pytest.mark.slow
     def test_without_a_sandbox_it_cannot_be_imported_either(self, packages: Path) -> None:
         source = "import lessons\nlessons.solve()"
         job = Job(
@@ -322,6 +326,13 @@ class TestWithheld:
         )
         result = Result.from_bytes(execute(job.to_bytes(), isolated=False))
         assert "cannot be used" in result.cells[0].outputs[0]["evalue"]
+
+    @pytest.mark.slow
+    def test_a_changed_package_is_imported_anew(self, packages: Path) -> None:
+        found = "import lessons.free\nfound = lessons.free.help()"
+        assert answer(found, imports=("lessons.free",)) == 3
+        (packages / "lessons" / "free.py").write_text("def help(): return 'changed'\n")
+        assert answer(found, imports=("lessons.free",)) == "changed"
 
     def test_a_compiled_module_is_refused(self) -> None:
         with pytest.raises(SandboxError, match="not written in Python"):
