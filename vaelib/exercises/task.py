@@ -224,7 +224,7 @@ class Task:
         if aspect not in self.aspects:
             raise ValueError(f"aspect: expected one of {list(self.aspects)}, got {aspect!r}")
         seen = self.facts(aspect, function, seed)
-        wanted = self._right_facts(aspect, seed)
+        wanted = self._known_facts(aspect, self.reference, seed)
         if _same(seen, wanted, _passes):
             if seed == VISIBLE:
                 print(f"✓ {self.name}, {aspect}")
@@ -243,9 +243,10 @@ class Task:
             f"  Read: chapter “{chapter}”, section “{heading}”."
         )
 
-    @functools.lru_cache(maxsize=64)  # noqa: B019, tasks live as long as the program
-    def _right_facts(self, aspect: str, seed: str) -> Facts:
-        return self.facts(aspect, self.reference, seed)
+    @functools.lru_cache(maxsize=512)  # noqa: B019, tasks live as long as the program
+    def _known_facts(self, aspect: str, function: Callable[..., Any], seed: str) -> Facts:
+        """Those of the reference or of a mistake, which are asked for again and again."""
+        return self.facts(aspect, function, seed)
 
     def _unwritten(self, function: Callable[..., Any], seed: str) -> bool:
         return all(
@@ -261,7 +262,7 @@ class Task:
             for aspect in self.aspects
             if not _same(
                 self.facts(aspect, function, seed),
-                self._right_facts(aspect, seed),
+                self._known_facts(aspect, self.reference, seed),
                 _passes,
             )
         }
@@ -277,7 +278,8 @@ class Task:
 
         def alike(mistake: Mistake, aspects: Iterable[str]) -> bool:
             return all(
-                _same(seen[a], self.facts(a, mistake.function, seed), _agree) for a in aspects
+                _same(seen[a], self._known_facts(a, mistake.function, seed), _agree)
+                for a in aspects
             )
 
         seen = {a: self.facts(a, function, seed) for a in self.aspects}
