@@ -144,8 +144,11 @@ class Course:
         return found
 
     def submissions(self, assignment: str) -> dict[str, Path]:
-        """The submitted folders, by student."""
-        return self._matches(self.directory().submitted_directory, assignment)
+        """The submitted folders, by student, without those whom the course excludes."""
+        directory = self.directory()
+        excluded = directory.student_id_exclude.split(",")
+        found = self._matches(directory.submitted_directory, assignment)
+        return {student: path for student, path in found.items() if student not in excluded}
 
     def graded(self, assignment: str, student: str) -> Path:
         """Where a student's graded notebooks are, or will be."""

@@ -132,7 +132,7 @@ def grade(
                         summary.failed[prepared.student] = str(error)
                     bar.update()
         except SandboxError as error:
-            raise CourseError(f"nothing can be run: {error}") from error
+            raise CourseError(f"nothing can be run: {error} (Here: --no-sandbox.)") from error
         except OSError as error:
             raise CourseError(f"the results cannot be written: {error}") from error
         finally:

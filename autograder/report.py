@@ -231,13 +231,14 @@ _STYLE = """
 body { margin: 0 auto; max-width: 60rem; padding: 1rem; color: var(--ink);
   background: var(--paper); font: 1rem/1.5 system-ui, sans-serif; }
 h1 { margin: 0.5rem 0; } h2 { margin: 2rem 0 0.5rem; }
-img { display: block; max-width: 100%; height: auto; }
+img { display: block; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; }
 th, td { padding: 0.3rem 0.6rem; text-align: left; border-bottom: 1px solid var(--line);
-  vertical-align: top; overflow-wrap: anywhere; }
+  vertical-align: top; min-width: 7rem; overflow-wrap: anywhere; }
 th { background: var(--soft); }
-td.number, th.number { text-align: right; white-space: nowrap; overflow-wrap: normal; }
+td.number, th.number { text-align: right; white-space: nowrap; min-width: 0;
+  overflow-wrap: normal; }
 .bad { color: var(--bad); }
 """
 
@@ -326,10 +327,13 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         "<tr>" + "".join(f"<td{k}>{_e(c)}</td>" for k, c in zip(kinds, row, strict=True)) + "</tr>"
         for row in rows
     )
-    return (
-        f'<div class="wide" tabindex="0" role="group" aria-label="table"><table><thead><tr>{head}'
-        f"</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return _wide(table, "table")
+
+
+def _wide(content: str, what: str) -> str:
+    """Content that may be wider than a phone: it is moved in its place, also by keyboard."""
+    return f'<div class="wide" tabindex="0" role="group" aria-label="{what}">{content}</div>'
 
 
 def _section(
@@ -362,9 +366,10 @@ def _picture(draw: Callable[[Any], None], size: tuple[float, float], alt: str) -
             figure.savefig(buffer, format="png", dpi=144, transparent=True)
         shown.append("data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode())
     light, dark = shown
-    return (
+    return _wide(
         f'<picture><source srcset="{dark}" media="(prefers-color-scheme: dark)">'
-        f'<img src="{light}" alt="{_e(alt)}" width="{size[0] * 96:.0f}"></picture>'
+        f'<img src="{light}" alt="{_e(alt)}" width="{size[0] * 96:.0f}"></picture>',
+        "picture",
     )
 
 
@@ -409,6 +414,7 @@ def _bars(
         axes.invert_yaxis()
         axes.set_xlim(0, top or max(values) * 1.05)
         axes.set_xlabel(unit)
+        axes.locator_params("x", integer=True)
 
     told = "; ".join(f"{label} {value:.0f}" for label, value in zip(labels, values, strict=True))
     return _picture(draw, (7, 0.8 + 0.26 * len(values)), f"{alt} ({unit}): {told}")
