@@ -8,11 +8,13 @@ import pytest
 
 from book.execution import EXECUTED_WITH, fingerprint
 
+USED = ["vaelib/kl.py", "vaelib/baselines/gan.py", "vaelib/explorer.html", "requirements.txt"]
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     (tmp_path / "vaelib/baselines").mkdir(parents=True)
-    for name in ["vaelib/kl.py", "vaelib/baselines/gan.py", "requirements.txt", "README.md"]:
+    for name in [*USED, "README.md"]:
         (tmp_path / name).write_text(name)
     return tmp_path
 
@@ -24,7 +26,7 @@ def test_the_fingerprint_is_that_of_the_content(root: Path) -> None:
     assert fingerprint(root, EXECUTED_WITH) == before
 
 
-@pytest.mark.parametrize("name", ["vaelib/kl.py", "vaelib/baselines/gan.py", "requirements.txt"])
+@pytest.mark.parametrize("name", USED)
 def test_it_changes_with_what_a_cell_may_use(root: Path, name: str) -> None:
     before = fingerprint(root, EXECUTED_WITH)
     (root / name).write_text("changed")

@@ -6,8 +6,10 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -59,6 +61,50 @@ def test_every_notebook_prints_again_what_the_book_shows(book: Path, tmp_path: P
             if any("plots." in cell.source for cell in cells):
                 assert any("image/png" in output.get("data", {}) for output in shown), name
             assert agreed == len(cells), f"{name}:\n{said[-5000:]}"
+
+
+def hidden_cells(source: str, page: str) -> int:
+    """How many code cells of a chapter, but those that are to be removed, its page lacks."""
+    cells = [cell.partition("\n\n")[0] for cell in source.split("\n```{code-cell}")[1:]]
+    return sum("remove-" not in options for options in cells) - page.count('class="cell_input ')
+
+
+def test_every_page_shows_the_code_cells_of_its_chapter(book: Path) -> None:
+    for chapter in (book.parents[1] / "chapters").glob("*.md"):
+        page = (book / "chapters" / f"{chapter.stem}.html").read_text("utf-8")
+        assert hidden_cells(chapter.read_text("utf-8"), page) == 0, chapter.stem
+
+
+@pytest.mark.parametrize(("colons", "hidden"), [("::::", 0), (":::", 1)])
+def test_a_cell_inside_a_box_that_is_not_closed_is_noticed(
+    build: Callable[..., Any], colons: str, hidden: int
+) -> None:
+    page = f"""---
+file_format: mystnb
+kernelspec: {{display_name: Python 3, name: python3}}
+---
+
+# Title
+
+{colons}{{note}}
+:::{{tip}}
+An answer
+:::
+{colons}
+
+```{{code-cell}} ipython3
+:tags: [remove-cell]
+
+1 + 1
+```
+
+```{{code-cell}} ipython3
+1 + 2
+```
+"""
+    settings = {"myst_enable_extensions": ["colon_fence"], "nb_execution_mode": "off"}
+    built = build({"index.md": page}, extensions=["myst_nb"], **settings)
+    assert hidden_cells(page, built.page("index")) == hidden
 
 
 @pytest.mark.parametrize(("shown", "agreed"), [("3\n", 1), ("4\n", 0)])
