@@ -125,8 +125,9 @@ def evidence_lower_bound(
     """The ELBO with its two terms: E_q[log p(x given z)] over eps, KL(q ‖ prior) in closed form.
 
     Kingma & Welling 2013, eq. 7 (their second estimator). The mean of `log_weights` over samples
-    estimates the same bound without the closed form: as a rule with more variance, but with less
-    near the posterior and with none at it (Roeder et al. 2017).
+    estimates the same bound without the closed form. Which of the two varies less depends on q:
+    `log_weights` do not vary at all where q is the posterior (Roeder et al. 2017), this estimate
+    where the decoder ignores z.
 
     Arguments:
         model, x, eps, q: as for `log_weights`.
