@@ -41,9 +41,10 @@ def reachable(before: bytes, at: int, after: bytes, then: int) -> bool:
     twister = np.random.MT19937(0)
     key = np.frombuffer(before, np.uint32)
     twister.state = {"bit_generator": "MT19937", "state": {"key": key, "pos": _WORDS}}
+    address = twister.ctypes.state_address
     for _ in range(_BLOCKS):
         twister.random_raw(_WORDS, output=False)
-        if twister.state["state"]["key"].tobytes() == after:
+        if ctypes.string_at(address, 4 * _WORDS) == after:
             return True
     return False
 

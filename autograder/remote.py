@@ -197,7 +197,18 @@ def _version(tensor: torch.Tensor) -> int:
 class _Known:
     """What both sides last agreed on, of a tensor, a module or an optimizer."""
 
-    __slots__ = ("data", "dtype", "grad", "grad_seen", "groups", "needs", "shape", "training", "v")
+    __slots__ = (
+        "data",
+        "dtype",
+        "grad",
+        "grad_seen",
+        "groups",
+        "needs",
+        "parts",
+        "shape",
+        "training",
+        "v",
+    )
 
     def __init__(self, value: Any, keep: bool = True) -> None:
         self.data: bytes | None = None
@@ -208,6 +219,7 @@ class _Known:
     def see(self, value: Any, keep: bool = True) -> None:
         if isinstance(value, nn.Module):
             self.training = value.training
+            self.parts = _parts(value)
         elif isinstance(value, torch.optim.Optimizer):
             self.groups = _options(value)
         else:
@@ -225,6 +237,15 @@ class _Known:
         grad = tensor.grad if tensor.is_leaf else None
         self.grad = None if grad is None else raw_bytes(grad)
         self.grad_seen = None if grad is None else (grad, _version(grad))
+
+
+def _parts(module: nn.Module) -> list[Any]:
+    """The parameters, buffers and children of a module, by name and identity."""
+    own = module.__dict__
+    return [
+        [(name, id(part)) for name, part in own[kind].items()]
+        for kind in ("_parameters", "_buffers", "_modules")
+    ]
 
 
 def _options(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
@@ -287,7 +308,7 @@ class Stand(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         """The vector-Jacobian product, computed on the other side."""
-        if all(grad is None for grad in grads):
+        if ctx in ctx.handle.peer.ends or all(grad is None for grad in grads):
             return (None,) * (3 + len(ctx.deps))
         products = ctx.handle.peer.vjp(ctx.handle.key, grads, list(ctx.needs_input_grad[3:]))
         if type(products) is not list or len(products) != len(ctx.deps):
@@ -313,6 +334,7 @@ class Peer:
 
     Attributes:
         broken: why the link is gone; None while it is not.
+        guarded: whether this is the tests' end.
     """
 
     def __init__(
@@ -324,10 +346,11 @@ class Peer:
         self.link = Link(sock, caps)
         self.broken: WireError | None = None
         self.released: list[list[int]] = []
+        self.ends: list[Any] = []  # the nodes at which a product that the other side wants ends
         self._namespace = namespace
-        self._guarded = namespace is None
+        self.guarded = namespace is None
         self._lock = threading.RLock()
-        self._random = RandomStates(checked=self._guarded)
+        self._random = RandomStates(checked=self.guarded)
         self._own: dict[int, _Entry] = {}
         self._own_by_id: dict[int, _Entry] = {}
         self._theirs: weakref.WeakValueDictionary[int, Handle] = weakref.WeakValueDictionary()
@@ -340,7 +363,7 @@ class Peer:
         self._serial = 0
         self._process = os.getpid()
         self._dtype: torch.dtype = torch.get_default_dtype()
-        if not self._guarded:
+        if not self.guarded:
             self._random.changes()  # both are forks of alike parents, or will be told
 
     # --- what users call ---
@@ -437,11 +460,11 @@ class Peer:
     # --- asking ---
 
     def _request(self, op: str, key: int | None = None, name: str | None = None, *args: Any) -> Any:
+        if not self.guarded and not self._serving:
+            raise RuntimeError("what the tests handed over can be used only while they wait")
         with self._lock:
             if self.broken is not None:
                 raise self.broken
-            if not self._guarded and not self._serving:
-                raise RuntimeError("what the tests handed over can be used only while they wait")
             if os.getpid() != self._process:
                 raise RuntimeError("the link to the other side does not follow a fork")
             if len(self._frames) > 2 * _DEEPEST:
@@ -471,7 +494,7 @@ class Peer:
             return self.fail(Tampered("an error of the wrong form"))
         if not all(type(name) is str for name in names):
             return self.fail(Tampered("an error of the wrong form"))
-        if self._guarded and type(home) is int and 0 <= home < len(frame.raised):
+        if self.guarded and type(home) is int and 0 <= home < len(frame.raised):
             return frame.raised[home]
         text = _shown(text)
         error: BaseException
@@ -483,7 +506,7 @@ class Peer:
         if name is None:
             return RemoteError(f"{names[0][:200] if names else 'an error'}: {text}")
         error = _ERRORS[name](text)
-        if not self._guarded:
+        if not self.guarded:
             vars(error)["_wire_home"] = home
         return error
 
@@ -524,7 +547,7 @@ class Peer:
             except BaseException as error:  # a submission may exit or interrupt itself
                 if self.broken is not None:
                     raise self.broken from None
-                if self._guarded and isinstance(error, KeyboardInterrupt):
+                if self.guarded and isinstance(error, KeyboardInterrupt):
                     raise
                 self._send("err", serial, *self._describe_error(error), frame)
         finally:
@@ -534,14 +557,15 @@ class Peer:
     def _describe_error(self, error: BaseException) -> tuple[list[Any], Any]:
         """The names of its classes, its text, its number if it is the tests'; its own class."""
         home = vars(error).get("_wire_home")
-        if self._guarded and len(self._frames) > 1:
+        if self.guarded and len(self._frames) > 1:
             # The call that waits is the one that this error may come back through.
             raised = self._frames[-2].raised
             raised.append(error)
             home = len(raised) - 1
         cls = type(error)
         own = None
-        if not self._guarded and issubclass(cls, Exception) and _error_name(cls) not in _ERRORS:
+        known = cls in (Unsupported, TooLarge) or _error_name(cls) in _ERRORS
+        if not self.guarded and issubclass(cls, Exception) and not known:
             own = cls
         try:
             text = str(error.args[0] if cls is KeyError and error.args else error)
@@ -564,7 +588,7 @@ class Peer:
             return self._vjp(obj, *args)
         if isinstance(obj, _Bundle):
             raise self.fail(Tampered("a call of what cannot be called"))
-        if self._guarded and not _allowed(op, obj, name):
+        if self.guarded and not _allowed(op, obj, name):
             raise AttributeError(f"{name or op}: not for a submission to use")
         if op == "call":
             return self._call(obj, name, *args)
@@ -574,7 +598,7 @@ class Peer:
             return getattr(type(obj), name)(obj, *args)
         if op == "copy":
             return copy.deepcopy(obj)
-        if op == "set" and not self._guarded:
+        if op == "set" and not self.guarded:
             setattr(obj, str(name), *args)
             return None
         raise self.fail(Tampered("a request that there is not"))
@@ -616,16 +640,22 @@ class Peer:
         inputs = [e for e, want in zip(bundle.inputs, wanted, strict=True) if want is True]
         found: list[Any] = []
         if outputs and inputs:
-            found = list(
-                torch.autograd.grad(
-                    outputs,
-                    inputs,
-                    weights,
-                    retain_graph=True,
-                    create_graph=torch.is_grad_enabled(),
-                    allow_unused=True,
+            # What lies behind a tensor of the other side, the other side adds by itself.
+            ends = [edge.node for edge in bundle.inputs]
+            self.ends += ends
+            try:
+                found = list(
+                    torch.autograd.grad(
+                        outputs,
+                        inputs,
+                        weights,
+                        retain_graph=True,
+                        create_graph=torch.is_grad_enabled(),
+                        allow_unused=True,
+                    )
                 )
-            )
+            finally:
+                del self.ends[len(self.ends) - len(ends) :]
         products = iter(found or [None] * len(inputs))
         return [next(products) if want is True else None for want in wanted]
 
@@ -641,7 +671,7 @@ class Peer:
         updates = self._updates(out, last)
         dtype = torch.get_default_dtype()
         state: list[Any] = [None, [out.encoder.encode(change) for change in self._random.changes()]]
-        if self._guarded and dtype is not self._dtype:
+        if self.guarded and dtype is not self._dtype:
             self._dtype = dtype
             state[0] = str(dtype).removeprefix("torch.")
         released, self.released = self.released, []
@@ -662,7 +692,7 @@ class Peer:
                 if change is not None:
                     updates.append([change[0], mine, key, *change[1:]])
 
-        for entry in self._watch_own.values():
+        for entry in list(self._watch_own.values()):
             if entry.known is not None:
                 look(True, entry.key, entry.obj, entry.known, True)
         for handle in list(self._watch_theirs.values()):
@@ -684,6 +714,9 @@ class Peer:
 
     def _change(self, value: Any, known: _Known, deep: bool, out: _Outgoing) -> list[Any] | None:
         if isinstance(value, nn.Module):
+            entry = self._own_by_id.get(id(value))
+            if entry is not None and entry.known is known and known.parts != _parts(value):
+                return ["d", out.again(value)]
             if value.training is known.training:
                 return None
             known.training = value.training
@@ -1019,6 +1052,10 @@ class _Outgoing:
             return self._optimizer(entry, kind, value)
         return ["obj", entry.key, kind]
 
+    def again(self, module: nn.Module) -> list[Any]:
+        """The description of a module that has other parts than it had."""
+        return self._object(module)
+
     def _module(self, entry: _Entry, kind: list[Any], module: nn.Module) -> list[Any]:
         def tensors(named: dict[str, Any]) -> list[Any]:
             return [
@@ -1138,7 +1175,7 @@ class _Incoming:
             self.peer.release(key, count)
         dtype, states = state
         self.peer._random.apply([self.decoder.decode(s) for s in states])
-        if dtype is not None and not self.peer._guarded:
+        if dtype is not None and not self.peer.guarded:
             torch.set_default_dtype(self.decoder.decode(["dtype", dtype]))
         for description in tensors:
             self._tensor(*description)
@@ -1256,8 +1293,12 @@ class _Incoming:
             for frame in frames:
                 for record in frame.generators:
                     if record[0] is not mine and record[1] == key:
-                        accept_torch(record[2], state, checked=self.peer._guarded)
+                        accept_torch(record[2], state, checked=self.peer.guarded)
                         record[3] = record[2].get_state().numpy().tobytes()
+            return
+        if kind == "d" and mine:
+            (tree,) = rest
+            self.other(tree)
             return
         known: _Known | None
         if mine:
@@ -1269,7 +1310,7 @@ class _Incoming:
             entry = self.peer._own.get(key)
             if entry is None:
                 return
-            if self.peer._guarded and not any(key in frame.sent for frame in frames):
+            if self.peer.guarded and not any(key in frame.sent for frame in frames):
                 return  # a test's own value changes only while it is lent
             value, known = entry.obj, entry.known
         if known is None or known is _CLASS_SENT:
@@ -1336,7 +1377,7 @@ class _Incoming:
         owner = self._home(key)
         if type(name) is not str:
             raise Tampered("a name that is none")
-        if self.peer._guarded and not _allowed("call", owner, name):
+        if self.peer.guarded and not _allowed("call", owner, name):
             raise Tampered("a method that is not for a submission")
         return getattr(owner, name)
 
@@ -1469,10 +1510,10 @@ class _Incoming:
         for frame in [*self.peer._frames, self.frame]:
             for record in frame.generators:
                 if not record[0] and record[1] == key:
-                    accept_torch(record[2], state, checked=self.peer._guarded)
+                    accept_torch(record[2], state, checked=self.peer.guarded)
                     return record[2]  # type: ignore[no-any-return]
         generator = torch.Generator()
-        accept_torch(generator, state, checked=self.peer._guarded)
+        accept_torch(generator, state, checked=self.peer.guarded)
         now = generator.get_state().numpy().tobytes()
         self.frame.generators.append([False, key, generator, now])
         return generator
@@ -1493,6 +1534,8 @@ class _Incoming:
         if not allowed >= set(values):
             raise Tampered("a distribution of the wrong form")
         module = distributions if hasattr(distributions, name) else distributions.transforms
+        if "base_dist" in values:
+            values["base_distribution"] = values.pop("base_dist")
         return getattr(module, name)(**values)
 
 

@@ -219,6 +219,10 @@ _NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
         "int64", "uint8", "uint16", "uint32", "uint64", "bool",
     )
 }  # fmt: skip
+_STORED: dict[torch.dtype, np.dtype[Any]] = {
+    dtype: np.dtype({"bfloat16": "int16", "bool": "uint8"}.get(name, name))
+    for name, dtype in _TORCH_DTYPES.items()
+}
 _NUMPY_NAMES = {dtype.type: name for name, dtype in _NUMPY_DTYPES.items()}
 
 
@@ -290,24 +294,24 @@ def unpack_tensor(tree: Any, blobs: list[memoryview]) -> torch.Tensor:
     shape, order, blob = _shape(tree[1]), tree[2], _blob(tree[3], blobs)
     if math.prod(shape) * dtype.itemsize != len(blob):
         raise Tampered("a tensor whose bytes do not fill its shape")
+    stored = shape
     if order is not None:
         if type(order) is not list or not all(type(i) is int for i in order):
             raise Tampered("an order of dimensions that is none")
         if sorted(order) != list(range(len(shape))):
             raise Tampered("an order of dimensions that is none")
-        shape = tuple(shape[i] for i in order)
+        stored = tuple(shape[i] for i in order)
     try:
-        if len(blob) == 0:
-            tensor = torch.empty(shape, dtype=dtype)
-        elif dtype is torch.bool:  # any other byte than 0 and 1 has no defined meaning
-            tensor = torch.frombuffer(bytearray(blob), dtype=torch.uint8).ne(0).reshape(shape)
-        else:
-            tensor = torch.frombuffer(bytearray(blob), dtype=dtype).reshape(shape)
+        array = np.frombuffer(bytearray(blob), _STORED[dtype]).reshape(stored)
         if order is not None:
-            tensor = tensor.permute([order.index(i) for i in range(len(order))])
-    except (RuntimeError, OverflowError) as error:
+            array = array.transpose([order.index(i) for i in range(len(order))])
+        if dtype is torch.bool:  # any other byte than 0 and 1 has no defined meaning
+            array = array != 0
+        # Not by torch.frombuffer and reshape: autograd lets no view be changed in place.
+        tensor = torch.from_numpy(array)
+        return tensor.view(dtype).clone() if dtype is torch.bfloat16 else tensor
+    except (RuntimeError, ValueError, TypeError, OverflowError) as error:
         raise Tampered(f"a tensor that cannot be: {error}"[:200]) from None
-    return tensor
 
 
 class Record(tuple[Any, ...]):
