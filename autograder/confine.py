@@ -6,10 +6,12 @@ fork of a warm parent that is itself in a sandbox.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
 import resource
+import stat
 import struct
 from pathlib import Path
 
@@ -22,6 +24,7 @@ __all__ = [
     "enter_namespaces",
     "limit",
     "mount_private",
+    "own_descriptors",
     "seccomp_program",
     "set_dumpable",
 ]
@@ -137,6 +140,24 @@ def mount_private(disk: int) -> None:
     _mount(str(proc), "/proc", flags=_MS_MOVE)
     _mount("none", "/proc", flags=_MS_REMOUNT | _MS_BIND | bare | _MS_NOEXEC | _MS_RDONLY)
     proc.rmdir()
+
+
+def own_descriptors(keep: set[int]) -> None:
+    """Share no open file with parent and siblings: they would share its position, too.
+
+    Files are opened once more; whatever else is inherited is closed.
+    """
+    for fd in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
+        if fd in keep:
+            continue
+        with contextlib.suppress(OSError):  # the one that listed the others is closed by now
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                new = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
+                os.lseek(new, os.lseek(fd, 0, os.SEEK_CUR), os.SEEK_SET)
+                os.dup2(new, fd, inheritable=False)
+                os.close(new)
+            else:
+                os.close(fd)
 
 
 def limit(limits: Limits) -> None:

@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from autograder.job import Cell, CellResult, Job, Limits, Reason, Result
-from autograder.sandbox import SandboxError
+from autograder.sandbox import NAMESPACES, SandboxError
 from autograder.warm import Fork, pair
 
 __all__ = ["execute"]
@@ -26,7 +26,10 @@ _START_SECONDS = 60.0
 _GRACE_SECONDS = 2.0
 _LOOK_SECONDS = 0.1  # between two looks at the memory
 _MEMORY_SLACK = 1.25  # a single process meets its limit first, by a MemoryError, and lives
-_ALWAYS = 20_000  # bytes of an output that are kept above the limit: the value of a test cell
+_RESULT = 20_000  # characters of a cell's value that are kept above the limit on output
+_ITEM = 200  # characters that an output counts beside what it holds
+_ERRORS = 5  # in a cell
+_MESSAGES = 2_000_000  # in a cell; more are a flood
 _FLOOD = 64  # times the limit on output: what is read and thrown away before the cell is stopped
 
 
@@ -51,12 +54,11 @@ def execute(job: bytes, *, isolated: bool = True) -> bytes:
     start = time.monotonic()
     with contextlib.ExitStack() as forks:
         try:
-            student, tests = _forks(what, isolated, forks)
-        except SandboxError:  # a parent has ended since the last job: once more with new ones
+            run = _start(what, isolated, forks)
+        except SandboxError:  # a parent may have ended since the last job: once more, with new ones
             forks.close()
-            student, tests = _forks(what, isolated, forks)
-        run = _Run(what, student, tests)
-        if not run.start():
+            run = _start(what, isolated, forks)
+        if run is None:
             return _malformed(what, isolated)
         cells = [run.cell(cell) for cell in what.cells]
     reason = next((cell.reason for cell in cells if cell.reason), None)
@@ -64,16 +66,17 @@ def execute(job: bytes, *, isolated: bool = True) -> bytes:
     return Result(cells, reason, run.tampering, seconds, isolated).to_bytes()
 
 
-def _forks(job: Job, isolated: bool, stack: contextlib.ExitStack) -> list[Fork]:
-    """A student's and a tests' process, joined; the stack ends them."""
+def _start(job: Job, isolated: bool, stack: contextlib.ExitStack) -> _Run | None:
+    """A run on two new forks, which the stack ends; `None` if its files cannot be written."""
     parents = pair(job.imports, job.withheld, isolated)
     ends = socket.socketpair()
-    found = []
+    forks = []
     with ends[0], ends[1]:
         for parent, end in zip(parents, ends, strict=True):
-            found.append(parent.fork(job.limits, end))
-            stack.callback(found[-1].close)
-    return found
+            forks.append(parent.fork(job.limits, end))
+            stack.callback(forks[-1].close)
+    run = _Run(job, *forks)
+    return run if run.start() else None
 
 
 def _malformed(job: Job, isolated: bool) -> bytes:
@@ -93,9 +96,13 @@ class _Outputs:
         self._shown: dict[str, dict[str, Any]] = {}
         self._clear = False
         self._is_cut = False
+        self._messages = 0
+        self._has_result = False
 
     def add(self, message: dict[str, Any]) -> None:
         """Take a message of `autograder.worker`; one that is none is left out."""
+        self._messages += 1
+        self.flooded = self.flooded or self._messages > _MESSAGES
         if "clear" in message:
             self._clear = True
             return
@@ -112,12 +119,12 @@ class _Outputs:
         elif "display" in message or "result" in message:
             self._data(message)
 
-    def _append(self, item: dict[str, Any], size: int) -> bool:
+    def _append(self, item: dict[str, Any], size: int, always: bool = False) -> bool:
         if self._clear:
             self.items.clear()
             self._clear = False
-        self._left -= size
-        if self._left < 0 and size > _ALWAYS:
+        self._left -= size + _ITEM
+        if self._left < 0 and not always:
             self._cut("stdout")
             return False
         self.items.append(item)
@@ -152,7 +159,9 @@ class _Outputs:
         self.error(_text(error[0])[:200], _text(error[1])[:10000], lines)
 
     def error(self, name: str, value: str, traceback: list[str] | None = None) -> None:
-        """Add an error; it is always kept."""
+        """Add an error; the first few are always kept."""
+        if sum(item["output_type"] == "error" for item in self.items) >= _ERRORS:
+            return
         traceback = traceback or [f"{name}: {value}"]
         self.items.append(
             {"output_type": "error", "ename": name, "evalue": value, "traceback": traceback}
@@ -174,7 +183,10 @@ class _Outputs:
         item: dict[str, Any] = {"output_type": "display_data", "data": data, "metadata": {}}
         if kind == "result":
             item |= {"output_type": "execute_result", "execution_count": None}
-        if self._append(item, size) and isinstance(shown, str):
+        # The value of a test cell is partial credit, whatever else the cell has printed.
+        always = kind == "result" and size <= _RESULT and not self._has_result
+        self._has_result = self._has_result or always
+        if self._append(item, size, always) and isinstance(shown, str):
             self._shown[shown] = item
 
 
@@ -215,7 +227,8 @@ class _Run:
         for fork in both:
             if not fork.started or fork.broken:
                 raise SandboxError(
-                    "A fork cannot shut itself in: " + (fork.broken or "it did not start in time")
+                    "A fork of a warm parent cannot shut itself in: "
+                    f"{fork.broken or 'it did not start in time'}. {NAMESPACES}"
                 )
         return True
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from autograder.confine import HOME
 
-__all__ = ["SandboxError", "command", "environment", "fingerprint", "problem"]
+__all__ = ["NAMESPACES", "SandboxError", "command", "environment", "fingerprint", "problem"]
 
 _PACKAGES = Path("/packages")
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32")
@@ -28,6 +28,11 @@ _DEVICES = ("null", "zero", "full", "random", "urandom")
 _INSTALL = (
     "Install bubblewrap (on Debian and Ubuntu: sudo apt-get install bubblewrap), or run without a "
     "sandbox by isolated=False, where nothing keeps a submission from the rest of this machine."
+)
+NAMESPACES = (
+    "In a container, allow user namespaces (docker run --security-opt seccomp=unconfined "
+    "--security-opt apparmor=unconfined, or --privileged); on Ubuntu 24.04 see "
+    "kernel.apparmor_restrict_unprivileged_userns; or run without a sandbox by isolated=False."
 )
 
 
@@ -218,9 +223,4 @@ def problem() -> str | None:
     done = subprocess.run(line, capture_output=True, text=True, timeout=30)
     if done.returncode == 0:
         return None
-    return (
-        f"bwrap cannot make a sandbox here: {done.stderr.strip()}. In a container, allow user "
-        "namespaces (docker run --security-opt seccomp=unconfined --security-opt "
-        "apparmor=unconfined, or --privileged); on Ubuntu 24.04 see kernel.apparmor_restrict_"
-        "unprivileged_userns; or run without a sandbox by isolated=False."
-    )
+    return f"bwrap cannot make a sandbox here: {done.stderr.strip()}. {NAMESPACES}"

@@ -201,8 +201,8 @@ class Fork:
     def read(self, fd: int) -> Iterator[dict[str, Any]]:
         """What can be read now from one of `readable()`: checked messages.
 
-        Raw output of the file descriptors comes as `stream` messages, always before a message that
-        was sent after it.
+        Raw output of the file descriptors comes as `stream` messages, all of a cell's before the
+        message that ends it, but in no certain order with others.
         """
         if fd in self._pipes:
             yield from self._read_pipe(fd)
