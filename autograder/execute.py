@@ -202,7 +202,7 @@ class _Run:
         self.tampering: list[str] = []
         self._job, self._student, self._tests = job, student, tests
         self._sinks: dict[Fork, _Outputs | None] = {student: None, tests: None}
-        self._end = time.monotonic() + job.limits.total_seconds
+        self._end = 0.0
         self._dead: dict[Fork, tuple[Reason, str]] = {}
         self._looked = 0.0
         self._bound: set[str] = set()
@@ -230,6 +230,7 @@ class _Run:
                     "A fork of a warm parent cannot shut itself in: "
                     f"{fork.broken or 'it did not start in time'}. {NAMESPACES}"
                 )
+        self._end = time.monotonic() + self._job.limits.total_seconds
         return True
 
     def cell(self, cell: Cell) -> CellResult:
