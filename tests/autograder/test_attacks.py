@@ -1,0 +1,126 @@
+"""No submission gets more than its honest work earns, or reaches anything but itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_course import named, write_course
+
+from autograder.course import Course
+from autograder.grade import Summary, grade
+from autograder.report import collect
+
+from .attacks import ATTACKS, HONEST, NO_TOTAL, SECRET, SQUARE, TOTAL, Attack, notebook
+
+pytestmark = pytest.mark.slow
+
+HONEST_STUDENTS = ("aaa-first", "mmm-middle", "zzz-last")
+LIMITS = {"cell_seconds": 5, "total_seconds": 60, "memory": 2 * 2**30}
+MARK = "owned-by-an-attack"
+
+
+def submit(course: Course, student: str, found: dict[str, Any]) -> None:
+    folder = course.root / "submitted" / student / "ps1"
+    folder.mkdir(parents=True)
+    (folder / "means.ipynb").write_text(json.dumps(found))
+
+
+def contents(root: Path) -> dict[str, str]:
+    """What grading must leave as it is."""
+    left_alone = ("source", "release", "submitted", "nbgrader_config.py", "canary")
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+        for name in left_alone
+        for path in [root / name, *(root / name).rglob("*")]
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Course, Summary]:
+    """A class of attackers with three honest students among them, graded in one run."""
+    root = tmp_path_factory.mktemp("attacks")
+    course = write_course(root, {"means": notebook()})
+    config = root / "nbgrader_config.py"
+    config.write_text(f"{config.read_text()}c.Isolated.limits = {LIMITS}\n")
+    (root / "canary").write_text("sings")
+    course = Course.at(root)
+    released = (root / "release/ps1/means.ipynb").read_text()
+    for attack in ATTACKS:
+        found = json.loads(released)
+        named(found, "square")["source"] = SQUARE
+        named(found, "solution_total")["source"] = NO_TOTAL
+        attack.change(found)
+        submit(course, attack.name, found)
+    for student in HONEST_STUDENTS:
+        found = json.loads(released)
+        named(found, "square")["source"] = f"{SQUARE}\n# {student}"
+        named(found, "solution_total")["source"] = TOTAL
+        submit(course, student, found)
+    before = contents(root)
+    summary = grade(course, "ps1", progress=False)
+    assert contents(root) == before
+    return course, summary
+
+
+def test_there_are_forty_at_least() -> None:
+    assert len({attack.name for attack in ATTACKS}) == len(ATTACKS) >= 40
+
+
+def test_the_whole_class_is_graded(graded: tuple[Course, Summary]) -> None:
+    _, summary = graded
+    assert summary.failed == {}
+    assert len(summary.graded) == len(ATTACKS) + len(HONEST_STUDENTS)
+
+
+@pytest.mark.parametrize("student", HONEST_STUDENTS)
+def test_honest_students_have_their_points(graded: tuple[Course, Summary], student: str) -> None:
+    course, _ = graded
+    assert {c: s for (_, c), s in course.auto_scores("ps1")[student].items()} == HONEST
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=[attack.name for attack in ATTACKS])
+def test_an_attack_earns_what_its_honest_work_earns(
+    graded: tuple[Course, Summary], attack: Attack
+) -> None:
+    course, _ = graded
+    found = course.auto_scores("ps1")[attack.name]
+    assert sum(score or 0 for score in found.values()) == attack.score, found
+    (row,) = [row for row in collect(course, "ps1").rows if row.student == attack.name]
+    if attack.reason is None:
+        assert not row.reasons, row.reasons
+    autograded = course.root / "autograded" / attack.name / "ps1" / "means.ipynb"
+    outputs = [c.get("outputs", []) for c in json.loads(autograded.read_text())["cells"]]
+    assert SECRET not in json.dumps(outputs)
+
+
+def test_nothing_is_left_outside(graded: tuple[Course, Summary]) -> None:
+    places = ["/", "/usr", "/etc", "/root", "/home", "/tmp", "/var/tmp", "/dev/shm"]
+    assert not [place for place in places if (Path(place) / MARK).exists()]
+    assert not list(graded[0].root.rglob(f"{MARK}*"))
+
+
+def test_no_process_is_left(graded: tuple[Course, Summary]) -> None:
+    def alive() -> list[str]:
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                status = (process / "status").read_text()
+                command = (process / "cmdline").read_text()
+            except OSError:
+                continue
+            if "autograder" in command and f"PPid:\t{os.getpid()}\n" not in status:
+                found.append(command)
+        return found
+
+    for _ in range(50):
+        if not alive():
+            return
+        time.sleep(0.2)
+    pytest.fail(f"still there: {alive()}")
