@@ -255,17 +255,14 @@ class Task:
             for aspect in self.aspects
         )
 
+    def passes(self, aspect: str, function: Callable[..., Any], seed: str = VISIBLE) -> bool:
+        """Whether `function` fulfils an aspect."""
+        seen = self.facts(aspect, function, seed)
+        return _same(seen, self._known_facts(aspect, self.reference, seed), _passes)
+
     def fails(self, function: Callable[..., Any], seed: str = VISIBLE) -> set[str]:
         """The aspects that `function` does not fulfil."""
-        return {
-            aspect
-            for aspect in self.aspects
-            if not _same(
-                self.facts(aspect, function, seed),
-                self._known_facts(aspect, self.reference, seed),
-                _passes,
-            )
-        }
+        return {aspect for aspect in self.aspects if not self.passes(aspect, function, seed)}
 
     def diagnose(
         self, aspect: str, function: Callable[..., Any], seed: str = VISIBLE
