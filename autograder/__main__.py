@@ -132,7 +132,8 @@ class _cluster:
         except ImportError:
             raise CourseError("--dask needs Dask: pip install distributed") from None
         try:
-            self._client = Client(self._address, timeout=20)
+            client: Any = Client
+            self._client = client(self._address, timeout=20)
         except (OSError, ValueError) as error:
             raise CourseError(f"no Dask scheduler answers at {self._address}: {error}") from error
         executor: Executor = self._client.get_executor(pure=False)

@@ -175,8 +175,8 @@ def _executed(
     waiting: list[_Prepared] = []
     fresh: set[str] = set()
 
-    def finished() -> Iterator[_Prepared]:
-        for key, result in pool.completed():
+    def finished(block: bool) -> Iterator[_Prepared]:
+        for key, result in pool.completed(block):
             recorder.store.put(key, result)
             fresh.add(key)
         for prepared in list(waiting):
@@ -196,10 +196,9 @@ def _executed(
                 pool.submit(key, prepared.jobs[name])
         prepared.jobs = {}
         waiting.append(prepared)
-        if not pool.running or len(pool.running) >= pool.room:
-            yield from finished()
+        yield from finished(block=len(pool.running) >= pool.room)
     while waiting:
-        yield from finished()
+        yield from finished(block=True)
 
 
 # Stages 1 and 3

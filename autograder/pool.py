@@ -125,15 +125,16 @@ class Pool:
             lost.set_exception(error)
             self._futures[lost] = key
 
-    def completed(self) -> Iterator[tuple[str, Result]]:
-        """Waits for at least one job, if any runs, and gives those that are done.
+    def completed(self, block: bool = True) -> Iterator[tuple[str, Result]]:
+        """The jobs that are done; waits for one where none is, unless told not to.
 
         Raises:
             SandboxError: jobs cannot be run at all.
         """
         if not self._futures:
             return
-        for future in wait(self._futures, return_when=FIRST_COMPLETED).done:
+        timeout = None if block else 0
+        for future in wait(self._futures, timeout, return_when=FIRST_COMPLETED).done:
             error = future.exception()
             if isinstance(error, BrokenExecutor):
                 # All that ran are lost; which of them ended a worker shows when each runs alone.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -318,40 +319,69 @@ def test_folders_are_exchanged_whole(tmp_path: Path) -> None:
     assert (new / "file").read_text() == "1"
 
 
+RUNS = """
+import os, sys
+sys.path[:0] = sys.argv[1:]
+if __name__ == "__main__":
+    from pathlib import Path
+    import standin
+    from autograder.course import Course
+    from autograder.grade import grade
+
+    course = Course.at(Path())
+    for executor in sys.stdin:
+        # Forked, so that a run starts at once and is killed at work, not while it imports.
+        pid = os.fork()
+        if pid == 0:
+            here = standin.Here() if executor.strip() == "here" else None
+            grade(course, "ps1", executor=here, execute=standin.execute, progress=False)
+            os._exit(0)
+        print(pid, flush=True)
+        os.waitpid(pid, 0)
+        print("ended", flush=True)
+"""
+
+
 def kill_and_finish(
-    course: Course, submit: Any, scores: Any, moments: Iterator[float], students: int
+    course: Course,
+    submit: Any,
+    scores: Any,
+    executor: str,
+    moments: list[tuple[int, float]],
+    students: int,
 ) -> None:
-    """Kills runs at the moments given; then lets one finish, and looks."""
+    """Kills runs so many jobs and seconds after their start; then lets one finish, and looks."""
+    calls = course.root / "calls"
+    calls.touch()
     for number in range(students):
         submit(f"s{number}", f"def mean(v):\n    # slow {number}\n    return sum(v) / len(v)")
-    script = (
-        "import sys; sys.path[:0] = sys.argv[2:]\n"
-        "if __name__ == '__main__':\n"
-        "    import standin; from pathlib import Path; from autograder.course import Course\n"
-        "    from autograder.grade import grade\n"
-        "    course = Course.at(Path(sys.argv[1])); print('started', flush=True)\n"
-        "    grade(course, 'ps1', workers=2, execute=standin.execute, progress=False)\n"
-    )
-    path = course.root / "run.py"
-    path.write_text(script)
-    here = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
-    calls = course.root / "calls"
-    environment = {**os.environ, "STANDIN_CALLS": str(calls)}
-    for moment in moments:
-        process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(path), str(course.root), *here],
-            stdout=subprocess.PIPE,
-            env=environment,
-        )
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(moment)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        # Whatever the moment: a graded folder is whole.
-        for graded in (course.root / "autograded").glob("*/ps1"):
-            assert len(list(graded.iterdir())) == 3
-            json.loads((graded / "means.ipynb").read_text())
+    (course.root / "runs.py").write_text(RUNS)
+    paths = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "runs.py", *paths],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=course.root,
+        env={**os.environ, "STANDIN_CALLS": str(calls)},
+        text=True,
+    ) as runs:
+        assert runs.stdin is not None
+        assert runs.stdout is not None
+        for jobs, seconds in moments:
+            wanted = min(calls.stat().st_size + jobs, students)
+            print(executor, file=runs.stdin, flush=True)
+            pid = int(runs.stdout.readline())
+            while calls.stat().st_size < wanted:
+                time.sleep(0.01)
+            time.sleep(seconds)
+            os.kill(pid, signal.SIGKILL)
+            assert runs.stdout.readline() == "ended\n"
+            # Whatever the moment: a graded folder is whole.
+            for graded in (course.root / "autograded").glob("*/ps1"):
+                assert len(list(graded.iterdir())) == 3
+                json.loads((graded / "means.ipynb").read_text())
+        runs.stdin.close()
+    assert list((course.work / "results").rglob("*.json"))
     run(course)
     assert all(scores(f"s{number}") == ALL for number in range(students))
     with course.gradebook() as gradebook:
@@ -359,14 +389,31 @@ def kill_and_finish(
     assert run(course, execute=never).graded == []
 
 
-def test_a_killed_run_is_finished_by_the_next(course: Course, submit: Any, scores: Any) -> None:
-    kill_and_finish(course, submit, scores, iter([0.9, 1.4]), 5)
+def working_in(folder: Path) -> list[str]:
+    """The processes whose working folder it is."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cwd").readlink() == folder:
+                found.append(process.name)
+    return found
+
+
+def test_a_killed_run_is_finished_by_the_next_and_leaves_no_worker(
+    course: Course, submit: Any, scores: Any
+) -> None:
+    kill_and_finish(course, submit, scores, "processes", [(2, 0.2), (2, 0.3)], 6)
+    deadline = time.monotonic() + 20
+    while working_in(course.root) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert working_in(course.root) == []
 
 
 @pytest.mark.slow
 def test_runs_killed_at_thirty_random_moments(course: Course, submit: Any, scores: Any) -> None:
     dice = random.Random(0)
-    kill_and_finish(course, submit, scores, (dice.uniform(0, 2) for _ in range(30)), 30)
+    moments = [(dice.randrange(3), dice.uniform(0, 0.5)) for _ in range(30)]
+    kill_and_finish(course, submit, scores, "here", moments, 40)
 
 
 # What is nbgrader's keeps working
