@@ -126,7 +126,9 @@ def mount_private(disk: int) -> None:
             kept.mkdir() if folder.is_dir() else kept.touch()
             _mount(str(folder), str(kept), flags=_MS_BIND | _MS_REC)
     _mount("/mnt", "/tmp", flags=_MS_MOVE)
-    _mount("devpts", "/dev/pts", "devpts", _MS_NOSUID | _MS_NOEXEC, "newinstance,ptmxmode=0666")
+    _mount(
+        "devpts", "/dev/pts", "devpts", _MS_NOSUID | _MS_NOEXEC, "newinstance,ptmxmode=0666,max=16"
+    )
 
     proc = Path("/tmp/proc")
     proc.mkdir()

@@ -102,17 +102,13 @@ class _Outputs:
     def add(self, message: dict[str, Any]) -> None:
         """Take a message of `autograder.worker`; one that is none is left out."""
         self._messages += 1
-        self.flooded = self.flooded or self._messages > _MESSAGES
-        if "clear" in message:
-            self._clear = True
-            return
-        if message.get("full"):
-            self._cut("stdout")
-            return
-        if message.get("flood"):
+        if self._messages > _MESSAGES or message.get("flood"):
             self.flooded = True
-            return
-        if message.get("stream") in ("stdout", "stderr"):
+        elif message.get("clear"):
+            self._clear = True
+        elif message.get("full"):
+            self._cut("stdout")
+        elif message.get("stream") in ("stdout", "stderr"):
             self._stream(message["stream"], _text(message.get("text")))
         elif "error" in message:
             self._error(message["error"])
@@ -256,7 +252,7 @@ class _Run:
             return "stopped"
         seconds = min(self._job.limits.cell_seconds, self._end - time.monotonic())
         if seconds <= 0:
-            self._timeout(outputs, "the whole notebook", self._job.limits.total_seconds)
+            self._timeout(outputs, whole=True)
             return "timeout"
         self._sinks[fork] = outputs
         fork.done = None
@@ -273,12 +269,7 @@ class _Run:
         if not self._until(over, time.monotonic() + seconds):
             reason = "timeout"
             self._stop(fork)
-            whole = self._end <= time.monotonic()
-            limits = self._job.limits
-            if whole:
-                self._timeout(outputs, "the whole notebook", limits.total_seconds)
-            else:
-                self._timeout(outputs, "this cell", limits.cell_seconds)
+            self._timeout(outputs, whole=self._end <= time.monotonic())
         elif outputs.flooded:
             reason = "output"
             self._stop(fork)
@@ -323,9 +314,11 @@ class _Run:
         outputs.error("DeadKernelError", f"The student's process is not there to answer: {why}.")
         return "stopped" if before else reason
 
-    def _timeout(self, outputs: _Outputs, what: str, seconds: float) -> None:
-        message = f"{what} ran longer than {seconds:g} s"
-        outputs.error("CellTimeoutError", message)
+    def _timeout(self, outputs: _Outputs, whole: bool) -> None:
+        limits = self._job.limits
+        what = "the whole notebook" if whole else "this cell"
+        seconds = limits.total_seconds if whole else limits.cell_seconds
+        outputs.error("CellTimeoutError", f"{what} ran longer than {seconds:g} s")
 
     def _too_much(self, fork: Fork, outputs: _Outputs) -> bool:
         """Whether memory or output are used up; looks at the memory once in a while."""
@@ -365,7 +358,7 @@ class _Run:
             pass
         elif fork.broken:
             self._dead[fork] = ("tampered", f"it sent {fork.broken}")
-            self.tampering.append(f"the student's process sent {fork.broken}")
+            self.tampering.append(f"the process of the cells sent {fork.broken}")
         elif fork.ended is not None and fork.ended < 0:
             self._dead[fork] = ("crashed", f"signal {-fork.ended} ended it")
         else:

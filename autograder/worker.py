@@ -598,6 +598,15 @@ def _warm(role: str, imports: tuple[str, ...]) -> Any:
         shell.run_cell("raise ValueError")  # imports what shows tracebacks
         shell.reset()
         shell.execution_count = 1
+    if len([*Path("/proc/self/task").iterdir()]) > 1:
+        raise RuntimeError(
+            f"one of {', '.join(imports)} starts threads, which a fork does not survive"
+        )
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    if any(line.split()[1][1::2] == "ws" for line in maps):  # such as rw-s
+        raise RuntimeError(
+            f"one of {', '.join(imports)} maps memory that all submissions would share"
+        )
     gc.collect()
     gc.freeze()  # keeps the collector from copying the pages that forks share
     return shell
@@ -623,7 +632,7 @@ def main(
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    requests.send(b"ready %d" % len([*Path("/proc/self/task").iterdir()]))
+    requests.send(b"ready")
     while True:
         request, received, _, _ = socket.recv_fds(requests, 65536, len(_FDS))
         if not request:

@@ -502,6 +502,25 @@ class TestWhere:
             execute(Job((), imports=("os.antigravity_is_not_here",)).to_bytes())
 
     @pytest.mark.slow
+    @pytest.mark.parametrize(
+        ("source", "why"),
+        [
+            (
+                "import threading, time\nthreading.Thread(target=time.sleep, args=(99,)).start()\n",
+                "one of starts starts threads",
+            ),
+            ("import mmap\nkept = mmap.mmap(-1, 4096)\n", "one of starts maps memory"),
+        ],
+    )
+    def test_imports_that_forks_cannot_share(
+        self, source: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "starts.py").write_text(source)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        with pytest.raises(SandboxError, match=why):
+            execute(Job((), imports=("starts",)).to_bytes())
+
+    @pytest.mark.slow
     def test_broken_parents_are_replaced(self) -> None:
         run("1")
         for parent in warm.pair(IMPORTS, (), True):
