@@ -85,7 +85,7 @@ def accept_torch(generator: torch.Generator, claim: bytes, *, checked: bool) -> 
         seed, words, used, cache = _torch_parts(claim)
         fresh = torch.Generator().manual_seed(seed)
         head, caches = _TORCH_HEAD.unpack_from(claim), (before[-40:], _torch_bytes(fresh)[-40:])
-        consistent = head[2] == 1 and head[3] == (used if head[1] > 1 else head[3] % _WORDS)
+        consistent = head[2] == 1 and (head[3] == used or (head[1] == 1 and head[3] == 0))
         exact = np.frombuffer(claim, np.uint64, _WORDS, _TORCH_HEAD.size).max() < 2**32
         if consistent and exact and 1 <= head[1] <= _WORDS and cache in caches:
             for start in (before, _torch_bytes(fresh)):
