@@ -30,6 +30,11 @@ either side need nothing more.
 How changes cross. With every message goes what changed since the last one in whatever both sides
 hold: values and gradients of parameters and of the arguments of calls under way, training modes,
 states of random generators. Only one side runs at a time, so no two changes meet.
+
+What is not as in one process: two values that share memory share none after crossing; a graph may
+be gone through twice; hooks that a test puts on a part of a submission's module are not called,
+nor does `torch.func.functional_call` reach it; source text and signatures do not cross; subclasses
+of plain types are objects that equal no plain value, and subclasses of tensors are refused.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def test_the_order_of_dimensions_in_memory_is_kept() -> None:
 
 
 def test_a_named_tuple_keeps_its_fields() -> None:
-    loss = namedtuple("Loss", ["total", "kl"])(1.0, 2.0)  # noqa: PYI024
+    loss = namedtuple("Loss", ["total", "kl"])(1.0, 2.0)
     back = crossed(loss)
     assert back == (1.0, 2.0)
     assert (back.total, back.kl) == (1.0, 2.0)
