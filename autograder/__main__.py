@@ -8,6 +8,7 @@ results could not be recorded, or `doctor` found something missing; 2 the comman
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from concurrent.futures import Executor
 from pathlib import Path
@@ -77,6 +78,9 @@ def main(arguments: list[str] | None = None) -> int:
         code, told = 4, str(error)
     except CourseError as error:
         code, told = 3, str(error)
+    except BrokenPipeError:  # whoever read the table has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         code, told = 130, "interrupted; what was recorded stays, the next run goes on"
     print(told, file=sys.stderr)

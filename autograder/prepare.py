@@ -444,7 +444,7 @@ def _known_cell(
             f"the cell {wanted.name} was turned from {wanted.cell_type} to {kind}; it is put back"
         )
     if wanted.locked:
-        if text.strip() not in (visible(wanted.source).strip(), wanted.source.strip()):
+        if visible(text).strip() != visible(wanted.source).strip():
             tampering.append(f"the locked cell {wanted.name} was changed; it is put back")
         text = wanted.source
     return _new_cell(wanted.cell_type, text, wanted.metadata())

@@ -8,6 +8,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
 from autograder.job import Limits
@@ -222,6 +223,7 @@ def test_fuzzed_notebooks_are_restored_or_refused() -> None:
         except Refused:
             refused += 1
         else:
+            nbformat.validate(notebook)
             assert [c.source for c in notebook.cells if c.source == HIDDEN] == [HIDDEN]
     assert 50 < refused < 450
 
