@@ -1,9 +1,28 @@
-"""nbgrader's settings: the assignments' sources are in solutions/."""
+"""nbgrader's settings: the assignments' sources are in solutions/, and grading is isolated."""
 
+import sys
 from pathlib import Path
+
+ROOT = Path(__file__).parent
+sys.path.insert(0, str(ROOT))  # so that nbgrader, started anywhere, finds the grader
+
+import autograder  # noqa: E402
 
 c = get_config()  # noqa: F821, nbgrader puts it here
 
 c.CourseDirectory.course_id = "vae"
-c.CourseDirectory.root = str(Path(__file__).parent)  # so that nbgrader works from any folder
+c.CourseDirectory.root = str(ROOT)  # so that nbgrader works from any folder
 c.CourseDirectory.source_directory = "solutions"
+
+# What notebooks import; loaded once for the whole class.
+c.Isolated.imports = ["matplotlib.pyplot", "torch", "torch.distributions", "vaelib"]
+# What students write themselves: of vaelib, their cells have the data and the plots.
+c.Isolated.withheld = [
+    *(f"vaelib.{name}" for name in ("autoencoder", "elbo", "evaluation", "generation", "kl")),
+    *(f"vaelib.{name}" for name in ("latent_variable", "likelihood", "networks")),
+    *(f"vaelib.{name}" for name in ("reparameterization", "training", "vae")),
+    *(f"vaelib.exercises.{name}" for name in ("autoencoders", "elbo", "kl", "task")),
+    *(f"vaelib.exercises.{name}" for name in ("generation", "reparameterization", "training")),
+]
+
+autograder.install(c)
