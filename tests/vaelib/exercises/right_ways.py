@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from statistics import NormalDist
 from typing import Any
 
@@ -27,6 +28,8 @@ from torch.distributions import (
 from torch.optim import Optimizer
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
+from vaelib.exercises.autoencoders import both
+
 __all__ = ["WAYS"]
 
 Function = Callable[..., Any]
@@ -39,6 +42,358 @@ def way(task: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         return function
 
     return register
+
+
+# --- 1-autoencoders ------------------------------------------------------------------------------
+
+
+@way("autoencoders.linear_autoencoder_weights")
+def _(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    mean = x.mean(0)
+    _, vectors = torch.linalg.eigh((x - mean).mT @ (x - mean))
+    return mean, vectors[:, -k:]
+
+
+@way("autoencoders.linear_autoencoder_weights")
+def _(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    *_, v = torch.pca_lowrank(x, q=k)
+    return x.mean(0), v
+
+
+@way("autoencoders.linear_autoencoder_weights")
+def _(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    rows = x.numpy()
+    _, _, vh = np.linalg.svd(rows - rows.mean(0))
+    return torch.tensor(rows.mean(0)), torch.tensor(vh[:k].T.copy())
+
+
+@way("autoencoders.linear_autoencoder_weights")
+def _(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    mean = torch.einsum("nd->d", x) / len(x)
+    w = torch.eye(x.shape[1], k, dtype=x.dtype)
+    for _ in range(100):  # subspace iteration
+        w = torch.linalg.qr((x - mean).mT @ ((x - mean) @ w)).Q
+    return mean, w
+
+
+@way("autoencoders.linear_autoencoder_weights")
+def _(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    mean = x.double().mean(0)
+    u = torch.linalg.svd((x.double() - mean).mT).U
+    turned = u[:, :k] @ torch.linalg.qr(torch.ones(k, k) + torch.eye(k)).Q.double()
+    return mean.to(x.dtype), turned.to(x.dtype)
+
+
+@way("autoencoders.reconstruction_error")
+def _(x: Tensor, x_hat: Tensor) -> Tensor:
+    return (x - x_hat).pow(2).sum(dim=tuple(range(1, x.dim())))
+
+
+@way("autoencoders.reconstruction_error")
+def _(x: Tensor, x_hat: Tensor) -> Tensor:
+    return F.mse_loss(x_hat, x, reduction="none").flatten(1).sum(1)
+
+
+@way("autoencoders.reconstruction_error")
+def _(x: Tensor, x_hat: Tensor) -> Tensor:
+    difference = (x_hat - x).reshape(len(x), -1)
+    return torch.einsum("nd,nd->n", difference, difference)
+
+
+@way("autoencoders.reconstruction_error")
+def _(x: Tensor, x_hat: Tensor) -> Tensor:
+    return torch.stack([((a - b) ** 2).sum() for a, b in zip(x, x_hat, strict=True)])
+
+
+@way("autoencoders.reconstruction_error")
+def _(x: Tensor, x_hat: Tensor) -> Tensor:
+    return torch.linalg.vector_norm((x - x_hat).double().flatten(1), dim=1).square().to(x.dtype)
+
+
+class Stacked(nn.Module):
+    """Two networks, each a Sequential."""
+
+    def __init__(self, data_dim: int, hidden_dim: int, code_dim: int) -> None:
+        super().__init__()
+        self.encode = nn.Sequential(
+            nn.Linear(data_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, code_dim)
+        )
+        self.decode = nn.Sequential(
+            nn.Linear(code_dim, hidden_dim),
+            nn.ReLU(),
+            nn.Linear(hidden_dim, data_dim),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+
+class LayerByLayer(nn.Module):
+    """Four layers, the decoder's first; biases only where data come out."""
+
+    def __init__(self, data_dim: int, hidden_dim: int, code_dim: int) -> None:
+        super().__init__()
+        self.to_hidden = nn.Linear(code_dim, hidden_dim, bias=False)
+        self.to_data = nn.Linear(hidden_dim, data_dim)
+        self.from_data = nn.Linear(data_dim, hidden_dim)
+        self.to_code = nn.Linear(hidden_dim, code_dim)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.to_code(F.relu(self.from_data(x)))
+
+    def decode(self, h: Tensor) -> Tensor:
+        return torch.sigmoid(self.to_data(self.to_hidden(h).clamp(min=0)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+
+class Matrices(nn.Module):
+    """Parameters without layers, columns for outputs."""
+
+    def __init__(self, data_dim: int, hidden_dim: int, code_dim: int) -> None:
+        super().__init__()
+        sizes = [data_dim, hidden_dim, code_dim, hidden_dim, data_dim]
+        pairs = list(pairwise(sizes))
+        self.weights = nn.ParameterList([torch.randn(a, b) / a**0.5 for a, b in pairs])
+        self.biases = nn.ParameterList([torch.zeros(b) for _, b in pairs])
+
+    def layer(self, i: int, a: Tensor) -> Tensor:
+        return torch.einsum("na,ab->nb", a, self.weights[i]) + self.biases[i]
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.layer(1, torch.maximum(self.layer(0, x), torch.zeros(())))
+
+    def decode(self, h: Tensor) -> Tensor:
+        return 1 / (1 + torch.exp(-self.layer(3, self.layer(2, h).relu_())))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+
+class Layers(nn.Module):
+    """Layers by name, in a loop."""
+
+    def __init__(self, data_dim: int, hidden_dim: int, code_dim: int) -> None:
+        super().__init__()
+        sides = {"encoder": (data_dim, code_dim), "decoder": (code_dim, data_dim)}
+        self.layers = nn.ModuleDict()
+        for side, (n_in, n_out) in sides.items():
+            self.layers[side] = nn.ModuleList(
+                [nn.Linear(n_in, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, n_out)]
+            )
+
+    def encode(self, x: Tensor) -> Tensor:
+        for layer in self.layers["encoder"]:
+            x = layer(x)
+        return x
+
+    def decode(self, h: Tensor) -> Tensor:
+        for layer in self.layers["decoder"]:
+            h = layer(h)
+        return Bernoulli(logits=h).probs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+
+WAYS["autoencoders.Autoencoder"] = [Stacked, LayerByLayer, Matrices, Layers]
+
+
+class OnTop(nn.Module):
+    def __init__(self, autoencoder: Any, head: nn.Module) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.autoencoder.encode(x))
+
+
+class Added(Layers):
+    """The parameters of an autoencoder and its own."""
+
+    def __init__(self, autoencoder: Layers, code_dim: int, n_classes: int) -> None:
+        nn.Module.__init__(self)
+        self.layers = autoencoder.layers
+        self.weight = nn.Parameter(torch.randn(n_classes, code_dim) / code_dim**0.5)
+        self.bias = nn.Parameter(torch.zeros(n_classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(self.encode(x), self.weight, self.bias)
+
+
+def on_top(autoencoder: nn.Module, code_dim: int, n_classes: int) -> nn.Module:
+    return OnTop(autoencoder, nn.Linear(code_dim, n_classes))
+
+
+def in_a_row(autoencoder: Stacked, code_dim: int, n_classes: int) -> nn.Module:
+    return nn.Sequential(autoencoder.encode, nn.Linear(code_dim, n_classes))
+
+
+def all_layers(autoencoder: LayerByLayer, code_dim: int, n_classes: int) -> nn.Module:
+    head = nn.Linear(code_dim, n_classes)
+    nn.init.zeros_(head.weight)
+    return nn.Sequential(autoencoder.from_data, nn.ReLU(), autoencoder.to_code, head)
+
+
+def same_values(autoencoder: Stacked, code_dim: int, n_classes: int) -> nn.Module:
+    """A copy whose parameters are replaced by the autoencoder's own."""
+    copied = copy.deepcopy(autoencoder.encode)
+    for mine, theirs in zip(copied, autoencoder.encode, strict=True):
+        for name, parameter in theirs.named_parameters():
+            setattr(mine, name, parameter)
+    return nn.Sequential(copied, nn.Linear(code_dim, n_classes))
+
+
+WAYS["autoencoders.initialise_classifier"] = [
+    both(Stacked, in_a_row),
+    both(Matrices, on_top),
+    both(LayerByLayer, all_layers),
+    both(Layers, Added),
+    both(Stacked, same_values),
+]
+
+
+# --- 2-elbo --------------------------------------------------------------------------------------
+
+
+@way("elbo.bernoulli_log_likelihood")
+def _(logits: Tensor, x: Tensor) -> Tensor:
+    return Bernoulli(logits=logits).log_prob(x).flatten(1).sum(1)
+
+
+@way("elbo.bernoulli_log_likelihood")
+def _(logits: Tensor, x: Tensor) -> Tensor:
+    terms = F.binary_cross_entropy_with_logits(logits, x, reduction="none")
+    return -terms.sum(dim=tuple(range(1, x.dim())))
+
+
+@way("elbo.bernoulli_log_likelihood")
+def _(logits: Tensor, x: Tensor) -> Tensor:
+    white = torch.einsum("n...,n...->n", x, F.logsigmoid(logits))
+    return white + torch.einsum("n...,n...->n", 1 - x, F.logsigmoid(-logits))
+
+
+@way("elbo.bernoulli_log_likelihood")
+def _(logits: Tensor, x: Tensor) -> Tensor:
+    totals = []
+    for one, pixels in zip(logits, x, strict=True):
+        terms = one * pixels
+        terms -= torch.logaddexp(one, torch.zeros_like(one))
+        totals.append(terms.sum())
+    return torch.stack(totals)
+
+
+@way("elbo.bernoulli_log_likelihood")
+def _(logits: Tensor, x: Tensor) -> Tensor:
+    wide = logits.double()
+    terms = torch.where(x > 0.5, -F.softplus(-wide), -F.softplus(wide))
+    return terms.reshape(len(x), -1).sum(-1).to(logits.dtype)
+
+
+@way("elbo.gaussian_log_likelihood")
+def _(mean: Tensor, x: Tensor, sigma: Any) -> Tensor:
+    return Independent(Normal(mean, sigma), mean.dim() - 1).log_prob(x)
+
+
+@way("elbo.gaussian_log_likelihood")
+def _(mean: Tensor, x: Tensor, sigma: Any) -> Tensor:
+    return (
+        -F.gaussian_nll_loss(
+            mean,
+            x,
+            (torch.zeros_like(mean) + sigma) ** 2,
+            full=True,
+            eps=0,
+            reduction="none",
+        )
+        .flatten(1)
+        .sum(1)
+    )
+
+
+@way("elbo.gaussian_log_likelihood")
+def _(mean: Tensor, x: Tensor, sigma: Any) -> Tensor:
+    sigma = torch.as_tensor(sigma, dtype=mean.dtype).expand_as(mean)
+    distance = torch.einsum("n...,n...->n", x - mean, (x - mean) / sigma**2)
+    constants = (2 * math.pi * sigma**2).log().flatten(1).sum(1)
+    return -0.5 * (distance + constants)
+
+
+@way("elbo.gaussian_log_likelihood")
+def _(mean: Tensor, x: Tensor, sigma: Any) -> Tensor:
+    totals = []
+    for one, pixels in zip(mean, x, strict=True):
+        terms = (pixels - one) / sigma
+        terms = terms.square().mul_(-0.5)
+        terms -= torch.log(sigma) if isinstance(sigma, Tensor) else math.log(sigma)
+        terms -= math.log(math.sqrt(2 * math.pi))
+        totals.append(terms.sum())
+    return torch.stack(totals)
+
+
+@way("elbo.log_marginal_monte_carlo")
+def _(log_likelihood: Tensor) -> Tensor:
+    return torch.logsumexp(log_likelihood - math.log(len(log_likelihood)), dim=0)
+
+
+@way("elbo.log_marginal_monte_carlo")
+def _(log_likelihood: Tensor) -> Tensor:
+    highest = log_likelihood.max(0).values
+    return highest + (log_likelihood - highest).exp().mean(0).log()
+
+
+@way("elbo.log_marginal_monte_carlo")
+def _(log_likelihood: Tensor) -> Tensor:
+    total = log_likelihood[0]
+    for row in log_likelihood[1:]:
+        total = torch.logaddexp(total, row)
+    return total - math.log(log_likelihood.shape[0])
+
+
+@way("elbo.log_marginal_monte_carlo")
+def _(log_likelihood: Tensor) -> Tensor:
+    columns = []
+    for column in log_likelihood.T:
+        shifted = column - column.detach().max()
+        mean = torch.einsum("s->", shifted.exp()) / len(column)
+        columns.append(mean.log() + column.detach().max())
+    return torch.stack(columns)
+
+
+@way("elbo.log_marginal_monte_carlo")
+def _(log_likelihood: Tensor) -> Tensor:
+    weights = torch.full((len(log_likelihood),), 1 / len(log_likelihood)).double()
+    joint = log_likelihood.double().T + weights.log()
+    return (joint[:, 0] - joint.log_softmax(1)[:, 0]).to(log_likelihood.dtype)
+
+
+@way("elbo.negative_elbo")
+def _(log_likelihood: Tensor, kl: Tensor) -> Tensor:
+    return -(log_likelihood - kl).mean()
+
+
+@way("elbo.negative_elbo")
+def _(log_likelihood: Tensor, kl: Tensor) -> Tensor:
+    return kl.sum() / len(kl) - log_likelihood.sum() / len(log_likelihood)
+
+
+@way("elbo.negative_elbo")
+def _(log_likelihood: Tensor, kl: Tensor) -> Tensor:
+    total = torch.zeros((), dtype=kl.dtype)
+    for one, other in zip(log_likelihood, kl, strict=True):
+        total = total + (other - one) / len(kl)
+    return total
+
+
+@way("elbo.negative_elbo")
+def _(log_likelihood: Tensor, kl: Tensor) -> Tensor:
+    loss = torch.zeros_like(kl)
+    loss += kl
+    loss -= log_likelihood
+    return torch.einsum("n->", loss).div(kl.numel())
 
 
 # --- 3-kl ----------------------------------------------------------------------------------------
@@ -260,10 +615,12 @@ def _(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
 
 @way("reparameterization.pathwise_gradient")
 def _(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
-    grads = torch.func.grad(lambda m, s: f(m + s * eps).mean(), argnums=(0, 1))(mu, sigma)
+    mu, sigma = mu.clone().requires_grad_(), sigma.clone().requires_grad_()
+    ones = torch.ones_like(eps)
+    grads = torch.autograd.grad(f(mu + sigma * eps), (mu, sigma), grad_outputs=ones)
     result = eps.new_zeros(2)
     for i, gradient in enumerate(grads):
-        result[i] = gradient
+        result[i] = gradient / len(eps)
     return result
 
 
