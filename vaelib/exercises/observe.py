@@ -28,7 +28,7 @@ def form(function: Callable[..., Any], **inputs: Tensor) -> Iterator[tuple[str, 
     Only that the numbers are of the dtype's own precision is not looked at.
     """
     for dtype in (torch.float64, torch.float32):
-        arguments = {name: value.to(dtype) for name, value in inputs.items()}
+        arguments = {name: value.detach().to(dtype, copy=True) for name, value in inputs.items()}
         before = {name: value.clone() for name, value in arguments.items()}
         result = tensor(function(*arguments.values()))
         yield f"the shape, {_name(dtype)} in", tuple(result.shape)
