@@ -58,6 +58,8 @@ def _(function: Function, draw: Draw) -> Facts:
 
     (name, in_mu), (_, in_logvar) = gradients(sample, weights, mu=mu, logvar=logvar)
     yield name, in_mu
+    if samples[0].numel() != mu.numel():
+        raise ValueError(f"{mu.numel()} numbers should come back, not {samples[0].numel()}")
     moved = weights.view_as(mu) * (samples[0].detach().reshape(mu.shape) - mu)
     yield "the gradient in logvar, divided by z − μ", in_logvar / moved
 
@@ -606,6 +608,17 @@ def _estimates(function: Function, draw: Draw, make: Callable[[Draw], Function])
     return torch.stack([_two(function(make(draw), *_scalars(draw).values())) for _ in range(3)])
 
 
+def _both(
+    function: Function, fs: tuple[Function, Function], inputs: dict[str, Tensor], seed: int
+) -> list[Tensor]:
+    """The estimates for two functions, on the same tensors and with the same luck."""
+    results = []
+    for f in fs:
+        torch.manual_seed(seed)
+        results.append(_two(function(f, *inputs.values())).detach().clone())
+    return results
+
+
 pathwise_gradient = Task(
     "pathwise_gradient", library.pathwise_gradient, read=(CHAPTER, "Move the noise out")
 )
@@ -623,8 +636,10 @@ def _(function: Function, draw: Draw) -> Facts:
 
 @pathwise_gradient.aspect("shape")
 def _(function: Function, draw: Draw) -> Facts:
-    f = _wave(draw)
-    yield from form(lambda mu, sigma, eps: function(f, mu, sigma, eps), **_scalars(draw))
+    f, inputs, seed = _wave(draw), _scalars(draw), draw.seed()
+    yield from form(lambda mu, sigma, eps: function(f, mu, sigma, eps), **inputs)
+    first, second = _both(function, (f, f), inputs, seed)
+    yield "the estimates of a second call, less those of the first", second - first
 
 
 def _slope(f: Function, z: Tensor) -> Tensor:
@@ -808,6 +823,18 @@ def _(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Any:
 
 
 @pathwise_gradient.mistake(
+    "the inputs collect gradients",
+    breaks="shape",
+    hint="mu and sigma themselves are made to require gradients, and backward() adds to their "
+    ".grad: a second call returns the sum of both. Work on copies of them.",
+)
+def _(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
+    z = mu.requires_grad_() + sigma.requires_grad_() * eps
+    f(z).mean().backward()
+    return torch.stack([value.grad for value in (mu, sigma) if value.grad is not None])
+
+
+@pathwise_gradient.mistake(
     "the dtype is not kept",
     breaks="shape",
     hint="float64 comes in and float32 goes out: torch.tensor([...]) of Python numbers does that.",
@@ -844,20 +871,23 @@ def _(function: Function, draw: Draw) -> Facts:
 
 @score_function_gradient.aspect("shape")
 def _(function: Function, draw: Draw) -> Facts:
-    f = _wave(draw)
-    yield from form(lambda mu, sigma, eps: function(f, mu, sigma, eps), **_scalars(draw))
+    f, inputs, seed = _wave(draw), _scalars(draw), draw.seed()
+    yield from form(lambda mu, sigma, eps: function(f, mu, sigma, eps), **inputs)
+    first, second = _both(function, (f, f), inputs, seed)
+    yield "the estimates of a second call, less those of the first", second - first
 
 
 @score_function_gradient.aspect("black-box")
 def _(function: Function, draw: Draw) -> Facts:
     f, inputs, seed = _wave(draw), _scalars(draw), draw.seed()
-    results = []
-    for g in (f, _opaque(f)):
-        torch.manual_seed(seed)
-        results.append(_two(function(g, *inputs.values())))
+
+    def on_copies(f: Function, *inputs: Tensor) -> Any:
+        return function(f, *(value.clone() for value in inputs))
+
+    with_slope, without = _both(on_copies, (f, _opaque(f)), inputs, seed)
     yield (
         "the estimate for an f with a slope, divided by that for one without",
-        (results[0] / results[1]),
+        with_slope / without,
     )
 
 
@@ -1085,6 +1115,19 @@ def _(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
 )
 def _(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Any:
     return tuple(_score(f(mu + sigma * eps), sigma, eps))
+
+
+@score_function_gradient.mistake(
+    "the inputs collect gradients",
+    breaks="shape",
+    hint="mu and sigma themselves are made to require gradients, and backward() adds to their "
+    ".grad: a second call returns the sum of both. Give the density copies of them.",
+)
+def _(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
+    z = (mu + sigma * eps).detach()
+    q = Normal(mu.requires_grad_(), sigma.requires_grad_())
+    (f(z).detach() * q.log_prob(z)).mean().backward()
+    return torch.stack([value.grad for value in (mu, sigma) if value.grad is not None])
 
 
 @score_function_gradient.mistake(
