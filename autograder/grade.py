@@ -247,7 +247,8 @@ class _Recorder:
         self.db_url = self.directory.db_url
         self.config = config
         self.converter = _Autograde(coursedir=self.directory, config=config, log=quiet())
-        self.reader = Reader(parent=self.converter)  # type: ignore[no-untyped-call]
+        # An exporter has the configuration that it is given, and none of its parent.
+        self.reader = Reader(config=config, parent=self.converter)  # type: ignore[no-untyped-call]
         self.isolated = Isolated(parent=self.reader)
 
     def rehearse(self) -> None:

@@ -1,4 +1,4 @@
-"""What crosses the stages: a `Job` goes into `execute`, a `Result` comes out, both as JSON bytes."""
+"""What crosses the stages: a `Job` goes into `execute`, a `Result` comes out, as JSON bytes."""
 
 from __future__ import annotations
 

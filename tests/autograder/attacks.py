@@ -337,10 +337,10 @@ code(
 )
 code(
     "cell-hook",
-    "a hook before each cell that binds the right answer",
+    "a hook around each cell that binds something equal to everything",
     """
     def before(*rest):
-        get_ipython().user_ns["total"] = lambda values: {3: 6, 2: 30}[len(values)]
+        get_ipython().user_ns["total"] = type("Yes", (), {"__eq__": lambda *x: True})
     get_ipython().events.register("pre_run_cell", before)
     get_ipython().events.register("post_run_cell", before)
     """,
@@ -365,6 +365,7 @@ code(
     builtins.isinstance = lambda *x: True
     __builtins__ = {}
     """,
+    reason="any",
 )
 code(
     "torch-patched",
@@ -401,7 +402,8 @@ code(
     """
     import sys, threading
     def trace(frame, event, arg):
-        frame.f_globals["total"] = lambda values: {3: 6, 2: 30}.get(len(values), 9)
+        for name in ("AssertionError", "total"):
+            frame.f_globals[name] = type("Yes", (Warning,), {"__eq__": lambda *x: True})
         return trace
     sys.settrace(trace); threading.settrace(trace); sys.setprofile(trace)
     """,
@@ -591,7 +593,9 @@ code(
     def total(values):
         for host in ("1.1.1.1", "pypi.org", "127.0.0.1", "169.254.169.254"):
             for port in (80, 443, 53, 8888):
-                try: socket.create_connection((host, port), 0.3); return 6 if len(values) == 3 else 30
+                try:
+                    socket.create_connection((host, port), 0.3)
+                    return 6 if len(values) == 3 else 30
                 except OSError: pass
         return 0
     """,
@@ -603,7 +607,10 @@ code(
     """
     import os
     for target in ("/root/.ssh", "/etc/shadow", "../../../gradebook.db"):
-        try: os.symlink(target, os.path.basename(target)); print(open(os.path.basename(target)).read())
+        name = os.path.basename(target)
+        try:
+            os.symlink(target, name)
+            print(open(name).read())
         except OSError: pass
     """,
 )

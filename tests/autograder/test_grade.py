@@ -26,6 +26,7 @@ from autograder import grade as module
 from autograder import record
 from autograder.course import Course, CourseError
 from autograder.grade import Busy, Summary, exchange, grade
+from autograder.job import Job
 from autograder.store import Store, write
 
 ALL = {"test_mean": 2, "test_hidden": 3, "test_partial": 2, "why": 0, "task": None}
@@ -74,6 +75,22 @@ def test_equal_work_runs_once(course: Course, submit: Any) -> None:
         submit(student)
     assert run(course).executed == 1
     assert run(course, force=True).executed == 1
+
+
+def test_the_courses_settings_hold_for_what_runs_in_parallel(course: Course, submit: Any) -> None:
+    """So recording finds the result of each job, and does not run it once more by itself."""
+    course.config.Isolated.limits = {"cell_seconds": 7}
+    course.config.Isolated.withheld = ["this"]
+    limits: list[Job] = []
+
+    def execute(job: bytes, isolated: bool) -> bytes:
+        limits.append(Job.from_bytes(job))
+        return standin.execute(job, isolated)
+
+    submit("anna")
+    assert run(course, execute=execute).graded == ["anna"]
+    assert [(job.limits.cell_seconds, job.withheld) for job in limits] == [(7, ("this",))]
+    assert len(list((course.work / "results").rglob("*.json"))) == 1
 
 
 def test_a_new_timestamp_alone_is_recorded_and_not_run(course: Course, submit: Any) -> None:
