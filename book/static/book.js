@@ -23,3 +23,9 @@ addEventListener("load", async () => {
 
 // The list of references has roles that do not belong together (axe: aria-required-children).
 for (const list of document.querySelectorAll(".citation-list")) list.removeAttribute("role");
+
+// The theme's folds of the table of contents have a picture and no name (axe: summary-name).
+for (const fold of document.querySelectorAll("nav.bd-links details > summary")) {
+  const chapter = fold.closest("li").querySelector("a");
+  fold.setAttribute("aria-label", `The exercise of ${chapter.textContent.trim()}`);
+}
