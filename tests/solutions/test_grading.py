@@ -1,0 +1,132 @@
+"""The six assignments, graded as a class is: isolated, with the hidden checks of a secret."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+
+from autograder.course import Course
+from autograder.report import Row, collect
+from book.exercises import released, sources
+
+ROOT = Path(__file__).parents[2]
+SOURCES = {path.stem: path for path in sources(ROOT)}
+CONFIG = """
+c = get_config()
+load_subconfig("nbgrader_config.py", path={repository!r})
+c.CourseDirectory.root = {course!r}
+"""
+# vaelib's own version of what is asked, by each way that leads to it
+BORROWED = {
+    "by-name": "from vaelib import kl_to_standard_normal",
+    "by-module": "import vaelib.kl\nkl_to_standard_normal = vaelib.kl.kl_to_standard_normal",
+    "by-task": "kl_to_standard_normal = exercise.kl_to_standard_normal.reference",
+    "by-file": (
+        "import runpy, vaelib\n"
+        "found = runpy.run_path(vaelib.__path__[0] + '/kl.py')\n"
+        "kl_to_standard_normal = found['kl_to_standard_normal']"
+    ),
+}
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning", "ignore::ResourceWarning"),
+]
+
+
+def solved(name: str) -> NotebookNode:
+    """The release notebook of an assignment with the solutions written in."""
+    notebook = released(SOURCES[name])
+    source = {cell.id: cell.source for cell in nbformat.read(SOURCES[name], as_version=4).cells}
+    for cell in notebook.cells:
+        if "raise NotImplementedError" in cell.source:
+            lines = source[cell.id].splitlines()
+            cell.source = "\n".join(line for line in lines if "### " not in line)
+        cell.source = cell.source.replace("YOUR ANSWER HERE", "An answer, to be marked by hand.")
+    return notebook
+
+
+def submit(course: Path, student: str, name: str, notebook: NotebookNode) -> None:
+    folder = course / "submitted" / student / name
+    folder.mkdir(parents=True)
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Row]]:
+    """The rows of every assignment's report."""
+    course = tmp_path_factory.mktemp("course")
+    shutil.copytree(ROOT / "solutions", course / "solutions")
+    config = CONFIG.format(repository=str(ROOT), course=str(course))
+    (course / "nbgrader_config.py").write_text(config)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+    def run(*command: str | Path) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=ROOT,
+            env=os.environ | {"PATH": path},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    run("scripts.release", course)
+    for name in SOURCES:
+        submit(course, "perfect", name, solved(name))
+        submit(course, "untouched", name, released(SOURCES[name]))
+    for student, code in BORROWED.items():
+        notebook = solved("3-kl")
+        (cell,) = [cell for cell in notebook.cells if cell.id == "kl-to-standard-normal"]
+        cell.source = code
+        submit(course, student, "3-kl", notebook)
+    for name in SOURCES:
+        run("autograder", "grade", name, "--course", course)
+    read = Course.at(course)
+    return {name: collect(read, name).rows for name in SOURCES}
+
+
+def row(rows: list[Row], student: str) -> Row:
+    (found,) = [row for row in rows if row.student == student]
+    return found
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_solutions_earn_all_points_and_blanks_none(
+    graded: dict[str, list[Row]], name: str
+) -> None:
+    perfect, untouched = row(graded[name], "perfect"), row(graded[name], "untouched")
+    by_hand = sum(check.points for check in perfect.checks if check.manual)
+    assert perfect.points - by_hand >= 18
+    assert perfect.score == perfect.points - by_hand, json.dumps(
+        [(check.cell, check.message) for check in perfect.checks if check.score != check.points]
+    )
+    assert untouched.score == 0
+    for found in (perfect, untouched):
+        assert found.isolated
+        assert not found.reasons
+        assert not found.tampering
+
+
+@pytest.mark.parametrize("student", BORROWED)
+def test_the_answer_is_not_to_be_had_by_calling_it(
+    graded: dict[str, list[Row]], student: str
+) -> None:
+    checks = [
+        check
+        for check in row(graded["3-kl"], student).checks
+        if check.cell.startswith("kl-to-standard-normal")
+    ]
+    assert len(checks) == 4
+    for check in checks:
+        assert check.score == 0
+    said = " ".join(check.message for check in checks)
+    assert "cannot be used in a graded run" in said or "is not defined" in said
