@@ -100,9 +100,7 @@ def row(rows: list[Row], student: str) -> Row:
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_solutions_earn_all_points_and_blanks_none(
-    graded: dict[str, list[Row]], name: str
-) -> None:
+def test_solutions_earn_all_points_and_blanks_none(graded: dict[str, list[Row]], name: str) -> None:
     perfect, untouched = row(graded[name], "perfect"), row(graded[name], "untouched")
     by_hand = sum(check.points for check in perfect.checks if check.manual)
     assert perfect.points - by_hand >= 18
