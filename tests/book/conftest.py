@@ -51,6 +51,7 @@ def build(write: Callable[[dict[str, str]], Path]) -> Callable[..., Built]:
         source = write(files)
         html, messages = source / "_build" / "html", io.StringIO()
         config = {"extensions": ["myst_parser", *extensions], **settings}
+        config.setdefault("source_suffix", {})  # else Sphinx changes its default, for later builds
         with warnings.catch_warnings(), docutils_namespace():
             warnings.simplefilter("ignore")  # Sphinx's own
             app = Sphinx(
