@@ -149,7 +149,12 @@ def main() -> int:
         gradebook.update_or_create_assignment(ASSIGNMENT, duedate="2026-03-02 00:00:00")
     submissions(course)
     grader = [sys.executable, "-m", "autograder"]
-    return subprocess.run([*grader, "grade", ASSIGNMENT, "--course", course], cwd=ROOT).returncode
+    options = [ASSIGNMENT, "--course", str(course)]
+    code = subprocess.run([*grader, "grade", *options], cwd=ROOT).returncode
+    if code == 0:  # the table is printed already; the report in HTML is to look at
+        report = [*grader, "report", *options]
+        code = subprocess.run(report, cwd=ROOT, stdout=subprocess.DEVNULL).returncode
+    return code
 
 
 if __name__ == "__main__":
