@@ -459,7 +459,7 @@ class TestTests:
             Cell("a", "test", "chatty()"),
             Cell("b", "test", "len('done')"),
             "print('alive')",
-            cell_seconds=0.5,
+            cell_seconds=2,
             output=10**8,
         )
         assert result.tampering == []
@@ -484,7 +484,7 @@ class TestWhere:
                 Cell("d", "test", "1 + 1"),
             ),
             {"here": b""},
-            dataclasses.replace(LIMITS, cell_seconds=0.5),
+            dataclasses.replace(LIMITS, cell_seconds=2),
         )
         result = Result.from_bytes(execute(job.to_bytes(), isolated=False))
         assert not result.isolated
