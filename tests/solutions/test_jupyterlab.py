@@ -71,9 +71,14 @@ class Lab:
 
     def run(self, cell: Locator) -> Locator:
         """Run a cell, wait for its end, and return where its output is."""
-        cell.locator(".cm-content").click()
-        self.page.locator('[data-command="notebook:run-cell-and-select-next"]').first.click()
         prompt = cell.locator(".jp-InputPrompt")
+        before = prompt.inner_text()
+        for _ in range(6):  # while formulas are set and the kernel starts, a click may be lost
+            cell.locator(".cm-content").click()
+            self.page.locator('[data-command="notebook:run-cell-and-select-next"]').first.click()
+            self.page.wait_for_timeout(1000)
+            if prompt.inner_text() != before:
+                break
         expect(prompt).to_have_text(re.compile(r"\[\d+\]:"), timeout=30_000)
         return cell.locator(".jp-OutputArea")
 
