@@ -7,7 +7,11 @@ use the same code.
 Example:
     >>> from vaelib.exercises import kl as exercise
     >>> def kl_to_standard_normal(mu, logvar):
-    ...     return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(-1)
+    ...     return mu
     >>> exercise.kl_to_standard_normal.check("value", kl_to_standard_normal)
-    ✓ kl_to_standard_normal, value
+    Traceback (most recent call last):
+        ...
+    vaelib.exercises.task.CheckFailed: kl_to_standard_normal, value: wrong: the KL of each example
+      Numbers that came back: 15, expected 5.
+      ...
 """

@@ -1080,7 +1080,7 @@ def _(log_likelihood: Tensor, kl: Tensor) -> Tensor:
     hint="item() or float() makes a plain number, which has no gradient: backward is not possible.",
 )
 def _(log_likelihood: Tensor, kl: Tensor) -> float:
-    return (kl - log_likelihood).mean().item()
+    return _reference(log_likelihood, kl).item()
 
 
 @negative_elbo.mistake(
@@ -1089,7 +1089,7 @@ def _(log_likelihood: Tensor, kl: Tensor) -> float:
     hint="float64 comes in and float32 goes out: a .float(), or a tensor made with another dtype.",
 )
 def _(log_likelihood: Tensor, kl: Tensor) -> Tensor:
-    return (kl - log_likelihood).mean().float()
+    return _reference(log_likelihood, kl).float()
 
 
 @negative_elbo.mistake(
@@ -1107,7 +1107,7 @@ def _(log_likelihood: Tensor, kl: Tensor) -> Tensor:
     hint="The value is right, and no gradient comes back: nothing would be trained.",
 )
 def _(log_likelihood: Tensor, kl: Tensor) -> Tensor:
-    return (kl - log_likelihood).mean().detach()
+    return _reference(log_likelihood, kl).detach()
 
 
 @negative_elbo.mistake(
