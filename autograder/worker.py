@@ -595,6 +595,8 @@ def _warm(role: str, imports: tuple[str, ...]) -> Any:
                 "plt.plot([0, 1], label='$x$')\n"
                 "plt.legend();"
             )
+            # Figures are shown and closed after a cell; matplotlib would draw each before, too.
+            shell.run_cell("plt.uninstall_repl_displayhook()")
         shell.run_cell("raise ValueError")  # imports what shows tracebacks
         shell.reset()
         shell.execution_count = 1
