@@ -202,7 +202,7 @@ class Task:
         facts: Facts = {}
         # So that what a function draws repeats, and gradients that it switches off come back.
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            torch.manual_seed(draw.seed())
+            torch.default_generator.manual_seed(draw.seed())
             try:
                 for name, value in self.aspects[aspect](function, draw):
                     facts[name] = value.detach().clone() if isinstance(value, Tensor) else value
