@@ -14,15 +14,19 @@ c.CourseDirectory.course_id = "vae"
 c.CourseDirectory.root = str(ROOT)  # so that nbgrader works from any folder
 c.CourseDirectory.source_directory = "solutions"
 
+EXERCISES = [
+    f"vaelib.exercises.{name}"
+    for name in ("autoencoders", "elbo", "kl", "reparameterization", "training", "generation")
+]
 # What notebooks import; loaded once for the whole class.
-c.Isolated.imports = ["matplotlib.pyplot", "torch", "torch.distributions", "vaelib"]
+c.Isolated.imports = ["matplotlib.pyplot", "torch", "torch.distributions", "vaelib", *EXERCISES]
 # What students write themselves: of vaelib, their cells have the data and the plots.
 c.Isolated.withheld = [
     *(f"vaelib.{name}" for name in ("autoencoder", "elbo", "evaluation", "generation", "kl")),
     *(f"vaelib.{name}" for name in ("latent_variable", "likelihood", "networks")),
     *(f"vaelib.{name}" for name in ("reparameterization", "training", "vae")),
-    *(f"vaelib.exercises.{name}" for name in ("autoencoders", "elbo", "kl", "task")),
-    *(f"vaelib.exercises.{name}" for name in ("generation", "reparameterization", "training")),
+    *EXERCISES,
+    "vaelib.exercises.task",
 ]
 
 autograder.install(c)
