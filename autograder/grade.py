@@ -15,7 +15,7 @@ import shutil
 import sqlite3
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import Executor
+from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,16 @@ from filelock import FileLock, Timeout
 from nbformat import NotebookNode
 from nbgrader.converters import Autograde
 from nbgrader.converters.base import NbGraderException
+from nbgrader.preprocessors import (
+    CheckCellMetadata,
+    DeduplicateIds,
+    OverwriteCells,
+    OverwriteKernelspec,
+)
 from nbgrader.utils import determine_grade, is_grade, parse_utc
 from sqlalchemy.exc import SAWarning
 from tqdm import tqdm
+from traitlets.utils.importstring import import_item
 
 from autograder.course import Course, CourseError, messages, quiet, scratch
 from autograder.pool import Execute, Pool, run
@@ -98,8 +105,8 @@ def grade(
     Args:
         course: the course.
         assignment: its name in the gradebook.
-        executor: runs stage 2; by default processes of this machine.
-        workers: how many processes, where there is no `executor`; one for each core.
+        executor: runs stage 2; by default threads, each of which waits for a sandbox.
+        workers: how many run at once, where there is no `executor`; one for each core.
         isolated: whether there has to be a sandbox.
         force: runs again also what did not change.
         dry_run: grades into a copy of the gradebook, and tells what would change.
@@ -133,6 +140,8 @@ def grade(
                     bar.update()
         except SandboxError as error:
             raise CourseError(f"nothing can be run: {error} (Here: --no-sandbox.)") from error
+        except BrokenExecutor as error:
+            raise CourseError(f"the executor runs nothing any more: {error}") from error
         except OSError as error:
             raise CourseError(f"the results cannot be written: {error}") from error
         finally:
@@ -203,11 +212,23 @@ def _executed(
 
 # Stages 1 and 3
 
+_DONE_BY_RESTORE = (DeduplicateIds, OverwriteKernelspec, OverwriteCells, CheckCellMetadata)
+
 
 class _Autograde(Autograde):  # type: ignore[misc]
-    """nbgrader's, for one folder whose name may be anything, where its own takes a pattern."""
+    """nbgrader's, for one folder whose name may be anything, where its own takes a pattern.
+
+    The notebooks there are restored: what nbgrader's own preprocessors would restore of them, or
+    check, is left out. Others that the course's configuration names stay.
+    """
 
     folder = Path()
+
+    def _init_preprocessors(self) -> None:
+        for name in ("sanitize_preprocessors", "autograde_preprocessors"):
+            steps = [import_item(s) if isinstance(s, str) else s for s in getattr(self, name)]
+            setattr(self, name, [step for step in steps if step not in _DONE_BY_RESTORE])
+        super()._init_preprocessors()
 
     def init_notebooks(self) -> None:
         self.assignments = {str(self.folder): sorted(map(str, self.folder.glob("*.ipynb")))}

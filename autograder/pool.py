@@ -7,24 +7,23 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
-import multiprocessing
 import os
 import platform
 import site
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
     Executor,
     Future,
-    ProcessPoolExecutor,
+    ThreadPoolExecutor,
     wait,
 )
 from pathlib import Path
 
 from autograder.job import Result
 from autograder.sandbox import SandboxError
+from autograder.warm import stop
 
 __all__ = ["Execute", "Pool", "environment", "run"]
 
@@ -57,18 +56,6 @@ def environment(modules: tuple[str, ...] = ()) -> str:
     return digest.hexdigest()
 
 
-def _watch_parent() -> None:
-    """Ends a worker whose parent was killed; the executor would leave it waiting for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def watch() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=watch, daemon=True).start()
-
-
 def _work(execute: Execute, job: bytes, isolated: bool, expected: str) -> bytes:
     """What a worker does: maybe on another machine, which has to have the same packages."""
     if environment() != expected:
@@ -80,8 +67,9 @@ class Pool:
     """Runs jobs, and once more those whose worker was lost.
 
     Args:
-        executor: to run them on; by default processes of this machine.
-        workers: how many processes there are then; one for each core.
+        executor: to run them on; by default threads of this process, each of which waits for a
+            sandbox.
+        workers: how many threads there are then; one for each core.
         isolated: whether there has to be a sandbox.
         execute: what runs a job; workers have to be able to import it.
     """
@@ -93,82 +81,62 @@ class Pool:
         isolated: bool = True,
         execute: Execute = run,
     ) -> None:
-        self._given = executor
-        self._own: ProcessPoolExecutor | None = None
-        self._workers = workers or os.cpu_count() or 1
+        workers = workers or os.cpu_count() or 1
+        self._own = None if executor else ThreadPoolExecutor(workers, "autograder-job")
+        self._executor = executor or self._own
         self._isolated = isolated
         self._execute = execute
         self._futures: dict[Future[bytes], str] = {}
         self.running: dict[str, bytes] = {}
         self.executed = 0
         #: How many jobs may wait: enough to keep all busy, few enough to hold in memory.
-        self.room = 4 * self._workers if executor is None else 64
+        self.room = 4 * workers if executor is None else 64
 
     def _submit(self, job: bytes) -> Future[bytes]:
-        executor = self._given or self._own
-        if executor is None:
-            executor = self._own = ProcessPoolExecutor(
-                self._workers,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_watch_parent,
-            )
-        return executor.submit(_work, self._execute, job, self._isolated, environment())
+        assert self._executor is not None
+        return self._executor.submit(_work, self._execute, job, self._isolated, environment())
 
     def submit(self, key: str, job: bytes) -> None:
-        """Has a job run; `completed` gives its result under `key`."""
+        """Has a job run; `completed` gives its result under `key`.
+
+        Raises:
+            BrokenExecutor: the executor cannot run anything any more.
+        """
         self.running[key] = job
-        try:
-            self._futures[self._submit(job)] = key
-        except BrokenExecutor as error:
-            # The jobs before it are about to be found lost, and this one with them.
-            lost: Future[bytes] = Future()
-            lost.set_exception(error)
-            self._futures[lost] = key
+        self._futures[self._submit(job)] = key
 
     def completed(self, block: bool = True) -> Iterator[tuple[str, Result]]:
         """The jobs that are done; waits for one where none is, unless told not to.
 
         Raises:
             SandboxError: jobs cannot be run at all.
+            BrokenExecutor: the executor cannot run anything any more.
         """
         if not self._futures:
             return
         timeout = None if block else 0
         for future in wait(self._futures, timeout, return_when=FIRST_COMPLETED).done:
-            error = future.exception()
-            if isinstance(error, BrokenExecutor):
-                # All that ran are lost; which of them ended a worker shows when each runs alone.
-                lost = list(self._futures.values())
-                self._futures.clear()
-                for suspect in lost:
-                    yield self._finish(suspect, self._alone(self.running[suspect]))
-                return
             key = self._futures.pop(future)
-            job = self.running[key]
-            yield self._finish(
-                key, self._alone(job) if error else Result.from_bytes(future.result())
-            )
+            result = self._result(future) if future.exception() is None else self._again(key)
+            del self.running[key]
+            self.executed += 1
+            yield key, result
 
-    def _finish(self, key: str, result: Result) -> tuple[str, Result]:
-        del self.running[key]
-        self.executed += 1
-        return key, result
+    def _again(self, key: str) -> Result:
+        try:
+            return self._result(self._submit(self.running[key]))
+        except (SandboxError, BrokenExecutor):
+            raise
+        except Exception as error:
+            return Result([], reason="crashed", tampering=[f"its run ended twice: {error!r}"])
 
-    def _alone(self, job: bytes) -> Result:
-        for _ in range(2):
-            try:
-                return Result.from_bytes(self._submit(job).result())
-            except SandboxError:
-                raise
-            except BrokenExecutor as raised:
-                error: Exception = raised
-                self.close()
-            except Exception as raised:
-                error = raised
-        return Result([], reason="crashed", tampering=[f"its run ended twice: {error!r}"])
+    def _result(self, future: Future[bytes]) -> Result:
+        return Result.from_bytes(future.result())
 
     def close(self) -> None:
-        """Ends this machine's workers; jobs that still wait are dropped."""
+        """Ends this machine's workers, and the jobs that still run or wait."""
         if self._own is not None:
-            self._own.shutdown(wait=True, cancel_futures=True)
-            self._own = None
+            self._own.shutdown(wait=False, cancel_futures=True)
+            if self.running:
+                stop()
+            self._own.shutdown()

@@ -29,7 +29,7 @@ from autograder import sandbox
 from autograder.confine import HOME
 from autograder.job import Limits
 
-__all__ = ["Fork", "Parent", "pair"]
+__all__ = ["Fork", "Parent", "pair", "stop"]
 
 _START_SECONDS = 120.0
 _CREDENTIALS = struct.Struct("3i")
@@ -381,10 +381,11 @@ class _Here:
 
     def close(self) -> None:
         if self.pid == os.getpid():
-            for both in self.pairs.values():
-                for parent in both:
-                    parent.close()
-            self.pairs.clear()
+            with self.lock:
+                for both in self.pairs.values():
+                    for parent in both:
+                        parent.close()
+                self.pairs.clear()
 
 
 _here: _Here | None = None
@@ -398,6 +399,12 @@ def _place() -> _Here:
             _here = _Here()
             atexit.register(_here.close)
         return _here
+
+
+def stop() -> None:
+    """End the warm parents of this process, and with them what runs in their sandboxes."""
+    if _here is not None:
+        _here.close()
 
 
 def _forget() -> None:
