@@ -14,6 +14,11 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
+from autograder.course import Course, CourseError
+from autograder.doctor import findings
+from autograder.grade import Busy, grade
+from autograder.report import collect, explain, table, write_page
+
 __all__ = ["main"]
 
 
@@ -37,24 +42,29 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
         )
         return made
 
-    grade = command("grade", "Grade every submission of an assignment that is new or changed.")
-    grade.add_argument("assignment")
-    grade.add_argument("--jobs", type=_positive, metavar="N", help="processes (default: cores)")
-    grade.add_argument("--dask", metavar="ADDRESS", help="run on a Dask cluster: tcp://…")
-    grade.add_argument("--force", action="store_true", help="run again what did not change, too")
-    grade.add_argument(
+    grading = command("grade", "Grade every submission of an assignment that is new or changed.")
+    grading.add_argument("assignment")
+    grading.add_argument(
+        "--jobs",
+        type=_positive,
+        metavar="N",
+        help="how many submissions run at once (default: one a core)",
+    )
+    grading.add_argument("--dask", metavar="ADDRESS", help="run on a Dask cluster: tcp://…")
+    grading.add_argument("--force", action="store_true", help="run again what did not change, too")
+    grading.add_argument(
         "--dry-run", action="store_true", help="show what would change, record nothing"
     )
-    grade.add_argument(
+    grading.add_argument(
         "--no-sandbox",
         action="store_true",
         help="run without a sandbox: submissions can then read and change what you can",
     )
-    report = command("report", "Print a class's table, and write its report in HTML.")
-    report.add_argument("assignment")
-    explain = command("explain", "Tell how a student's grade came about.")
-    explain.add_argument("student")
-    explain.add_argument("assignment")
+    reporting = command("report", "Print a class's table, and write its report in HTML.")
+    reporting.add_argument("assignment")
+    explaining = command("explain", "Tell how a student's grade came about.")
+    explaining.add_argument("student")
+    explaining.add_argument("assignment")
     command("doctor", "Tell what this machine and this course lack.")
     return parser.parse_args(arguments)
 
@@ -68,10 +78,6 @@ def _positive(text: str) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command, and returns its exit code."""
     options = _arguments(arguments)
-    # Workers import this module, and need nothing of nbgrader.
-    from autograder.course import CourseError
-    from autograder.grade import Busy
-
     try:
         return _COMMANDS[options.command](options)
     except Busy as error:
@@ -88,10 +94,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _grade(options: argparse.Namespace) -> int:
-    from autograder.course import Course
-    from autograder.grade import grade
-    from autograder.report import collect, table
-
     course = Course.at(options.course)
     with _cluster(options.dask) as executor:
         summary = grade(
@@ -129,8 +131,6 @@ class _cluster:
     def __enter__(self) -> Executor | None:
         if self._address is None:
             return None
-        from autograder.course import CourseError
-
         try:
             from distributed import Client
         except ImportError:
@@ -149,9 +149,6 @@ class _cluster:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from autograder.course import Course
-    from autograder.report import collect, table, write_page
-
     course = Course.at(options.course)
     report = collect(course, options.assignment)
     print(table(report))
@@ -160,9 +157,6 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from autograder.course import Course, CourseError
-    from autograder.report import collect, explain
-
     report = collect(Course.at(options.course), options.assignment)
     try:
         print(explain(report, options.student))
@@ -174,8 +168,6 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from autograder.doctor import findings
-
     good = True
     for what, lacks in findings(options.course):
         print(f"{'ok   ' if lacks is None else 'LACKS'}  {what}{f': {lacks}' if lacks else ''}")
