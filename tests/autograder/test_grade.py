@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import standin
 from filelock import FileLock
+from fuzz import fuzzed
 from nbgrader.plugins.export import CsvExportPlugin
 from small_course import named, source_notebook, write_course
 
@@ -200,6 +201,32 @@ def test_a_bad_submission_has_its_reason_and_stops_nobody(
     notebook = course.graded_notebooks("ps1", "anna")["means"]
     assert notebook.metadata.autograder.reason == reason
     assert run(course, execute=never).graded == []
+
+
+@pytest.mark.slow
+def test_five_hundred_fuzzed_notebooks_stop_nobody(
+    course: Course, submit: Any, scores: Any
+) -> None:
+    whole = (submit("aaa") / "means.ipynb").read_bytes()
+    for number, spoilt in enumerate(fuzzed(whole, 500, random.Random(1))):
+        (submit(f"fuzzed-{number:03}") / "means.ipynb").write_bytes(spoilt)
+    submit("zzz")
+    summary = run(course)
+    assert summary.failed == {}
+    assert len(summary.graded) == 502
+    assert scores("aaa") == scores("zzz") == ALL
+    reasons = []
+    for student in summary.graded:
+        notebook = course.graded_notebooks("ps1", student)["means"]
+        reasons.append(notebook.metadata.autograder.reason)
+        points = scores(student)
+        assert points.keys() == ALL.keys()
+        assert all(0 <= (points[name] or 0) <= (ALL[name] or 0) for name in ALL)
+        if reasons[-1]:
+            assert not any(points.values())
+            assert "refused" in notebook.metadata.autograder
+    assert set(reasons) == {None, "malformed"}
+    assert 100 < reasons.count("malformed") < 400
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from fuzz import fuzzed
 
 from autograder.job import Limits
 from autograder.prepare import (
@@ -191,35 +192,11 @@ def test_what_is_no_notebook_is_refused_with_its_reason(data: bytes, said: str) 
 
 
 def test_fuzzed_notebooks_are_restored_or_refused() -> None:
-    dice = random.Random(0)
     data = submitted(*HONEST, kernelspec={"language": "python"})
-    values: list[Any] = [None, [], {}, 0, -1.5, True, "x", [[1]], {"nbgrader": 3}]
     refused = 0
-    for _ in range(500):
-        kind = dice.randrange(4)
-        if kind == 0:
-            fuzzed = data[: dice.randrange(len(data))]
-        elif kind == 1:
-            at = dice.randrange(len(data))
-            fuzzed = data[:at] + bytes([dice.randrange(256)]) + data[at + 1 :]
-        elif kind == 2:
-            fuzzed = data.decode().encode(dice.choice(["utf-16", "utf-32", "utf-8-sig", "cp500"]))
-        else:
-            record = json.loads(data)
-            place: Any = record
-            while True:
-                key = dice.choice(list(place if isinstance(place, dict) else range(len(place))))
-                if (
-                    not isinstance(place[key], (dict, list))
-                    or not place[key]
-                    or dice.random() < 0.3
-                ):
-                    place[key] = dice.choice(values)
-                    break
-                place = place[key]
-            fuzzed = json.dumps(record).encode()
+    for spoilt in fuzzed(data, 500, random.Random(0)):
         try:
-            notebook, _ = restore(fuzzed, SOURCE)
+            notebook, _ = restore(spoilt, SOURCE)
         except Refused:
             refused += 1
         else:
