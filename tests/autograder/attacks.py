@@ -9,6 +9,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nbformat.v4 import new_notebook
@@ -20,6 +21,7 @@ SQUARE = "def square(x):\n    return x * x"
 NO_TOTAL = "def total(values):\n    return 0"
 TOTAL = "def total(values):\n    return sum(values)"
 HONEST = {"value": 1.0, "hidden": 1.0, "total": 1.0, "partial": 1.0}
+HOME = Path.home()  # of who grades; in a sandbox it is another
 SECRET = "c0ffee5ec2e7"  # in the hidden test; nothing of a submission may come to know it
 
 
@@ -516,7 +518,7 @@ def read(name: str, tries: str, *patterns: str) -> None:
 
 read("reads-gradebook", "the gradebook", "../*", "../../*", "../../../*", "../../../../*.db")
 read("reads-course", "the folders of the course", "/tmp/**/*.ipynb", "/tmp/**/*.db")
-read("reads-home", "the home of who grades", "/root/*", "/root/.*", "/home/*/*", "/work/*/*")
+read("reads-home", "the home of who grades", f"{HOME}/*", f"{HOME}/.*", "/root/*", "/home/*/*")
 read("reads-proc", "other processes' memory and files", "/proc/[0-9]*/environ", "/proc/*/cmdline")
 code(
     "reads-memory",
@@ -604,9 +606,9 @@ code(
 code(
     "symlink",
     "what a link in its folder leads to",
-    """
+    f"""
     import os
-    for target in ("/root/.ssh", "/etc/shadow", "../../../gradebook.db"):
+    for target in ("{HOME}/.ssh", "/etc/shadow", "../../../gradebook.db"):
         name = os.path.basename(target)
         try:
             os.symlink(target, name)
