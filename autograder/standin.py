@@ -6,8 +6,10 @@ methods that its class was described with. Classes of the other side are real cl
 the two sides keep alike.
 
 Nothing here lets the other side decide a comparison or a conversion: `==` between a stand-in and
-a plain value is False, `bool` is True, `float`, `int`, `__array__` and `__torch_function__` do
-not exist, and an operator whose operands are not all stand-ins may give only a stand-in.
+a plain value is False, `<` is an error, `bool` is True, `float`, `int`, `__array__` and
+`__torch_function__` do not exist. An operator with a plain value may give only a stand-in, and one
+that does not pass for a number or a tensor: `(answer - expected).abs().max()` is an error, while
+`(Vector(1, 2) * 3).x` is asked of the class. So is `in`, as a method would be.
 """
 
 from __future__ import annotations
@@ -47,9 +49,10 @@ class Handle:
         count: how often the owner has sent it.
         bundle: of a tensor that has a gradient function: its `Stand` node's number.
         known: what both sides last agreed on.
+        mixed: whether an operator with a plain value has given it.
     """
 
-    __slots__ = ("__weakref__", "bundle", "count", "key", "known", "peer", "ref")
+    __slots__ = ("__weakref__", "bundle", "count", "key", "known", "mixed", "peer", "ref")
 
     def __init__(self, peer: Peer, key: int) -> None:
         self.peer = peer
@@ -58,6 +61,7 @@ class Handle:
         self.count = 1
         self.bundle: int | None = None
         self.known: Any = None
+        self.mixed = False
 
     def __del__(self) -> None:
         self.peer.released.append([self.key, self.count])
@@ -86,9 +90,11 @@ def _tie(value: Any) -> Handle:
 
 
 def _attribute(value: Any, name: str) -> Any:
-    if name.startswith(("__", "_repr_", "_ipython_", "_wire")) or name == "_wire":
+    if name.startswith(("__", "_repr_", "_ipython_", "_wire")):
         raise AttributeError(name)
     handle = _tie(value)
+    if handle.mixed and hasattr(torch.Tensor, name):
+        raise TypeError(f"an operator gave this {type(value).__name__}: its {name} is no answer")
     methods = getattr(type(value), "_wire_methods", ())
     if name in methods:
         return RemoteMethod(value, name)
@@ -105,7 +111,8 @@ class RemoteMethod:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call it there."""
         handle = _tie(self.__self__)
-        return handle.peer.call(handle.key, self.__name__, args, kwargs)
+        result = handle.peer.call(handle.key, self.__name__, args, kwargs)
+        return _mixed(result) if handle.mixed else result
 
     def __repr__(self) -> str:
         return f"<method {self.__name__} of the other side>"
@@ -133,16 +140,40 @@ def _special(name: str) -> Callable[..., Any]:
     return method
 
 
+def _mixed(value: Any) -> Any:
+    handle = handle_of(value)
+    if handle is not None:
+        handle.mixed = True
+    return value
+
+
 def _operator(name: str) -> Callable[..., Any]:
     def method(self: Any, *args: Any) -> Any:
         handle = _tie(self)
+        others = [handle_of(arg) for arg in args]
+        if any(
+            isinstance(arg, torch.Tensor) and not tie for arg, tie in zip(args, others, strict=True)
+        ):
+            raise TypeError(f"{name} of a {type(self).__name__} with a tensor is no answer")
         result = handle.peer.special(handle.key, name, args)
-        closed = all(handle_of(arg) is not None for arg in args) and args
+        closed = all(others) and args
         if not closed and result is not NotImplemented and handle_of(result) is None:
             raise TypeError(
                 f"{name} of a {type(self).__name__} with a plain value gives no plain value here"
             )
-        return result
+        mixed = handle.mixed or any(tie is None or tie.mixed for tie in others)
+        return _mixed(result) if mixed else result
+
+    return method
+
+
+def _order(name: str) -> Callable[..., Any]:
+    def method(self: Any, other: Any) -> Any:
+        if handle_of(other) is None:
+            raise TypeError(f"{name} of a {type(self).__name__} with a plain value is no answer")
+        handle = _tie(self)
+        result = handle.peer.special(handle.key, name, (other,))
+        return result if result is NotImplemented else result is True
 
     return method
 
@@ -175,7 +206,7 @@ _TWO = (
     "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor",
     "lshift", "rshift",
 )  # fmt: skip
-_ONE = ("neg", "pos", "abs", "invert", "lt", "le", "gt", "ge")
+_ONE = ("neg", "pos", "abs", "invert")
 _HOLD = (
     "len", "getitem", "setitem", "delitem", "iter", "next", "contains", "reversed", "enter", "exit",
 )  # fmt: skip
@@ -185,6 +216,7 @@ _CONTAINER = [f"__{name}__" for name in _HOLD]
 
 SPECIAL: dict[str, Callable[..., Any]] = (
     {name: _operator(name) for name in _OPERATORS}
+    | {name: _order(name) for name in ("__lt__", "__le__", "__gt__", "__ge__")}
     | {name: _special(name) for name in _CONTAINER}
     | {name: _text(name) for name in ("__str__", "__repr__")}
     | {"__eq__": _equal, "__hash__": object.__hash__}

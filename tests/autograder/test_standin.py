@@ -1,0 +1,95 @@
+"""What a submission's objects are taken for by a test: for no number and for no tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from autograder.remote import Namespace
+
+from .test_remote import connect
+
+__all__ = ["connect"]
+
+YIELDING = """
+class Yielding:
+    def itself(self, *args, **kwargs): return self
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = itself
+    __pow__ = __abs__ = __neg__ = __iadd__ = __lt__ = __le__ = __gt__ = __ge__ = itself
+    abs = sum = mean = astype = reshape = detach = itself
+    def zero(self, *args, **kwargs): return 0.0
+    max = item = norm = zero
+    def true(self, *args, **kwargs): return True
+    all = any = allclose = true
+    def __getitem__(self, i): return self
+def answer(x=None): return Yielding()
+"""
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        lambda v: abs(v - 9) < 1e-6,
+        lambda v: 0 < v <= 1,
+        lambda v: v > 3,
+        lambda v: max(v, 3) == 3,
+        lambda v: (v - 9).abs().max() < 1e-6,
+        lambda v: (v - 9).item() < 1e-6,
+        lambda v: (9 - v).norm() < 1e-6,
+        lambda v: abs(v - 9).max() < 1e-6,
+        lambda v: ((v - 9) ** 2).astype(float).mean().item() < 1e-6,
+        lambda v: (v - torch.ones(3)).abs().max() < 1e-6,
+        lambda v: (torch.ones(3) - v).abs().max() < 1e-6,
+        lambda v: (v - np.ones(3)).max() < 1e-6,
+        lambda v: (np.ones(3) - v).max() < 1e-6,
+        lambda v: np.abs(np.ones(3) - v).sum() < 1e-6,
+        lambda v: np.allclose(v, np.ones(3)),
+    ],
+)
+def test_an_answer_that_gives_way_is_no_number(
+    connect: Callable[[str], Namespace],
+    test: Callable[[Any], Any],
+) -> None:
+    answer = connect(YIELDING)["answer"]
+    with pytest.raises((TypeError, ValueError)):
+        test(answer())
+
+
+def test_a_class_of_ones_own_keeps_its_operators(
+    connect: Callable[[str], Namespace],
+) -> None:
+    vector = connect(
+        """
+        class Vector:
+            def __init__(self, x, y): self.x, self.y = x, y
+            def __mul__(self, k): return Vector(k * self.x, k * self.y)
+            __rmul__ = __mul__
+            def __add__(self, other): return Vector(self.x + other.x, self.y + other.y)
+            def __eq__(self, other): return (self.x, self.y) == (other.x, other.y)
+            def __lt__(self, other): return self.x < other.x
+            def __abs__(self): return Vector(abs(self.x), abs(self.y))
+            def norm(self): return (self.x**2 + self.y**2) ** 0.5
+            def scaled(self, k): return k * self
+            def __contains__(self, value): return value in (self.x, self.y)
+            def __getitem__(self, i): return (self.x, self.y)[i]
+        """
+    )["Vector"]
+    one = vector(3, -4)
+    assert (one * 2).x == 6
+    assert (2 * one)[1] == -8
+    assert one * 2 == vector(6, -8)
+    assert one + one == 2 * one
+    assert (one + one).norm() == 10
+    assert abs(one).y == 4
+    assert one.scaled(2).norm() == 10
+    assert vector(1, 5) < one
+    assert not one < vector(1, 5)
+    assert sorted([one, vector(1, 5)])[0].y == 5
+    assert -4 in one
+    assert 4 not in one
+    with pytest.raises(TypeError, match="an operator gave this Vector: its norm is no answer"):
+        (one * 2).norm()
