@@ -23,7 +23,7 @@ def findings(folder: Path) -> Iterator[tuple[str, str | None]]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     cores = os.cpu_count() or 1
     little = memory < _MEMORY
-    said = f"{memory / 2**30:.1f} GiB; imports of torch alone take 0.5 GiB a process"
+    said = f"{memory / 2**30:.1f} GiB; two processes that have imported torch take 1 GiB"
     yield f"memory ({cores} cores)", said if little else None
     free = shutil.disk_usage(folder if folder.exists() else ".").free
     yield "disk", f"{free / 2**30:.1f} GiB are free" if free < _DISK else None

@@ -18,7 +18,7 @@ from typing import Any
 
 from autograder.job import Cell, CellResult, Job, Limits, Reason, Result
 from autograder.sandbox import NAMESPACES, SandboxError
-from autograder.warm import Fork, pair
+from autograder.warm import Fork, Pairs, here
 
 __all__ = ["execute"]
 
@@ -52,29 +52,41 @@ def execute(job: bytes, *, isolated: bool = True) -> bytes:
         if not name or "\0" in name or path.is_absolute() or ".." in path.parts:
             return _malformed(what, isolated)
     start = time.monotonic()
-    with contextlib.ExitStack() as forks:
-        try:
-            run = _start(what, isolated, forks)
-        except SandboxError:  # a parent may have ended since the last job: once more, with new ones
-            forks.close()
-            run = _start(what, isolated, forks)
-        if run is None:
-            return _malformed(what, isolated)
-        cells = [run.cell(cell) for cell in what.cells]
+    pairs = here()
+    try:
+        done = _run(what, pairs, isolated)
+        again = done is not None and done[0].lost
+    except SandboxError:
+        again = True
+    if again:  # a parent has ended: once more, with new ones
+        done = _run(what, pairs, isolated)
+    if done is None:
+        return _malformed(what, isolated)
+    run, cells = done
     reason = next((cell.reason for cell in cells if cell.reason), None)
     seconds = time.monotonic() - start
     return Result(cells, reason, run.tampering, seconds, isolated).to_bytes()
 
 
-def _start(job: Job, isolated: bool, stack: contextlib.ExitStack) -> _Run | None:
+def _run(job: Job, pairs: Pairs, isolated: bool) -> tuple[_Run, list[CellResult]] | None:
+    """Run a job on two new forks; `None` if its files cannot be written."""
+    with contextlib.ExitStack() as forks:
+        run = _start(job, pairs, isolated, forks)
+        return None if run is None else (run, [run.cell(cell) for cell in job.cells])
+
+
+def _start(job: Job, pairs: Pairs, isolated: bool, stack: contextlib.ExitStack) -> _Run | None:
     """A run on two new forks, which the stack ends; `None` if its files cannot be written."""
-    parents = pair(job.imports, job.withheld, isolated)
-    ends = socket.socketpair()
+    parents = pairs.pair(job.imports, job.withheld, isolated)
     forks = []
-    with ends[0], ends[1]:
-        for parent, end in zip(parents, ends, strict=True):
-            forks.append(parent.fork(job.limits, end))
-            stack.callback(forks[-1].close)
+    try:
+        ends = socket.socketpair()
+        with ends[0], ends[1]:
+            for parent, end in zip(parents, ends, strict=True):
+                forks.append(parent.fork(job.limits, end))
+                stack.callback(forks[-1].close)
+    except OSError as error:  # such as too many open files, which is not the submission's doing
+        raise SandboxError(f"No sandbox can be asked for: {error}.") from error
     run = _Run(job, *forks)
     return run if run.start() else None
 
@@ -202,6 +214,11 @@ class _Run:
         self._dead: dict[Fork, tuple[Reason, str]] = {}
         self._looked = 0.0
         self._bound: set[str] = set()
+
+    @property
+    def lost(self) -> bool:
+        """Whether a sandbox has gone that nobody here has ended."""
+        return self._student.lost or self._tests.lost
 
     def start(self) -> bool:
         """Bring the files, and wait until both halves have shut themselves in.

@@ -1,14 +1,14 @@
-"""Stage 2 anywhere: runs jobs on an executor. Workers import this module and little else."""
+"""Stage 2 anywhere: runs jobs on an executor. Workers elsewhere import little but this module."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
+import resource
 import site
 from collections.abc import Callable, Iterator
 from concurrent.futures import (
@@ -22,7 +22,7 @@ from concurrent.futures import (
 from pathlib import Path
 
 from autograder.job import Result
-from autograder.sandbox import SandboxError
+from autograder.sandbox import SandboxError, fingerprint
 from autograder.warm import stop
 
 __all__ = ["Execute", "Pool", "environment", "run"]
@@ -37,23 +37,28 @@ def run(job: bytes, isolated: bool) -> bytes:
     return execute(job, isolated=isolated)
 
 
-@functools.cache
 def environment(modules: tuple[str, ...] = ()) -> str:
     """A digest of the Python, the installed packages, and the sources of `modules`.
 
     A module that is installed in place changes without a new version, so its files count too.
     """
+    return _digest(fingerprint(modules))
+
+
+@functools.lru_cache(maxsize=16)
+def _digest(files: tuple[tuple[str, int], ...]) -> str:
+    digest = hashlib.sha256(_packages())
+    for file, _ in files:
+        digest.update(Path(file).read_bytes())
+    return digest.hexdigest()
+
+
+@functools.cache
+def _packages() -> bytes:
     # Not all of sys.path: some packages put their own copies of others there.
     installed = importlib.metadata.distributions(path=site.getsitepackages())
     packages = {f"{package.name}=={package.version}" for package in installed}
-    digest = hashlib.sha256(json.dumps([platform.python_version(), sorted(packages)]).encode())
-    for module in modules:
-        spec = importlib.util.find_spec(module)
-        for place in (spec and spec.submodule_search_locations) or ():
-            if "site-packages" not in Path(place).parts:
-                for path in sorted(Path(place).rglob("*.py")):
-                    digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return json.dumps([platform.python_version(), sorted(packages)]).encode()
 
 
 def _work(execute: Execute, job: bytes, isolated: bool, expected: str) -> bytes:
@@ -61,6 +66,13 @@ def _work(execute: Execute, job: bytes, isolated: bool, expected: str) -> bytes:
     if environment() != expected:
         raise SandboxError("A worker has another Python or other packages than this machine.")
     return execute(job, isolated)
+
+
+def _allow_open_files(n: int) -> None:
+    """Raises the limit to n where it is lower: each job has sockets and pipes to its sandboxes."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= now < n:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (n if most < 0 else min(n, most), most))
 
 
 class Pool:
@@ -82,18 +94,20 @@ class Pool:
         execute: Execute = run,
     ) -> None:
         workers = workers or os.cpu_count() or 1
-        self._own = None if executor else ThreadPoolExecutor(workers, "autograder-job")
-        self._executor = executor or self._own
+        self._own = None
+        if executor is None:
+            _allow_open_files(64 * workers + 256)
+            executor = self._own = ThreadPoolExecutor(workers, "autograder-job")
+        self._executor: Executor = executor
         self._isolated = isolated
         self._execute = execute
         self._futures: dict[Future[bytes], str] = {}
         self.running: dict[str, bytes] = {}
         self.executed = 0
         #: How many jobs may wait: enough to keep all busy, few enough to hold in memory.
-        self.room = 4 * workers if executor is None else 64
+        self.room = 4 * workers if self._own else 64
 
     def _submit(self, job: bytes) -> Future[bytes]:
-        assert self._executor is not None
         return self._executor.submit(_work, self._execute, job, self._isolated, environment())
 
     def submit(self, key: str, job: bytes) -> None:
@@ -117,21 +131,23 @@ class Pool:
         timeout = None if block else 0
         for future in wait(self._futures, timeout, return_when=FIRST_COMPLETED).done:
             key = self._futures.pop(future)
-            result = self._result(future) if future.exception() is None else self._again(key)
+            try:
+                result = Result.from_bytes(future.result())
+            except (SandboxError, BrokenExecutor):
+                raise
+            except Exception:  # its worker was lost
+                result = self._again(key)
             del self.running[key]
             self.executed += 1
             yield key, result
 
     def _again(self, key: str) -> Result:
         try:
-            return self._result(self._submit(self.running[key]))
+            return Result.from_bytes(self._submit(self.running[key]).result())
         except (SandboxError, BrokenExecutor):
             raise
         except Exception as error:
             return Result([], reason="crashed", tampering=[f"its run ended twice: {error!r}"])
-
-    def _result(self, future: Future[bytes]) -> Result:
-        return Result.from_bytes(future.result())
 
     def close(self) -> None:
         """Ends this machine's workers, and the jobs that still run or wait."""

@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from autograder import sandbox
 from autograder.confine import HOME
 from autograder.job import Limits
 
-__all__ = ["Fork", "Parent", "pair", "stop"]
+__all__ = ["Fork", "Pairs", "Parent", "here", "stop"]
 
 _START_SECONDS = 120.0
 _CREDENTIALS = struct.Struct("3i")
@@ -45,17 +45,22 @@ class Parent:
     """
 
     def __init__(
-        self, role: str, imports: tuple[str, ...], withheld: tuple[str, ...], isolated: bool
+        self,
+        role: str,
+        imports: tuple[str, ...],
+        withheld: tuple[str, ...],
+        isolated: bool,
+        starter: Executor,
     ) -> None:
         self.role, self.isolated = role, isolated
         self._lock = threading.Lock()
+        self._broken = False
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._requests, inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fd = inside.fileno()
         try:
             with inside:
-                # The parent dies with the *thread* that started it, so a lasting one does it.
-                starting = _place().starter.submit(
+                starting = starter.submit(
                     subprocess.Popen,
                     sandbox.command(
                         role, fd, imports=imports, withheld=withheld, isolated=isolated
@@ -83,10 +88,14 @@ class Parent:
             answer = self._requests.recv(_READ).decode(errors="replace")
         except TimeoutError:
             answer = f"error it said nothing for {_START_SECONDS:.0f} s"
+        except OSError:
+            answer = "error it was closed while it started"
         if answer == "ready":
             return
-        self._errors.seek(0)
-        said = self._errors.read()[-2000:].decode(errors="replace").strip()
+        said = ""
+        with contextlib.suppress(ValueError):  # `close` has closed the file
+            self._errors.seek(0)
+            said = self._errors.read()[-2000:].decode(errors="replace").strip()
         reason = answer.removeprefix("error ") or said or "it ended without a word"
         problem = sandbox.problem() if self.isolated else None
         raise sandbox.SandboxError(
@@ -95,14 +104,15 @@ class Parent:
 
     def alive(self) -> bool:
         """Whether it can still be asked for forks."""
-        return self._process.poll() is None
+        return not self._broken and self._process.poll() is None
 
     def fork(self, limits: Limits, link: socket.socket) -> Fork:
         """A new process for one submission, joined to its other half by `link`."""
         control, control_inside = socket.socketpair()
         status, status_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         status.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        (out, out_inside), (err, err_inside) = os.pipe(), os.pipe()
+        out, out_inside = os.pipe()
+        err, err_inside = os.pipe()
         try:
             with control_inside, status_inside, self._lock:
                 fds = [control_inside.fileno(), link.fileno(), out_inside, err_inside]
@@ -113,6 +123,7 @@ class Parent:
                 end.close()
             for fd in (out, err):
                 os.close(fd)
+            self._broken = True
             raise sandbox.SandboxError(f"The {self.role} parent has ended: {error}") from error
         finally:
             os.close(out_inside)
@@ -121,11 +132,13 @@ class Parent:
 
     def close(self) -> None:
         """End it, and with it everything in its sandbox."""
-        self._requests.close()
-        self._errors.close()
+        self._broken = True
+        with self._lock:
+            self._requests.close()
         if hasattr(self, "_process"):
             self._process.kill()
             self._process.wait()
+        self._errors.close()
 
 
 class Fork:
@@ -135,6 +148,7 @@ class Fork:
         ended: how `main` ended (an exit code, negative for a signal); `None` while it lives.
         broken: what it did against the protocol, or why it did not start.
         done: the last message that ended a cell.
+        lost: whether its sandbox is gone, and neither it nor the host has ended it.
     """
 
     def __init__(
@@ -150,7 +164,8 @@ class Fork:
         self.ended: int | None = None
         self.broken: str | None = None
         self.done: dict[str, Any] | None = None
-        self.running = False
+        self.lost = False
+        self._killed = False
         self._control, self._status = control, status
         self._pipes = {out: "stdout", err: "stderr"}
         self._init: int | None = None
@@ -283,6 +298,7 @@ class Fork:
         else:  # init is gone, and with it everything
             self._status.close()
             if self.ended is None:
+                self.lost = not self._killed
                 self.ended = -signal.SIGKILL
 
     # what it is told and asked
@@ -313,6 +329,7 @@ class Fork:
 
     def kill(self) -> None:
         """End all its processes, and wait until they are gone."""
+        self._killed = True
         if self._init is None:
             return
         if not self._isolated:
@@ -370,41 +387,93 @@ def _field(pid: int, file: str, names: Iterable[str]) -> int:
 # ------------------------------------------------------------------------------ one pair a process
 
 
-class _Here:
-    """The warm parents of this process; a fork of it must not use them."""
+class Pairs:
+    """The warm parents of this process: a pair for all jobs that import the same."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.lock = threading.Lock()
-        self.starter = ThreadPoolExecutor(1, "autograder-starter")
-        self.pairs: dict[tuple[Any, ...], tuple[Parent, Parent]] = {}
+        self._pid = os.getpid()
+        # A parent dies with the *thread* that started it, so a lasting one does it.
+        self._starter = ThreadPoolExecutor(1, "autograder-starter")
+        self._lock = threading.Lock()
+        self._pairs: dict[tuple[Any, ...], tuple[Any, tuple[Parent, Parent]]] = {}  # by imports
+        self._started: list[Parent] = []
+        self._closed = False
+
+    def pair(
+        self, imports: tuple[str, ...], withheld: tuple[str, ...], isolated: bool
+    ) -> tuple[Parent, Parent]:
+        """The parents for the student's and the tests' half, started if need be.
+
+        Only the student's half is without the withheld modules.
+
+        Raises:
+            SandboxError: they cannot be started, or are closed.
+        """
+        key = (imports, withheld, isolated)
+        version = sandbox.fingerprint((*imports, *withheld))
+        with self._lock:
+            if self._closed:
+                raise sandbox.SandboxError("The grader is ending.")
+            if key in self._pairs:
+                found, pair = self._pairs[key]
+                if found == version and all(parent.alive() for parent in pair):
+                    return pair
+                self._end(self._pairs.pop(key)[1])
+            pair = self._start(imports, withheld, isolated)
+            self._pairs[key] = version, pair
+            return pair
+
+    def _start(
+        self, imports: tuple[str, ...], withheld: tuple[str, ...], isolated: bool
+    ) -> tuple[Parent, Parent]:
+        started: list[Parent] = []
+        try:
+            for role in ("student", "tests"):
+                started.append(Parent(role, imports, withheld, isolated, self._starter))
+                self._started.append(started[-1])
+                if self._closed:  # `close` may not have seen it
+                    raise sandbox.SandboxError("The grader is ending.")
+            for parent in started:
+                parent.wait()
+        except BaseException:
+            self._end(started)
+            raise
+        return started[0], started[1]
+
+    def _end(self, parents: Iterable[Parent]) -> None:
+        for parent in parents:
+            parent.close()
+            self._started.remove(parent)
 
     def close(self) -> None:
-        if self.pid == os.getpid():
-            with self.lock:
-                for both in self.pairs.values():
-                    for parent in both:
-                        parent.close()
-                self.pairs.clear()
+        """End them, also those that are being started, and with them what runs in sandboxes."""
+        self._closed = True
+        if self._pid == os.getpid():
+            for parent in list(self._started):
+                parent.close()
 
 
-_here: _Here | None = None
+_here: Pairs | None = None
 _guard = threading.Lock()
 
 
-def _place() -> _Here:
+def here() -> Pairs:
+    """The warm parents of this process; a fork of it has its own."""
     global _here
     with _guard:
         if _here is None:
-            _here = _Here()
+            _here = Pairs()
             atexit.register(_here.close)
         return _here
 
 
 def stop() -> None:
-    """End the warm parents of this process, and with them what runs in their sandboxes."""
-    if _here is not None:
-        _here.close()
+    """End the warm parents of this process; a job that runs ends by a `SandboxError`."""
+    global _here
+    with _guard:
+        ended, _here = _here, None
+    if ended is not None:
+        ended.close()
 
 
 def _forget() -> None:
@@ -414,31 +483,3 @@ def _forget() -> None:
 
 
 os.register_at_fork(after_in_child=_forget)
-
-
-def pair(
-    imports: tuple[str, ...], withheld: tuple[str, ...], isolated: bool
-) -> tuple[Parent, Parent]:
-    """The warm parents of this process for the student's and the tests' half, started if need be.
-
-    Only the student's half is without the withheld modules.
-    """
-    here = _place()
-    key = (imports, withheld, isolated, sandbox.fingerprint((*imports, *withheld)))
-    with here.lock:
-        both = here.pairs.get(key)
-        if both is None or not all(parent.alive() for parent in both):
-            for parent in both or ():
-                parent.close()
-            started: list[Parent] = []
-            try:
-                for role in ("student", "tests"):
-                    started.append(Parent(role, imports, withheld, isolated))
-                for parent in started:
-                    parent.wait()
-            except BaseException:
-                for parent in started:
-                    parent.close()
-                raise
-            both = here.pairs[key] = (started[0], started[1])
-        return both

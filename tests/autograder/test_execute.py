@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import os
+import resource
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -523,8 +525,53 @@ class TestWhere:
     @pytest.mark.slow
     def test_broken_parents_are_replaced(self) -> None:
         run("1")
-        for parent in warm.pair(IMPORTS, (), True):
+        for parent in warm.here().pair(IMPORTS, (), True):
             parent.close()
+        assert run("1").reason is None
+
+    @pytest.mark.slow
+    def test_a_job_whose_parent_ends_is_run_again(self) -> None:
+        run("1")
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(run, "import time\ntime.sleep(2)\nprint('done')")
+            time.sleep(1)
+            warm.here().pair(IMPORTS, (), True)[0].close()
+            result = future.result()
+        assert result.reason is None
+        assert text(result.cells[0]) == "done\n"
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("moment", ["warming up", "running"])
+    def test_stop_ends_what_runs_and_what_starts(self, moment: str) -> None:
+        warm.stop()
+        if moment == "running":
+            run("1")
+        with ThreadPoolExecutor(2) as pool:
+            futures = [pool.submit(run, "while True: pass") for _ in range(2)]
+            time.sleep(0.5)
+            started = time.monotonic()
+            warm.stop()
+            for future in futures:
+                with pytest.raises(SandboxError):
+                    future.result()
+        assert time.monotonic() - started < 5
+        assert run("1").reason is None
+
+    @pytest.mark.slow
+    def test_too_many_open_files_are_no_fault_of_the_submission(self) -> None:
+        run("1")
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        highest = max(int(fd.name) for fd in Path("/proc/self/fd").iterdir())
+        held = [os.open(os.devnull, os.O_RDONLY) for _ in range(highest)]  # no number is free
+        try:
+            for spare in range(1, 14, 4):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (max(held) + spare, limit[1]))
+                with pytest.raises((SandboxError, OSError), match="Too many open files"):
+                    run("1")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+            for fd in held:
+                os.close(fd)
         assert run("1").reason is None
 
     @pytest.mark.slow

@@ -28,6 +28,7 @@ from autograder import record
 from autograder.course import Course, CourseError
 from autograder.grade import Busy, Summary, exchange, grade
 from autograder.job import Job
+from autograder.sandbox import SandboxError
 from autograder.store import Store, write
 
 ALL = {"test_mean": 2, "test_hidden": 3, "test_partial": 2, "why": 0, "task": None}
@@ -304,6 +305,20 @@ def sandboxed(pid: int) -> list[str]:
         below += children
         found += children
     return found if len(found) > 8 else []
+
+
+def test_what_cannot_start_is_told_at_once(course: Course, submit: Any) -> None:
+    for number in range(3):
+        submit(f"s{number}", f"def mean(v):\n    return {number}")
+    tries = []
+
+    def cannot(job: bytes, isolated: bool) -> bytes:
+        tries.append(job)
+        raise SandboxError("there is no sandbox")
+
+    with pytest.raises(CourseError, match="nothing can be run: there is no sandbox"):
+        run(course, execute=cannot)
+    assert len(tries) == 1
 
 
 class Losing(ThreadPoolExecutor):
