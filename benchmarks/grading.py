@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -34,19 +33,15 @@ import vaelib.exercises.kl as bank
 from autograder.execute import execute
 from autograder.job import Cell, Job
 from benchmarks.report import Report, spread
-from scripts.release import ROOT, release
-from scripts.sample_class import ASSIGNMENT, SOURCE, Change, hand_in, mistake, written
+from book.exercises import solved
+from scripts.release import ROOT, course_apart, release
+from scripts.sample_class import ASSIGNMENT, SOURCE, Change, hand_in, mistake
 
 ALONE = """\
 c = get_config()
 c.CourseDirectory.course_id = "vae"
 c.CourseDirectory.source_directory = "solutions"
 c.CourseDirectory.root = {root!r}
-"""
-ISOLATED = f"""\
-c = get_config()
-load_subconfig("nbgrader_config.py", path={str(ROOT)!r})
-c.CourseDirectory.root = {{root!r}}
 """
 
 
@@ -96,16 +91,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def classroom(folder: Path, n: int, alone: bool = False) -> Path:
     """A course with n submissions; the same for the same numbers."""
-    (folder / "solutions" / ASSIGNMENT).mkdir(parents=True)
-    shutil.copy(SOURCE, folder / "solutions" / ASSIGNMENT)
-    config = (ALONE if alone else ISOLATED).format(root=str(folder))
-    (folder / "nbgrader_config.py").write_text(config)
+    course_apart(folder, ASSIGNMENT)
+    if alone:
+        (folder / "nbgrader_config.py").write_text(ALONE.format(root=str(folder)))
     release(folder)
     changes: list[Change | None] = [None]
     for task in (bank.kl_to_standard_normal, bank.kl_between_gaussians, bank.kl_monte_carlo):
         changes += [mistake(task, known.name) for known in task.mistakes]
     for number, change in zip(range(n), itertools.cycle(changes), strict=False):
-        notebook = written()
+        notebook = solved(SOURCE)
         cells = {cell.id: cell for cell in notebook.cells}
         if change:
             change(cells)
@@ -152,13 +146,17 @@ class Watch:
 
     def _follow(self) -> None:
         while not self._end.wait(5):  # to look at all pages of all processes takes time
-            graded = sum(1 for _ in self._course.glob(f"autograded/*/{ASSIGNMENT}"))
-            self._seen.append((time.perf_counter(), graded, _memory(os.getpid())))
+            self._look()
+
+    def _look(self) -> None:
+        graded = sum(1 for _ in self._course.glob(f"autograded/*/{ASSIGNMENT}"))
+        self._seen.append((time.perf_counter(), graded, _memory(os.getpid())))
 
     def rows(self) -> list[list[str]]:
         """A line for each quarter of what was graded."""
         self._end.set()
         self._thread.join()
+        self._look()
         last = self._seen[-1][1]
         rows, before = [], next(seen for seen in self._seen if seen[1] > 0)
         for quarter in range(1, 5):
@@ -189,7 +187,7 @@ def _memory(process: int) -> float:
 
 def overhead(folder: Path, rounds: int) -> tuple[list[float], list[float]]:
     """Seconds of one job, warm, with and without the sandbox."""
-    notebook = written()
+    notebook = solved(SOURCE)
     cells = []
     for cell in notebook.cells:
         if cell.cell_type == "code":

@@ -53,6 +53,17 @@ def released(source: Path) -> NotebookNode:
     return notebook
 
 
+def solved(source: Path) -> NotebookNode:
+    """The released notebook with the solutions written in, as a student would."""
+    notebook = released(source)
+    solutions = {cell.id: cell.source for cell in nbformat.read(source, as_version=4).cells}
+    for cell in notebook.cells:
+        if "raise NotImplementedError" in cell.source:
+            lines = solutions[cell.id].splitlines()
+            cell.source = "\n".join(line for line in lines if "### " not in line)
+    return notebook
+
+
 def sources(root: Path) -> list[Path]:
     """The source notebook of every exercise, in order."""
     return sorted((root / "solutions").glob("*/*.ipynb"))

@@ -43,6 +43,21 @@ def release(course: Path) -> None:
         print(f"  {name}", flush=True)
 
 
+def course_apart(folder: Path, *names: str, more: str = "") -> None:
+    """Make a course with the repository's settings and some of its assignments, all by default.
+
+    `more` are settings of its own.
+    """
+    for name in names or assignments(ROOT):
+        shutil.copytree(ROOT / "solutions" / name, folder / "solutions" / name)
+    (folder / "nbgrader_config.py").write_text(
+        "c = get_config()\n"
+        f'load_subconfig("nbgrader_config.py", path={str(ROOT)!r})\n'
+        f"c.CourseDirectory.root = {str(folder)!r}\n{more}",
+        "utf-8",
+    )
+
+
 def wheel(folder: Path) -> str:
     """Build the wheel of `vaelib` into `folder`, and return its name."""
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]

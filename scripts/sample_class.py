@@ -19,30 +19,14 @@ from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 
 import vaelib.exercises.kl as bank
-from book.exercises import released
-from scripts.release import ROOT, release
+from book.exercises import released, solved
+from scripts.release import ROOT, course_apart, release
 from vaelib.exercises.task import Mistake, Task
 
 ASSIGNMENT = "3-kl"
 SOURCE = ROOT / "solutions" / ASSIGNMENT / f"{ASSIGNMENT}.ipynb"
-CONFIG = f"""\
-c = get_config()
-load_subconfig("nbgrader_config.py", path={str(ROOT)!r})
-c.CourseDirectory.root = {{root!r}}
-c.Isolated.limits = {{{{"cell_seconds": 10, "memory": 3 * 2**30}}}}
-"""
+LIMITS = 'c.Isolated.limits = {"cell_seconds": 10, "memory": 3 * 2**30}\n'
 Change = Callable[[dict[str, NotebookNode]], None]
-
-
-def written() -> NotebookNode:
-    """The release notebook with the solutions written in, as a student would."""
-    notebook = released(SOURCE)
-    solved = {cell.id: cell for cell in nbformat.read(SOURCE, as_version=4).cells}
-    for cell in notebook.cells:
-        if "raise NotImplementedError" in cell.source:
-            lines = solved[cell.id].source.splitlines()
-            cell.source = "\n".join(line for line in lines if "### " not in line)
-    return notebook
 
 
 def as_cell(task: Task, mistake: Mistake) -> str:
@@ -127,13 +111,13 @@ def hand_in(course: Path, student: str, notebook: str, when: str) -> None:
 def submissions(course: Path) -> None:
     """Write what the class hands in."""
     for student, changes in CLASS.items():
-        notebook = written()
+        notebook = solved(SOURCE)
         cells = {cell.id: cell for cell in notebook.cells}
         for change in changes:
             change(cells)
         when = f"2026-03-{'03' if student == 'late' else '01'} 18:00:00 UTC"
         hand_in(course, student, nbformat.writes(notebook), when)
-    text = nbformat.writes(written())
+    text = nbformat.writes(solved(SOURCE))
     hand_in(course, "malformed", text[: len(text) // 2], "2026-03-01 18:00:00 UTC")
 
 
@@ -141,9 +125,7 @@ def main() -> int:
     """Make the course anew, grade the class, and return the exit code."""
     course = ROOT / "build" / "sample-class"
     shutil.rmtree(course, ignore_errors=True)
-    (course / "solutions" / ASSIGNMENT).mkdir(parents=True)
-    shutil.copy(SOURCE, course / "solutions" / ASSIGNMENT)
-    (course / "nbgrader_config.py").write_text(CONFIG.format(root=str(course)), "utf-8")
+    course_apart(course, ASSIGNMENT, more=LIMITS)
     release(course)
     with Gradebook(f"sqlite:///{course}/gradebook.db", "vae") as gradebook:
         gradebook.update_or_create_assignment(ASSIGNMENT, duedate="2026-03-02 00:00:00")

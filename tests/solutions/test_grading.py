@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,15 +14,11 @@ from nbformat import NotebookNode
 
 from autograder.course import Course
 from autograder.report import Row, collect
-from book.exercises import released, sources
+from book.exercises import released, solved, sources
+from scripts.release import course_apart
 
 ROOT = Path(__file__).parents[2]
 SOURCES = {path.stem: path for path in sources(ROOT)}
-CONFIG = """
-c = get_config()
-load_subconfig("nbgrader_config.py", path={repository!r})
-c.CourseDirectory.root = {course!r}
-"""
 # vaelib's own version of what is asked, by each way that leads to it
 BORROWED = {
     "by-name": "from vaelib import kl_to_standard_normal",
@@ -42,14 +37,10 @@ pytestmark = [
 ]
 
 
-def solved(name: str) -> NotebookNode:
-    """The release notebook of an assignment with the solutions written in."""
-    notebook = released(SOURCES[name])
-    source = {cell.id: cell.source for cell in nbformat.read(SOURCES[name], as_version=4).cells}
+def answered(name: str) -> NotebookNode:
+    """The notebook of an assignment with its solutions, and answers in the cells marked by hand."""
+    notebook = solved(SOURCES[name])
     for cell in notebook.cells:
-        if "raise NotImplementedError" in cell.source:
-            lines = source[cell.id].splitlines()
-            cell.source = "\n".join(line for line in lines if "### " not in line)
         cell.source = cell.source.replace("YOUR ANSWER HERE", "An answer, to be marked by hand.")
     return notebook
 
@@ -64,9 +55,7 @@ def submit(course: Path, student: str, name: str, notebook: NotebookNode) -> Non
 def graded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Row]]:
     """The rows of every assignment's report."""
     course = tmp_path_factory.mktemp("course")
-    shutil.copytree(ROOT / "solutions", course / "solutions")
-    config = CONFIG.format(repository=str(ROOT), course=str(course))
-    (course / "nbgrader_config.py").write_text(config)
+    course_apart(course)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
     def run(*command: str | Path) -> None:
@@ -81,10 +70,10 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Row]]:
 
     run("scripts.release", course)
     for name in SOURCES:
-        submit(course, "perfect", name, solved(name))
+        submit(course, "perfect", name, answered(name))
         submit(course, "untouched", name, released(SOURCES[name]))
     for student, code in BORROWED.items():
-        notebook = solved("3-kl")
+        notebook = answered("3-kl")
         (cell,) = [cell for cell in notebook.cells if cell.id == "kl-to-standard-normal"]
         cell.source = code
         submit(course, student, "3-kl", notebook)

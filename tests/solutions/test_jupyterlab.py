@@ -17,7 +17,7 @@ import nbformat
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from book.exercises import released
+from book.exercises import released, solved
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "solutions" / "3-kl" / "3-kl.ipynb"
@@ -34,13 +34,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 def solution(name: str) -> str:
-    """The cell of a source notebook that defines a function, as a student would write it."""
-    (source,) = [
-        cell.source
-        for cell in nbformat.read(SOURCE, as_version=4).cells
-        if cell.source.startswith(f"def {name}(")
-    ]
-    return "\n".join(line for line in source.splitlines() if "### " not in line)
+    """The cell that defines a function, as a student would write it."""
+    (source,) = [c.source for c in solved(SOURCE).cells if c.source.startswith(f"def {name}(")]
+    return str(source)
 
 
 def sources_in(path: Path) -> str:
