@@ -240,6 +240,7 @@ def test_inputs_of_another_shape_are_named():
 # Training
 
 
+@pytest.mark.slow
 def test_a_trained_linear_autoencoder_is_pca(device):
     images = pixels_near_a_plane(device)
     x = images.floats().flatten(1)
@@ -261,6 +262,7 @@ def test_a_trained_linear_autoencoder_is_pca(device):
     assert smallest_cosine > math.cos(math.radians(1))
 
 
+@pytest.mark.slow
 @every_network
 def test_training_lowers_the_error_on_other_images(device, digits, network):
     autoencoder = Autoencoder(digits.shape, code_dim=16, network=network).to(device)
@@ -421,6 +423,7 @@ def experiment(trained: Autoencoder, digits: Images, **arguments):
     return few_labels_experiment(trained, digits, test, **{**defaults, **arguments})
 
 
+@pytest.mark.slow
 def test_pretraining_helps_with_few_labels(trained, digits):
     result = experiment(trained, digits, n_labels=[10, 20], seeds=range(20), steps=[10, 50])
     gain = (result.random - result.pretrained)[:, :, -1].double()

@@ -145,6 +145,7 @@ def test_who_does_not_start_gets_nothing(name: str) -> None:
 
 
 @each_task
+@pytest.mark.slow
 @pytest.mark.parametrize("result", [None, 0.0, "text", [1.0], torch.zeros(()), torch.ones(2, 2)])
 def test_any_other_result_ends_in_a_message(name: str, result: Any) -> None:
     task = TASKS[name]
