@@ -176,15 +176,23 @@ class Isolated(Execute):  # type: ignore[misc]
 def submission_files(converter: Any, folder: Path, assignment: str) -> Files:
     """A submission's files, those of the same name in the source folder in their place.
 
-    The source folder's are the instructor's: nbgrader copies them over the students', too.
+    The source folder's are the instructor's: nbgrader copies them over the students', too. A
+    student's file where the source has a folder, or the other way round, is refused.
     """
     coursedir = converter.coursedir
     files = read_files(folder, coursedir.ignore)
     source = Path(coursedir.format_path(coursedir.source_directory, ".", assignment))
     kept = converter.exclude_overwriting.get(assignment, [])
+    given = {}
     for path in map(Path, find_all_files(str(source), [*coursedir.ignore, "*.ipynb"])):
         if (name := str(path.relative_to(source))) not in kept:
-            files.taken[name] = path.read_bytes()
+            given[name] = path.read_bytes()
+    folders = {str(folder) for name in given for folder in Path(name).parents}
+    for name in list(files.taken):
+        if name in folders or any(str(folder) in given for folder in Path(name).parents):
+            files.refused[name] = f"{name} is in the place of a file of the assignment"
+            del files.taken[name]
+    files.taken |= given
     return files
 
 

@@ -256,6 +256,26 @@ def test_odd_files_and_students(course: Course, submit: Any, scores: Any) -> Non
     assert len(notebook.metadata.autograder.tampering) == 3
 
 
+@pytest.mark.parametrize(
+    ("odd", "given"), [("numbers.csv/mine.txt", "numbers.csv"), ("data", "data/points.csv")]
+)
+def test_a_file_where_the_assignment_has_a_folder_or_a_folder_where_a_file_stops_nobody(
+    course: Course, submit: Any, scores: Any, odd: str, given: str
+) -> None:
+    path = course.root / "source/ps1" / given
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("given")
+    theirs = submit("anna") / odd
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_text("mine")
+    submit("bert")
+    assert run(course).failed == {}
+    assert scores("anna") == scores("bert") == ALL
+    assert (course.root / "autograded/anna/ps1" / given).read_text() == "given"
+    tampering = course.graded_notebooks("ps1", "anna")["means"].metadata.autograder.tampering
+    assert tampering == [f"{odd} is in the place of a file of the assignment"]
+
+
 # Faults
 
 
