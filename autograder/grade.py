@@ -377,6 +377,8 @@ class _Recorder:
                 return False
             if about.get("refused") != wanted.get("refused") or "reason" not in about:
                 return False
+            if _written(notebook) != _written(prepared.notebooks[name]):  # Markdown has no job
+                return False
             for cell in filter(is_grade, notebook.cells):
                 score, _ = determine_grade(cell)
                 if scores.get((name, cell.metadata.nbgrader.grade_id), -1) != score:
@@ -427,6 +429,11 @@ class _Recorder:
             exchange(made, self.course.graded(self.assignment, prepared.student))
         scratch(made)
         shutil.rmtree(submitted)
+
+
+def _written(notebook: NotebookNode) -> list[tuple[str, str, dict[str, Any]]]:
+    """What the student wrote and attached, cell by cell."""
+    return [(c.cell_type, c.source, c.get("attachments", {})) for c in notebook.cells]
 
 
 def _last_line(errors: list[str]) -> str:

@@ -104,6 +104,34 @@ def test_a_new_timestamp_alone_is_recorded_and_not_run(course: Course, submit: A
         assert gradebook.find_submission("ps1", "anna").timestamp.day == 2
 
 
+@pytest.mark.parametrize("kind", ["text", "picture", "cell"])
+def test_a_new_answer_in_words_is_recorded_and_not_run(
+    course: Course, submit: Any, kind: str
+) -> None:
+    def first(notebook: dict[str, Any]) -> None:
+        answer = named(notebook, "why")
+        answer["source"] = "Because.\r\nSo ![](a.png)\u2028there."
+        answer["attachments"] = {"a.png": {"image/png": "aGk="}}
+
+    def second(notebook: dict[str, Any]) -> None:
+        first(notebook)
+        if kind == "text":
+            named(notebook, "why")["source"] = "Indeed."
+        elif kind == "picture":
+            named(notebook, "why")["attachments"]["a.png"]["image/png"] = "aGE="
+        else:
+            notebook["cells"].append({"cell_type": "raw", "source": "Also.", "metadata": {}})
+
+    submit("anna", change=first)
+    run(course)
+    assert run(course, execute=never).graded == []
+    submit("anna", change=second)
+    assert run(course, execute=never).graded == ["anna"]
+    text = (course.root / "autograded/anna/ps1/means.ipynb").read_text()
+    assert {"text": "Indeed.", "picture": "aGE=", "cell": "Also."}[kind] in text
+    assert run(course, execute=never).graded == []
+
+
 @pytest.mark.parametrize("lost", ["folder", "gradebook", "score"])
 def test_what_was_lost_is_recorded_again(
     course: Course, submit: Any, scores: Any, lost: str
