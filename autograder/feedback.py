@@ -37,6 +37,7 @@ _TAGS = frozenset(_WORDS.split())
 _ATTRIBUTES = {"align", "alt", "class", "colspan", "height", "id", "rowspan", "scope", "start"}
 _ATTRIBUTES |= {"style", "title", "width"}
 _PICTURE = re.compile(r"data:image/(png|jpeg|gif|svg\+xml);base64,[A-Za-z0-9+/=\s]*")
+_RELATIVE = re.compile(r"[\w-][\w./-]*")
 _CSS = CSSSanitizer(
     allowed_css_properties=[
         "background-color",
@@ -61,8 +62,8 @@ _CSS = CSSSanitizer(
 
 def _attribute(tag: str, name: str, value: str) -> bool:
     if name == "src":
-        # A browser runs no script in a picture; what else it would fetch names a place.
-        return tag == "img" and (bool(_PICTURE.fullmatch(value)) or ":" not in value)
+        # A browser runs no script in a picture, and finds a relative name beside the page.
+        return tag == "img" and any(p.fullmatch(value) for p in (_PICTURE, _RELATIVE))
     if name == "href":
         return tag == "a" and re.match(r"(https?:|mailto:|#)", value) is not None
     return name in _ATTRIBUTES

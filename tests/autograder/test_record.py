@@ -16,7 +16,7 @@ from small_course import named
 import autograder
 from autograder import record
 from autograder.course import Course, messages, quiet
-from autograder.feedback import HideTests
+from autograder.feedback import HideTests, clean_html
 from autograder.job import CellResult, Result
 from autograder.prepare import SourceCell, SourceNotebook, restore
 from autograder.record import apply
@@ -238,6 +238,30 @@ def test_nothing_that_runs_remains_in_an_output() -> None:
 
 
 # Feedback
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "https://evil.example/x.png",
+        "//evil.example/x.png",
+        r"/\evil.example/x.png",
+        r"\\evil.example\x.png",
+        "&#47;/evil.example/x.png",
+        "\t//evil.example/x.png",
+        "/x.png",
+        "../x.png",
+        "javascript:x()",
+        "data:text/html;base64,aGk=",
+    ],
+)
+def test_no_picture_is_fetched_from_elsewhere(source: str) -> None:
+    assert "src" not in clean_html(f'<img alt="x" src="{source}">')
+
+
+@pytest.mark.parametrize("source", ["data:image/png;base64,aGk=", "plots/ü-1_a.png", "-a"])
+def test_pictures_of_a_submission_stay(source: str) -> None:
+    assert f'src="{source}"' in clean_html(f'<img alt="x" src="{source}">')
 
 
 def feedback(course: Course, student: str) -> str:
