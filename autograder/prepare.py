@@ -201,13 +201,16 @@ def read_bytes(path: Path, limit: int) -> bytes:
     except OSError as error:
         what = "is a link" if path.is_symlink() else f"cannot be read: {error.strerror}"
         raise Refused("malformed", f"{path.name} {what}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise Refused("malformed", f"{path.name} is no regular file")
         if status.st_nlink > 1:
             raise Refused("malformed", f"{path.name} is a hard link: copy the file")
-        data = file.read(limit + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(limit + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > limit:
         raise Refused("malformed", f"{path.name} is larger than {limit / 2**20:.0f} MiB")
     return data

@@ -271,6 +271,18 @@ def test_a_bad_timestamp_is_told_and_graded(
     assert "timestamp" in tampering[0]
 
 
+def test_a_folder_for_the_timestamp_is_told_and_graded(
+    course: Course, submit: Any, scores: Any
+) -> None:
+    path = submit("anna") / "timestamp.txt"
+    path.unlink()
+    path.mkdir()
+    assert run(course).failed == {}
+    assert scores("anna") == ALL
+    tampering = course.graded_notebooks("ps1", "anna")["means"].metadata.autograder.tampering
+    assert tampering == ["timestamp.txt is no regular file"]
+
+
 def test_odd_files_and_students(course: Course, submit: Any, scores: Any) -> None:
     folder = submit("zoë [x] (1)*")
     (folder / "odd\nname.txt").write_text("1")

@@ -284,6 +284,14 @@ def test_files_are_read_and_links_pipes_and_odd_names_refused(tmp_path: Path) ->
     assert files.refused.keys() == {"soft", "folder", "hard", "pipe", "odd\nname"}
 
 
+def test_a_folder_in_the_place_of_a_file_is_refused_and_left_closed(tmp_path: Path) -> None:
+    before = set(Path("/proc/self/fd").iterdir())
+    for _ in range(3):
+        with pytest.raises(Refused, match=f"{tmp_path.name} is no regular file"):
+            read_bytes(tmp_path, 10)
+    assert set(Path("/proc/self/fd").iterdir()) == before
+
+
 def test_a_file_above_the_limit_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "big"
     path.write_bytes(b"x" * 11)
