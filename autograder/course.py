@@ -133,7 +133,9 @@ class Course:
 
     def _matches(self, step: str, assignment: str) -> dict[str, Path]:
         directory = self.directory()
-        pattern = directory.format_path(step, "*", glob.escape(assignment))
+        pattern = self.directory(root=glob.escape(directory.root)).format_path(
+            glob.escape(step), "*", glob.escape(assignment)
+        )
         expression = directory.format_path(
             re.escape(step), "(?P<student_id>.*)", re.escape(assignment), escape=True
         )

@@ -627,6 +627,18 @@ def test_several_notebooks_and_one_of_them_missing(tmp_path: Path) -> None:
     assert run(course, execute=never).graded == []
 
 
+def test_a_course_may_be_in_a_folder_with_any_name(
+    course: Course, submit: Any, tmp_path: Path
+) -> None:
+    submit("anna")
+    elsewhere = tmp_path / "vae [2025] *"
+    course.root.rename(elsewhere)
+    moved = Course.at(elsewhere)
+    assert run(moved).graded == ["anna"]
+    assert moved.auto_scores("ps1")["anna"]["means", "test_mean"] == 2
+    assert run(moved, execute=never).unchanged == ["anna"]
+
+
 def test_errors_of_the_course_are_named(course: Course, tmp_path: Path) -> None:
     with pytest.raises(CourseError, match="only: ps1"):
         grade(course, "ps2", progress=False)
