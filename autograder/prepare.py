@@ -84,13 +84,6 @@ class SourceCell:
     points: float
     checksum: str | None
 
-    @property
-    def role(self) -> Role:
-        """Whose process the cell runs in."""
-        if not self.locked:
-            return "student"
-        return "test" if self.grade else "shared"
-
     def metadata(self) -> dict[str, Any]:
         """The cell's metadata in nbgrader's schema 3."""
         nbgrader: dict[str, Any] = {
