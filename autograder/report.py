@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from nbformat import NotebookNode
@@ -47,7 +48,7 @@ class Row:
         late: seconds after the due date.
         checks: the graded cells, in order.
         reasons: why notebooks have no ordinary end.
-        tampering: what was put back or seen, which changes no score.
+        tampering: what was put back, left out or seen, for which no points are taken.
         seconds: that the notebooks ran.
         isolated: whether every notebook ran in a sandbox.
     """
@@ -153,7 +154,7 @@ def _messages(notebook: NotebookNode) -> dict[str, str]:
 
 
 def _told(error: NotebookNode) -> str:
-    """An error in words: a check's own, else its type and the line where it came up."""
+    """An error in words: a check's own, else its type with its message, or with its line."""
     if error.evalue:
         own = error.ename in ("AssertionError", "CheckFailed")
         return str(error.evalue if own else f"{error.ename}: {error.evalue}")
@@ -208,7 +209,7 @@ def explain(report: ClassReport, student: str) -> str:
         lines.append(f"  {check.score:6.2f} /{check.points:5.5g}  {check.cell}{waits}")
         lines += [f"                   {line}" for line in check.message.splitlines()]
     if row.tampering:
-        lines.append("  Tampering (which changed no score):")
+        lines.append("  Tampering (for which no points were taken):")
         lines += [f"    {line}" for line in row.tampering]
     if not row.isolated:
         lines.append("  It ran without a sandbox.")
@@ -274,7 +275,7 @@ def page(report: ClassReport) -> str:
         "Tampering",
         ["student", "what was seen"],
         [[row.student, line] for row in rows for line in row.tampering],
-        "Reported apart: it changed no score, and much of it happens by accident.",
+        "Reported apart: no points were taken for it, and much of it happens by accident.",
     )
     slow = sorted((r for r in rows if r.seconds >= SLOW), key=lambda r: -r.seconds)
     parts += _section(
@@ -382,10 +383,9 @@ def _distribution(rows: Sequence[Row], top: float) -> str:
         axes.set_ylabel("submissions")
         axes.yaxis.get_major_locator().set_params(integer=True)
 
-    ordered = sorted(scores)
     alt = (
-        f"Histogram of the points of {len(scores)} submissions, from {ordered[0]:g} to "
-        f"{ordered[-1]:g}, median {ordered[len(ordered) // 2]:g}"
+        f"Histogram of the points of {len(scores)} submissions, from {min(scores):g} to "
+        f"{max(scores):g}, median {median(scores):g}"
     )
     return _picture(draw, (7, 2.6), alt)
 

@@ -12,7 +12,7 @@ import standin
 from autograder.__main__ import main
 from autograder.course import Course
 from autograder.grade import grade
-from autograder.report import collect, explain, page, table
+from autograder.report import ClassReport, Row, collect, explain, page, table
 
 NASTY = "<script>x()</script>\x1b[31m"
 
@@ -77,6 +77,11 @@ def test_the_page_is_whole_safe_and_has_words_for_its_pictures(graded: Course) -
     assert len(alts) == html.count("<img ") == 3
     assert "median" in alts[0]
     assert "test_hidden 33" in alts[1]
+
+
+def test_the_median_of_two_is_between_them() -> None:
+    rows = [Row("anna", 7, 15), Row("bert", 4, 15)]
+    assert "median 5.5" in page(ClassReport("ps1", rows, []))
 
 
 def test_the_page_of_an_empty_class(course: Course) -> None:
