@@ -7,6 +7,7 @@ known mistake as well: a mistake with the same facts is the one that was made.
 
 from __future__ import annotations
 
+import builtins
 import functools
 import hashlib
 import math
@@ -24,6 +25,13 @@ __all__ = ["CheckFailed", "Clue", "Draw", "Estimate", "Mistake", "Rough", "Task"
 
 VISIBLE = "visible"
 RELATIVE, ABSOLUTE = 1e-4, 1e-6  # checks run in float64; a mistake is off by per cents
+
+_EXCEPTIONS = {
+    value.__name__
+    for module in (builtins, torch, torch.linalg)
+    for value in vars(module).values()
+    if isinstance(value, type) and issubclass(value, BaseException)
+}
 
 Facts = dict[str, Any]
 Observer = Callable[[Callable[..., Any], "Draw"], Iterator[tuple[str, Any]]]
@@ -338,8 +346,11 @@ def _first_difference(seen: Facts, wanted: Facts, numbers: bool) -> tuple[str, s
     raised = seen.get("an exception")
     if not isinstance(raised, Raised):
         return "something is missing", f"Expected: {', '.join(wanted)}."
-    text = f": {raised.text}" if numbers and raised.text else "."
-    return f"{raised.kind} was raised", f"{raised.kind}{text}{raised.where if numbers else ''}"
+    if not numbers:  # a name, too, can be made of the inputs
+        kind = raised.kind if raised.kind in _EXCEPTIONS else "an exception that is not Python's"
+        return f"{kind} was raised", "Here the inputs are others."
+    text = f": {raised.text}" if raised.text else "."
+    return f"{raised.kind} was raised", f"{raised.kind}{text}{raised.where}"
 
 
 def _difference(seen: Any, right: Any, numbers: bool) -> str:

@@ -168,6 +168,20 @@ def test_hidden_checks_print_no_number(name: str, mistake: Mistake) -> None:
 
 
 @each_task
+def test_hidden_checks_tell_no_name_of_an_exception_made_of_their_inputs(name: str) -> None:
+    def leak(*inputs: Any, **options: Any) -> Any:
+        raise type("In_7_11", (ValueError,), {})("In_7_11")
+
+    task = TASKS[name]
+    for aspect in task.aspects:
+        with pytest.raises(CheckFailed, match="an exception that is not Python's was raised") as e:
+            task.check(aspect, leak, "a secret")
+        assert "In_7_11" not in str(e.value)
+        with pytest.raises(CheckFailed, match="In_7_11 was raised"):
+            task.check(aspect, leak)
+
+
+@each_task
 def test_the_section_to_read_exists(name: str) -> None:
     chapter, heading = TASKS[name].read
     pages = [page.read_text() for page in CHAPTERS.glob("*.md")]
