@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -140,6 +141,17 @@ def safe_output(output: Mapping[str, Any]) -> NotebookNode | None:
     return None
 
 
+_EXCEPTIONS = {
+    name
+    for name, value in vars(builtins).items()
+    if isinstance(value, type) and issubclass(value, BaseException)
+}
+_EXCEPTIONS |= {"LinAlgError", "_LinAlgError", "OutOfMemoryError"}  # torch's
+_EXCEPTIONS |= {"LinkClosed", "Tampered", "TimedOut", "TooLarge", "Unsupported"}  # the grader's
+#: What a check says of itself, and what Python says of a check; a TypeError names classes.
+_SPEAKING = {"AssertionError", "CheckFailed", "NameError"}
+
+
 class HideTests(NbGraderPreprocessor):  # type: ignore[misc]
     """Takes hidden tests and their inputs out of a graded notebook before it becomes feedback."""
 
@@ -153,8 +165,19 @@ class HideTests(NbGraderPreprocessor):  # type: ignore[misc]
                 cell.source, marks.begin_test_delimeter, marks.end_test_delimeter
             )
             for output in cell.get("outputs", []):
-                # A message of the student's own could tell a hidden input.
-                if output.get("traceback", [])[:1] == [RAISED_BY_STUDENT]:
-                    output.evalue = ""
-                    output.traceback = [RAISED_BY_STUDENT, output.ename]
+                if output.output_type == "error":
+                    _hide_inputs(output)
         return cell, resources
+
+
+def _hide_inputs(error: NotebookNode) -> None:
+    """Leaves of an error in a hidden check what no submission can write hidden inputs into.
+
+    That is a check's own message; of others the name, if Python, torch or the grader gave it.
+    """
+    where = error.traceback[:1]
+    if where == [RAISED_BY_STUDENT] and error.ename not in _EXCEPTIONS:
+        error.ename = "an exception of the submission's own"
+    if where == [RAISED_BY_STUDENT] or (where == [HIDDEN_CHECK] and error.ename not in _SPEAKING):
+        error.evalue = ""
+        error.traceback = [*where, error.ename]

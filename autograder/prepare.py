@@ -44,7 +44,7 @@ __all__ = [
     "job_key",
 ]
 
-VERSION = 1
+VERSION = 2
 """Of the grader's verdicts: raised when the same job may end otherwise, so that it runs again."""
 
 NOTEBOOK_BYTES = 20 * 2**20

@@ -7,7 +7,7 @@ its Python API and formgrader's button all read submissions by `Reader` and run 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ _EXPLAINED: dict[Reason, str] = {
     "output": "wrote more than allowed",
     "stopped": "was not run, since an earlier cell ended the process",
 }
+
+_PLACE = re.compile(r"line (\d+), (test|submission)")
 
 
 def work_folder(root: Path) -> Path:
@@ -211,8 +213,8 @@ def apply(
     """Writes a result into its notebook, for nbgrader to score by its own rules.
 
     A test without a result has failed. Of an error in a test are shown its type and message, and
-    the line only where students can see it; how the grader's sides ended is kept in the
-    notebook's metadata.
+    the line only where students can see it (feedback tells less: see `HideTests`); how the
+    grader's sides ended is kept in the notebook's metadata.
 
     Args:
         notebook: that `restore` made.
@@ -259,14 +261,19 @@ def _visible(output: NotebookNode, source: str, marks: tuple[str, str]) -> Noteb
     return output
 
 
-def _failing_line(traceback: Iterable[str], source: str, marks: tuple[str, str]) -> list[str]:
-    """The cell's line that raised, if a student can see it."""
-    raised = "\n".join(traceback).rpartition("Traceback (most recent call last)")[2]
-    frame = re.search(r'File "<cell [^"]*", line (\d+)', raised)  # the outermost: of this cell
-    lines = list(hidden_lines(source, *marks))
-    if frame is None or not 0 < int(frame[1]) <= len(lines):
+def _failing_line(traceback: Sequence[str], source: str, marks: tuple[str, str]) -> list[str]:
+    """The cell's line that raised, if a student can see it.
+
+    The tests' worker says it in the first line. The others hold words of the submission's.
+    """
+    place = _PLACE.fullmatch(traceback[0]) if traceback else None
+    if place is None:  # the grader's own, such as a timeout
         return []
-    line, hidden = lines[int(frame[1]) - 1]
-    if not hidden:
-        return [f"---> {line.strip()}"]
-    return [RAISED_BY_STUDENT if '/autograder/remote.py"' in raised else HIDDEN_CHECK]
+    lines, number = list(hidden_lines(source, *marks)), int(place[1])
+    if 0 < number <= len(lines):
+        line, hidden = lines[number - 1]
+    else:
+        line, hidden = "", any(hidden for _, hidden in lines)
+    if hidden:
+        return [RAISED_BY_STUDENT if place[2] == "submission" else HIDDEN_CHECK]
+    return [f"---> {line.strip()}"] if line else []

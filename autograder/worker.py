@@ -138,7 +138,8 @@ class Messages:
             text = str(error)
         except Exception:
             text = "(its message cannot be shown)"
-        shown = [line[:2000] for line in (lines if len(lines) <= 200 else lines[-200:])]
+        kept = lines if len(lines) <= 200 else [lines[0], *lines[-199:]]
+        shown = [line[:2000] for line in kept]
         self({"error": [type(error).__name__[:200], text[:10000], shown]})
 
 
@@ -437,12 +438,20 @@ def _value(source: str, name: str, namespace: dict[str, Any]) -> str | None:
 
 
 def _lines(error: BaseException) -> list[str]:
-    """The traceback as from the cell on."""
+    """Where it was raised, as in `line 3, submission`; then the traceback as from the cell on.
+
+    The first says which line of the cell it came through, and whether the test raised it or the
+    submission. It is of the frames alone: what follows holds words of the submission's.
+    """
+    from autograder.standin import RemoteType
+
     trace = error.__traceback__
     while trace is not None and not trace.tb_frame.f_code.co_filename.startswith("<cell "):
         trace = trace.tb_next
+    theirs = _waited(error) or isinstance(type(error), RemoteType)
+    place = f"line {trace.tb_lineno if trace else 0}, {'submission' if theirs else 'test'}"
     text = "".join(traceback.format_exception(type(error), error, trace or error.__traceback__))
-    return text.rstrip().split("\n")
+    return [place, *text.rstrip().split("\n")]
 
 
 # ------------------------------------------------------------------------------ parent and forks

@@ -44,12 +44,14 @@ def execute(data: bytes, isolated: bool = True) -> bytes:
                         shown = {"text/plain": repr(value), **html}
                         outputs.append({"output_type": "execute_result", "data": shown})
         except Exception as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            line = next((f.lineno for f in frames if f.filename.startswith("<cell ")), 0)
             outputs.append(
                 {
                     "output_type": "error",
                     "ename": type(error).__name__,
                     "evalue": str(error),
-                    "traceback": traceback.format_exc().split("\n"),
+                    "traceback": [f"line {line}, test", *traceback.format_exc().split("\n")],
                 }
             )
         if printed.getvalue():

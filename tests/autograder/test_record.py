@@ -16,9 +16,10 @@ from small_course import named
 import autograder
 from autograder import record
 from autograder.course import Course, messages, quiet
-from autograder.feedback import HideTests, clean_html
+from autograder.execute import execute
+from autograder.feedback import HIDDEN_CHECK, RAISED_BY_STUDENT, HideTests, clean_html
 from autograder.job import CellResult, Result
-from autograder.prepare import SourceCell, SourceNotebook, restore
+from autograder.prepare import SourceCell, SourceNotebook, make_job, restore
 from autograder.record import apply
 
 
@@ -165,8 +166,9 @@ def applied(*results: CellResult, reason: Any = None) -> Any:
     return notebook
 
 
-def error(line: int, message: str = "The task: mistake") -> dict[str, Any]:
+def error(line: int, message: str = "The task: mistake", by: str = "test") -> dict[str, Any]:
     trace = [
+        f"line {line}, {by}",
         "Traceback (most recent call last):",
         f'  File "<cell 2>", line {line}, in <module>',
         "    assert f(1), 'The task: mistake'",
@@ -191,13 +193,87 @@ def test_of_a_hidden_check_only_its_message_is_shown() -> None:
 
 
 def test_what_a_student_raises_in_a_hidden_check_is_for_the_instructor() -> None:
-    told = error(4, "got [7, 11]")
-    told["traceback"].insert(3, '  File "/packages/autograder/remote.py", line 1, in call')
+    told = error(4, "got [7, 11]", "submission")
     notebook = applied(CellResult("f"), CellResult("test", [told]))
     assert notebook.cells[1].outputs[0].evalue == "got [7, 11]"
     shown, _ = HideTests().preprocess(notebook, {})
     assert "7, 11" not in json.dumps(shown)
     assert "raised by your code" in json.dumps(shown)
+
+
+def test_without_a_known_line_an_error_counts_as_one_of_a_hidden_check() -> None:
+    for line in (0, 99):
+        told = error(line, "got [7, 11]", "submission")
+        notebook = applied(CellResult("f"), CellResult("test", [told]))
+        shown, _ = HideTests().preprocess(notebook, {})
+        assert "7, 11" not in json.dumps(shown)
+
+
+def executed(body: str, test: str) -> Any:
+    """The notebook of a function `f` with this body, after a real run and with its result."""
+    cells = (
+        SourceCell("f", "code", "", False, False, True, False, 0, None),
+        SourceCell("test", "code", test, True, True, False, False, 2, None),
+    )
+    notebook, _ = restore(b'{"nbformat": 4, "cells": []}', SourceNotebook("ps", {}, cells))
+    notebook.cells[0].source = f"import sys\ndef f(x):\n    {body}"
+    result = execute(make_job(notebook, {}).to_bytes(), isolated=False)
+    apply(notebook, Result.from_bytes(result))
+    return notebook
+
+
+FORGED = '\nTraceback (most recent call last)\n  File "<cell 1>", line 2\nline 2, test'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ("raise ValueError(f'{x}')", "ValueError"),
+        (f"raise ValueError(f'{{x}}' + {FORGED!r})", "ValueError"),
+        (f"raise ValueError({FORGED!r} + f'{{x}}' + {FORGED!r} * 300)", "ValueError"),
+        ("raise type(f'In_{x}', (Exception,), {})", "an exception of the submission's own"),
+        ("raise type(f'In_{x}', (KeyError,), {})(x)", "an exception of the submission's own"),
+        ("raise type(f'In_{x}', (BaseException,), {})(x)", "an exception of the submission's own"),
+        ("exec(compile('raise KeyError(x)', '<cell 2>', 'exec'), {'x': x})", "KeyError"),
+        ("sys.exit(x)", None),
+        ("return type(f'In_{x}', (), {})()", "TypeError"),
+        ("return {'x': x}", "TypeError"),
+    ],
+)
+def test_no_hidden_input_is_told_by_an_exception(body: str, name: str | None) -> None:
+    test = "x = 1\n### BEGIN HIDDEN TESTS\nassert f(71193) + 1 == 2\n### END HIDDEN TESTS"
+    notebook = executed(body, test)
+    (told,) = notebook.cells[1].outputs
+    shown, _ = HideTests().preprocess(notebook, {})
+    assert "71193" not in json.dumps(shown)
+    assert told.traceback[0] in (RAISED_BY_STUDENT, HIDDEN_CHECK)
+    if name:
+        assert told.traceback[1:] == [name]
+
+
+@pytest.mark.slow
+def test_a_checks_own_message_and_visible_line_are_told() -> None:
+    test = (
+        "assert f(1) == 2, 'The task: visible'\n### BEGIN HIDDEN TESTS\n"
+        "assert f(3) == 4, 'The task: hidden'\n### END HIDDEN TESTS"
+    )
+    told = {}
+    for kind, body in (("visible", "return 0"), ("hidden", "return 2"), ("raised", "return y")):
+        notebook = executed(body, test)
+        HideTests().preprocess(notebook, {})
+        told[kind] = notebook.cells[1].outputs[0].traceback
+    assert told == {
+        "visible": [
+            "---> assert f(1) == 2, 'The task: visible'",
+            "AssertionError: The task: visible",
+        ],
+        "hidden": [HIDDEN_CHECK, "AssertionError: The task: hidden"],
+        "raised": [
+            "---> assert f(1) == 2, 'The task: visible'",
+            "NameError: name 'y' is not defined",
+        ],
+    }
 
 
 @pytest.mark.parametrize(
