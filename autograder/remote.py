@@ -5,16 +5,15 @@ end does what it is asked.
 
     # in the submission's process, while a test cell runs on the other side:
     peer = Peer(sock, namespace)         # the dict that the student's cells run in
-    peer.serve_one()                     # answers one call; when select() says peer is readable
+    peer.serve_one()                     # answers one call; when select() says sock is readable
 
     # in the tests' process:
     peer = Peer(sock)
     names = Namespace(peer)              # the globals of every shared and test cell
     names.forget(rebound)                # before each cell; rebound: names bound by student cells
-    peer.deadline = time.monotonic() + 60
     exec(compile(source, "<cell>", "exec"), names)      # may raise what the cell raises
-    if peer.broken: ...                  # also where the cell did not raise: Tampered, LinkClosed
-                                         # or TimedOut; the cell failed, and the link is gone
+    if peer.broken: ...                  # also where the cell did not raise: Tampered, LinkClosed,
+                                         # or with what `fail` was called; the link is gone
 
 A name that a cell uses and the tests have not bound is looked up in Python's builtins and then
 asked of the submission. Plain values are copied (see `wire`); tensors too, and gradients flow
@@ -74,7 +73,6 @@ from autograder.standin import (
     remote_class,
 )
 from autograder.wire import (
-    Caps,
     Decoder,
     Encoder,
     Link,
@@ -335,20 +333,14 @@ class Peer:
         sock: connected to the other end.
         namespace: of the submission; without one this is the tests' end, which lets the other
             side do no more than call, and read, what was handed to it.
-        caps: what one message may hold.
 
     Attributes:
         broken: why the link is gone; None while it is not.
         guarded: whether this is the tests' end.
     """
 
-    def __init__(
-        self,
-        sock: socket.socket,
-        namespace: dict[str, Any] | None = None,
-        caps: Caps | None = None,
-    ) -> None:
-        self.link = Link(sock, caps)
+    def __init__(self, sock: socket.socket, namespace: dict[str, Any] | None = None) -> None:
+        self.link = Link(sock)
         self.broken: WireError | None = None
         self.released: list[list[int]] = []
         self.ends: list[Any] = []  # the nodes at which a product that the other side wants ends
@@ -372,26 +364,6 @@ class Peer:
             self._random.changes()  # both are forks of alike parents, or will be told
 
     # --- what users call ---
-
-    @property
-    def deadline(self) -> float | None:
-        """When waiting ends in `TimedOut`, on the clock of `time.monotonic`."""
-        return self.link.deadline
-
-    @deadline.setter
-    def deadline(self, when: float | None) -> None:
-        self.link.deadline = when
-
-    def fileno(self) -> int:
-        """Of the socket, for `select`."""
-        return self.link.fileno()
-
-    def names(self) -> list[str]:
-        """The names in the submission's namespace, but for those with underscores first."""
-        found = self._request("names")
-        if type(found) is not list or not all(type(name) is str for name in found):
-            raise self.fail(Tampered("names that are none"))
-        return found
 
     def fetch(self, name: str) -> Any:
         """The value of a name of the submission.
@@ -580,11 +552,10 @@ class Peer:
         return [names[:100], _shown(text), home if type(home) is int else None], own
 
     def _perform(self, op: str, key: int | None, name: str | None, args: tuple[Any, ...]) -> Any:
-        if op == "names":
-            return [n for n in self._names() if type(n) is str and not n.startswith("_")]
         if op == "name":
-            space = self._names()
-            return (space[name],) if name in space else ()
+            if self._namespace is None:
+                raise self.fail(Tampered("a request for the tests' names"))
+            return (self._namespace[name],) if name in self._namespace else ()
         entry = self._own.get(key) if key is not None else None
         if entry is None:
             raise self.fail(Tampered("a call of what was not handed over"))
@@ -607,11 +578,6 @@ class Peer:
             setattr(obj, str(name), *args)
             return None
         raise self.fail(Tampered("a request that there is not"))
-
-    def _names(self) -> dict[str, Any]:
-        if self._namespace is None:
-            raise self.fail(Tampered("a request for the tests' names"))
-        return self._namespace
 
     def _call(self, obj: Any, name: str | None, args: Any, kwargs: Any) -> Any:
         if type(args) is not tuple or type(kwargs) is not dict:
@@ -721,7 +687,7 @@ class Peer:
         if isinstance(value, nn.Module):
             entry = self._own_by_id.get(id(value))
             if entry is not None and entry.known is known and known.parts != _parts(value):
-                return ["d", out.again(value)]
+                return ["d", out.other(value)]
             if value.training is known.training:
                 return None
             known.training = value.training
@@ -1056,10 +1022,6 @@ class _Outgoing:
         if issubclass(cls, torch.optim.Optimizer):
             return self._optimizer(entry, kind, value)
         return ["obj", entry.key, kind]
-
-    def again(self, module: nn.Module) -> list[Any]:
-        """The description of a module that has other parts than it had."""
-        return self._object(module)
 
     def _module(self, entry: _Entry, kind: list[Any], module: nn.Module) -> list[Any]:
         def tensors(named: dict[str, Any]) -> list[Any]:

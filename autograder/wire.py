@@ -13,7 +13,6 @@ import json
 import math
 import socket
 import struct
-import time
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,20 +87,11 @@ _MAGIC = b"AGw1"
 
 
 class Link:
-    """Frames over a connected socket, each side's turn in alternation.
-
-    Attributes:
-        deadline: on the clock of `time.monotonic`; sending and receiving raise `TimedOut` then.
-    """
+    """Frames over a connected socket, each side's turn in alternation."""
 
     def __init__(self, sock: socket.socket, caps: Caps | None = None) -> None:
         self.sock = sock
         self.caps = caps or Caps()
-        self.deadline: float | None = None
-
-    def fileno(self) -> int:
-        """Of the socket, for `select`."""
-        return self.sock.fileno()
 
     def send(self, tree: Any, blobs: list[bytes]) -> None:
         """Send one message.
@@ -132,7 +122,6 @@ class Link:
         Raises:
             Tampered: it is not a message, or beyond the caps.
             LinkClosed: there is no other side any more.
-            TimedOut: it did not come in time.
         """
         magic, n_header, n_payload = _FRAME.unpack(self._receive(_FRAME.size))
         if magic != _MAGIC:
@@ -165,24 +154,10 @@ class Link:
         """Close the socket."""
         self.sock.close()
 
-    def _wait(self) -> None:
-        if self.deadline is None:
-            self.sock.settimeout(None)
-            return
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise TimedOut("no answer in time")
-        self.sock.settimeout(left)
-
     def _send(self, data: bytes) -> None:
-        view = memoryview(data)
         try:
-            while view:
-                self._wait()
-                view = view[self.sock.send(view) :]
-        except TimeoutError:
-            raise TimedOut("the other side does not read") from None
-        except (OSError, ValueError) as error:
+            self.sock.sendall(data)
+        except OSError as error:
             raise LinkClosed(f"the other side is gone ({error})") from None
 
     def _receive(self, n: int) -> memoryview:
@@ -191,13 +166,10 @@ class Link:
         got = 0
         try:
             while got < n:
-                self._wait()
                 size = self.sock.recv_into(view[got:])
                 if size == 0:
                     raise LinkClosed("the other side is gone")
                 got += size
-        except TimeoutError:
-            raise TimedOut("no answer in time") from None
         except OSError as error:
             raise LinkClosed(f"the other side is gone ({error})") from None
         return view

@@ -23,7 +23,7 @@ import torch.distributions as distributions
 from torch import nn
 
 from autograder.remote import Namespace, Peer, RemoteError
-from autograder.wire import Link, LinkClosed, Tampered, TimedOut, WireError
+from autograder.wire import Link, LinkClosed, Tampered, WireError
 
 Connect = Callable[[str], Namespace]
 
@@ -65,8 +65,8 @@ def connect() -> Iterator[Connect]:
                 pass
 
         sock, process = fork(submission)
+        sock.settimeout(30)
         peer = Peer(sock)
-        peer.deadline = time.monotonic() + 30
         made.append((peer, process))
         return Namespace(peer)
 
@@ -87,8 +87,8 @@ def false_student() -> Iterator[Callable[[Callable[[Link], None]], Peer]]:
                 child(Link(sock))
 
         sock, process = fork(run)
+        sock.settimeout(10)
         peer = Peer(sock)
-        peer.deadline = time.monotonic() + 10
         made.append((peer, process))
         return peer
 
@@ -113,7 +113,7 @@ def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> tor
 
 
 def test_names_are_looked_up_where_the_tests_have_none(connect: Connect) -> None:
-    names = connect("a = 1\nb = [1, (2.0, 'x')]\ndef f(): return a\nprint = None\n_c = 5")
+    names = connect("a = 1\nb = [1, (2.0, 'x')]\ndef f(): return a\nprint = None")
     exec(
         "b2 = b\n"
         "def helper(): return f() + len(b)\n"
@@ -133,8 +133,6 @@ def test_names_are_looked_up_where_the_tests_have_none(connect: Connect) -> None
     assert names["mine"] == 10
     with pytest.raises(NameError, match="missing"):
         exec("missing", names)
-    assert set(names._peer.names()) >= {"a", "b", "f"}
-    assert "_c" not in names._peer.names()
 
 
 def test_names_are_asked_for_again_and_what_judges_stays(connect: Connect) -> None:
@@ -1225,7 +1223,7 @@ HANDLED = ["call", 1, None, True]
         message("ok", 1, payload=["t", ["y", 10**30]]), message("err", 1, ["ValueError"]),
         message("err", 1, [[1], 2, 3]), message("err", 1, [["ValueError"], 5, None]),
         message("call", 1), message("call", 1, ["name", None, "secret", True]),
-        message("call", 1, ["names", None, None, True]), message("call", 1, HANDLED),
+        message("call", 1, HANDLED),
         message("call", 1, ["vjp", 1, None, True]), message("call", 1, ["eval", 1, "x", True]),
         message("call", 1, ["call", [], "x", True]), message("call", 1, ["call", 1, "x", 5]),
         *[
@@ -1287,8 +1285,8 @@ HANDLED = ["call", 1, None, True]
 def test_a_false_answer_closes_the_link(answer: Any) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
+        ours.settimeout(10)
         peer = Peer(ours)
-        peer.deadline = time.monotonic() + 10
         Link(theirs).send(answer, [b"\x00" * 8])  # waits there until it is asked for
         with pytest.raises(Tampered):
             peer.fetch("f")
@@ -1359,16 +1357,7 @@ def test_a_flood_of_answers_is_tampering(false_student: Any) -> None:
         peer.fetch("x")
 
 
-def test_an_answer_that_never_comes_times_out(false_student: Any) -> None:
-    peer = false_student(lambda link: (link.receive(), link.receive()))
-    peer.deadline = time.monotonic() + 0.1
-    with pytest.raises(TimedOut):
-        peer.fetch("x")
-    with pytest.raises(TimedOut):
-        peer.fetch("x")
-
-
-def test_endless_questions_end_with_the_time(false_student: Any) -> None:
+def test_endless_questions_end_with_an_interrupt(false_student: Any) -> None:
     def run(link: Link) -> None:
         link.receive()
         link.send(message("ok", 1, payload=["t", ["fn", 1, "f", ""]]), [])
@@ -1379,11 +1368,16 @@ def test_endless_questions_end_with_the_time(false_student: Any) -> None:
 
     peer = false_student(run)
     f = peer.fetch("f")
-    peer.deadline = time.monotonic() + 0.2
     calls: list[int] = []
-    with pytest.raises(TimedOut):
-        f(lambda: calls.append(1))
-    assert calls
+
+    def interrupted() -> None:
+        calls.append(1)
+        if len(calls) == 100:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        f(interrupted)
+    assert len(calls) == 100
 
 
 def test_a_process_that_ends_is_a_closed_link(connect: Connect) -> None:
