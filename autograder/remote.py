@@ -344,6 +344,7 @@ class Peer:
         self.broken: WireError | None = None
         self.released: list[list[int]] = []
         self.ends: list[Any] = []  # the nodes at which a product that the other side wants ends
+        self.collected: list[torch.Tensor] = []  # leaves of the other side's that got a gradient
         self._namespace = namespace
         self.guarded = namespace is None
         self._lock = threading.RLock()
@@ -651,6 +652,7 @@ class Peer:
             self.link.send(message, out.encoder.blobs)
         except WireError as error:
             raise self.fail(error) from None
+        self.collected.clear()
 
     def _updates(self, out: _Outgoing, last: _Frame | None) -> list[Any]:
         updates: list[Any] = []
@@ -892,6 +894,8 @@ class _Outgoing:
             return ["y", handle.key]
         edge = value.grad_fn
         entry = self.peer.entry(value, edge)
+        # A leaf of the submission's that wants gradients is a parameter, whatever it is kept in.
+        watch = watch or (not self.peer.guarded and value.is_leaf and value.requires_grad)
         if watch:
             self.peer._watch_own[entry.key] = entry
         if self._mark(entry):
@@ -1174,12 +1178,15 @@ class _Incoming:
                 else:  # another stand-in: what was computed before keeps the old values
                     value = None
         if handle is None or value is None:
-            value = nn.Parameter(new, requires_grad=False) if parameter else new
+            value = new = nn.Parameter(new, requires_grad=False) if parameter else new
             handle = self._tie(key, value)
         else:
             handle.count += 1
         if value.is_leaf:
             value.requires_grad_(needs)
+            if hidden and new is value and needs:
+                # Its graph may be all that holds it, and end before its gradient is told.
+                value.register_post_accumulate_grad_hook(self.peer.collected.append)
             if not hidden:
                 value.grad = None if grad is None else unpack_tensor(grad, self.blobs)
         handle.known = _Known(value, keep=not hidden and (watch or self.asked))
