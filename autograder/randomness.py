@@ -101,11 +101,14 @@ class RandomStates:
 
     Args:
         checked: believe only states that drawing leads to.
+
+    Attributes:
+        known: the states that the other side has.
     """
 
     def __init__(self, *, checked: bool) -> None:
         self._checked = checked
-        self._known: list[Any] = [None, None, None]
+        self.known: list[Any] = [None, None, None]
 
     def _now(self) -> list[Any]:
         return [_torch_bytes(torch.default_generator), self._numpy(), random.getstate()]
@@ -117,7 +120,7 @@ class RandomStates:
         if type(generator) is not np.random.MT19937:
             return None
         raw = ctypes.string_at(generator.ctypes.state_address, 4 * _WORDS + 4)
-        known = self._known[1]
+        known = self.known[1]
         if known is not None and known[2] == 0 and raw == known[0] + struct.pack("i", known[1]):
             return known  # type: ignore[no-any-return]
         state: Any = np.random.get_state(legacy=True)  # noqa: NPY002
@@ -128,9 +131,9 @@ class RandomStates:
         """The states that differ from what the other side knows, as plain values, or None."""
         now = self._now()
         changed = [
-            state if state != known else None for state, known in zip(now, self._known, strict=True)
+            state if state != known else None for state, known in zip(now, self.known, strict=True)
         ]
-        self._known = now
+        self.known = now
         if changed[2] is not None:
             _, words, normal = changed[2]
             changed[2] = [np.array(words[:-1], np.uint32).tobytes(), words[-1], normal]
@@ -150,7 +153,7 @@ class RandomStates:
             if change is not None:
                 take(change)
         if any(change is not None for change in changes):
-            self._known = self._now()
+            self.known = self._now()
 
     def _take_torch(self, claim: Any) -> None:
         if type(claim) is not bytes:

@@ -527,10 +527,19 @@ class Peer:
                     raise self.broken from None
                 if self.guarded and isinstance(error, KeyboardInterrupt):
                     raise
-                self._send("err", serial, *self._describe_error(error), frame)
+                self._send_error(serial, error, frame)
         finally:
             self._serving -= 1
             self._frames.remove(frame)
+
+    def _send_error(self, serial: int, error: BaseException, frame: _Frame) -> None:
+        head, own = self._describe_error(error)
+        try:
+            self._send("err", serial, head, own, frame)
+        except WireError:
+            raise
+        except Exception:  # its class, or a change besides, cannot be told; that must not end all
+            self._send("err", serial, head, None, frame, changes=False)
 
     def _describe_error(self, error: BaseException) -> tuple[list[Any], Any]:
         """The names of its classes, its text, its number if it is the tests'; its own class."""
@@ -634,25 +643,57 @@ class Peer:
     # --- sending ---
 
     def _send(
-        self, kind: str, serial: int, head: list[Any], payload: Any, last: _Frame | None = None
+        self,
+        kind: str,
+        serial: int,
+        head: list[Any],
+        payload: Any,
+        last: _Frame | None = None,
+        *,
+        changes: bool = True,
     ) -> None:
-        """Send a message; `last` is the frame that ends with it."""
+        """Send a message, or raise as if there had been none.
+
+        Args:
+            kind: "call", "ok" or "err".
+            serial: the number of the question.
+            head: what is no value of the cells'.
+            payload: what is.
+            last: the frame that ends with the message.
+            changes: whether to say what has changed; else the next message does.
+
+        Raises:
+            TooLarge, Unsupported: it cannot cross.
+            WireError: the link is gone.
+        """
         out = _Outgoing(self, last)
-        tree = out.encoder.encode(payload)
-        bundle = out.bundle()
-        updates = self._updates(out, last)
-        dtype = torch.get_default_dtype()
-        state: list[Any] = [None, [out.encoder.encode(change) for change in self._random.changes()]]
-        if self.guarded and dtype is not self._dtype:
-            self._dtype = dtype
-            state[0] = str(dtype).removeprefix("torch.")
-        released, self.released = self.released, []
-        message = [kind, serial, head, state, released, out.tensors, bundle, updates, tree]
         try:
+            tree = out.encoder.encode(payload)
+            bundle = out.bundle()
+            updates = self._updates(out, last) if changes else []
+            state = self._states(out)
+            released = list(self.released)
+            message = [kind, serial, head, state, released, out.tensors, bundle, updates, tree]
             self.link.send(message, out.encoder.blobs)
         except WireError as error:
             raise self.fail(error) from None
-        self.collected.clear()
+        except BaseException:
+            out.undo()
+            raise
+        del self.released[: len(released)]
+        if changes:
+            self.collected.clear()
+
+    def _states(self, out: _Outgoing) -> list[Any]:
+        """The default dtype and the random states, where the other side has others."""
+        out.keep(self._random, "known")
+        states = [out.encoder.encode(change) for change in self._random.changes()]
+        dtype = torch.get_default_dtype()
+        if not self.guarded or dtype is self._dtype:
+            return [None, states]
+        out.keep(self, "_dtype")
+        self._dtype = dtype
+        return [str(dtype).removeprefix("torch."), states]
 
     def _updates(self, out: _Outgoing, last: _Frame | None) -> list[Any]:
         updates: list[Any] = []
@@ -679,6 +720,7 @@ class Peer:
                 mine, key, generator, state = record
                 now = generator.get_state().numpy().tobytes()
                 if now != state:
+                    out.if_unsent(record.__setitem__, 3, state)
                     record[3] = now
                     updates.append(["G", mine, key, out.encoder.encode(now)])
         for key, value, known in out.touched:
@@ -692,12 +734,14 @@ class Peer:
                 return ["d", out.other(value)]
             if value.training is known.training:
                 return None
+            out.keep(known, "training")
             known.training = value.training
             return ["m", bool(value.training)]
         if isinstance(value, torch.optim.Optimizer):
             options = _options(value)
             if options == known.groups:
                 return None
+            out.keep(known, "groups")
             known.groups = options
             return ["g", out.encoder.encode(options)]
         blobs = out.encoder.blobs
@@ -714,6 +758,7 @@ class Peer:
         elif (deep or counted) and raw_bytes(value) != known.data:
             data = pack_tensor(value, blobs)
         if data != 0:
+            out.keep(known, "v", "dtype", "shape", "data")
             known.dtype, known.shape = value.dtype, value.shape
             known.data = None if known.data is None else raw_bytes(value)
         known.v = version
@@ -724,8 +769,10 @@ class Peer:
             elif not known.has_seen(now) and (known.grad is None or raw_bytes(now) != known.grad):
                 grad = pack_tensor(now.detach(), blobs)
             if grad != 0:
+                out.keep(known, "grad", "grad_seen")
                 known.see_grad(value)
             if value.requires_grad is not known.needs:
+                out.keep(known, "needs")
                 needs = known.needs = value.requires_grad
         if data == 0 and grad == 0 and needs is None:
             return None
@@ -832,7 +879,24 @@ class _Outgoing:
         self.described: set[tuple[bool, int]] = set()
         self.touched: list[tuple[int, Any, _Known]] = []
         self._pending: list[tuple[_Entry, torch.Tensor]] = []
+        self._undo: list[Callable[[], Any]] = []
         self._depth = 0
+
+    def if_unsent(self, restore: Callable[..., Any], *args: Any) -> None:
+        """Note what is to be called should the message not be sent."""
+        self._undo.append(functools.partial(restore, *args))
+
+    def keep(self, owner: Any, *names: str) -> None:
+        """Note attributes as they are, to be put back should the message not be sent."""
+        for name in names:
+            self.if_unsent(setattr, owner, name, getattr(owner, name))
+
+    def undo(self) -> None:
+        """Take back what was noted as told: the message was not sent."""
+        while self._undo:
+            self._undo.pop()()
+        for _, key in self.described:
+            self.peer.release(key, 0)
 
     def other(self, value: Any) -> list[Any]:
         """The tree of what is not plain."""
@@ -872,6 +936,7 @@ class _Outgoing:
         first = (True, entry.key) not in self.described
         self.described.add((True, entry.key))
         if first:
+            self.keep(entry, "count", "known")
             entry.count += 1
             self.lend.sent.add(entry.key)
         return first
@@ -932,7 +997,7 @@ class _Outgoing:
             trees.append(["y", key] if tensor is None else self._leaf(tensor))
         record = _Bundle(edges, inputs, [(value.shape, value.dtype) for value in values])
         own = self.peer.entry(record)
-        own.count += 1
+        self._mark(own)
         outputs = [
             [entry.key, pack_tensor(value, self.encoder.blobs)]
             for entry, value in zip(entries, values, strict=True)
@@ -964,6 +1029,7 @@ class _Outgoing:
             for record in frame.generators:
                 if record[2] is generator:
                     if record[0]:
+                        self.if_unsent(record.__setitem__, 3, record[3])
                         record[3] = state
                         return ["G", record[1], self.encoder.encode(state)]
                     return ["Gy", record[1]]

@@ -1407,6 +1407,80 @@ def test_a_value_too_large_is_an_error_and_no_more(connect: Connect) -> None:
     assert names["h"]() == 1
 
 
+MANY = [b""] * 20_001  # encoded without complaint, and then too many to be sent
+
+
+def test_what_was_not_sent_is_told_later(connect: Connect) -> None:
+    names = connect(
+        """
+        import random, torch
+        from torch import nn
+        class A:
+            def __init__(self, x): self.x = x
+        model = nn.Linear(2, 2)
+        def same(x): return x
+        def sparse(): return [A(1), torch.zeros(2).to_sparse()]
+        def many(kind): return [kind(1), *[b""] * 20_001]
+        def weight(): return model.weight.detach().clone()
+        def draws(): return torch.rand(3), random.random()
+        """
+    )
+    same, many, model = names["same"], names["many"], names["model"]
+
+    class Own:
+        def __init__(self, x: int) -> None:
+            self.x = x
+
+    for cls, fail in (
+        (names["A"], names["sparse"]),
+        (names["A"], lambda: many(names["A"])),
+        (Own, lambda: same([Own(1), torch.zeros(2).to_sparse()])),
+        (Own, lambda: same([Own(1), *MANY])),
+    ):
+        with pytest.raises((TypeError, ValueError), match="cross"):
+            fail()
+        assert same(cls(2)).x == 2
+    torch.manual_seed(5)
+    random.seed(5)
+    with torch.no_grad():
+        model.weight.fill_(3.0)
+    with pytest.raises(ValueError, match="pieces"):
+        same(MANY)
+    assert (names["weight"]() == 3).all()
+    tensor, number = names["draws"]()
+    expected = torch.rand(3, generator=torch.Generator().manual_seed(5))
+    assert torch.equal(tensor, expected)
+    assert number == random.Random(5).random()
+    assert names._peer.broken is None
+
+
+def test_what_is_not_sent_is_not_kept(connect: Connect) -> None:
+    same = connect("def same(x): return x")["same"]
+    peer = same._wire.peer
+    before = len(peer._own)
+    for _ in range(10):
+        with pytest.raises(TypeError, match="cross"):
+            same([object(), noise(2), nn.Linear(1, 1), torch.zeros(2).to_sparse()])
+    assert len(peer._own) == before
+
+
+def test_a_parameter_that_cannot_cross_is_an_error_of_the_call(connect: Connect) -> None:
+    names = connect(
+        """
+        import torch
+        from torch import nn
+        model = nn.Linear(2, 2)
+        def spoil(): model.weight.data = model.weight.data.to(torch.float8_e4m3fn)
+        def mend(): model.weight.data = torch.ones(2, 2)
+        """
+    )
+    model, mend = names["model"], names["mend"]
+    with pytest.raises(TypeError, match="float8"):
+        names["spoil"]()
+    mend()
+    assert (model.weight == 1).all()
+
+
 def replace(rng: random.Random, tree: Any) -> Any:
     """The tree with one thing in it replaced, at any depth."""
     if type(tree) is list and tree and rng.random() < 0.9:
