@@ -82,6 +82,7 @@ from autograder.wire import (
     TooLarge,
     Unsupported,
     WireError,
+    check_tensor,
     pack_tensor,
     raw_bytes,
     unpack_tensor,
@@ -185,6 +186,33 @@ def _parameters(d: Any) -> dict[str, Any]:
             name = "logits"
         arguments[name] = getattr(d, name)
     return arguments
+
+
+def _distribution(name: str, parameters: dict[str, Any], *, checked: bool) -> Any:
+    """A distribution (or a transform) of these parameters, which it does not check.
+
+    One in whose parameters something was written in place may have others than it would take.
+
+    Args:
+        name: of its class.
+        parameters: as `_parameters` gives them.
+        checked: whether it is to check what it is asked for.
+    """
+    kind: Any = getattr(distributions, name, None) or getattr(distributions.transforms, name)
+    if not issubclass(kind, distributions.Distribution):
+        return kind(**parameters)
+    arguments = {k.replace("base_dist", "base_distribution"): v for k, v in parameters.items()}
+    made = kind(**arguments, validate_args=False)
+    given = [id(value) for value in parameters.values()]
+    parts = [made]
+    for part in parts:  # those that it is made of but was not given
+        part._validate_args = checked
+        parts += [
+            inner
+            for inner in vars(part).values()
+            if isinstance(inner, distributions.Distribution) and id(inner) not in given
+        ]
+    return made
 
 
 # --- what both sides know of an object ------------------------------------------------------------
@@ -353,6 +381,7 @@ class Peer:
         self._own_by_id: dict[int, _Entry] = {}
         self._theirs: weakref.WeakValueDictionary[int, Handle] = weakref.WeakValueDictionary()
         self._classes: dict[int, RemoteType] = {}
+        self.classes_sent = 0
         self._watch_own: dict[int, _Entry] = {}
         self._watch_theirs: weakref.WeakValueDictionary[int, Handle] = weakref.WeakValueDictionary()
         self._frames: list[_Frame] = []
@@ -767,7 +796,7 @@ class Peer:
             if now is None:
                 grad = None if known.grad is not None else 0
             elif not known.has_seen(now) and (known.grad is None or raw_bytes(now) != known.grad):
-                grad = pack_tensor(now.detach(), blobs)
+                grad = out.gradient(value)
             if grad != 0:
                 out.keep(known, "grad", "grad_seen")
                 known.see_grad(value)
@@ -919,10 +948,7 @@ class _Outgoing:
         if issubclass(cls, types.ModuleType):
             return ["M", str(value.__name__), self._object(value)]
         if cls.__module__.startswith("torch.distributions.") and cls.__name__ in _DISTRIBUTIONS:
-            arguments = {k: self.encoder.encode(v) for k, v in _parameters(value).items()}
-            if isinstance(value, distributions.Distribution):
-                arguments["validate_args"] = bool(value._validate_args)
-            return ["dist", cls.__name__, [[k, v] for k, v in arguments.items()]]
+            return self._distribution(value)
         self._depth += 1
         try:
             if self._depth > 100:
@@ -930,6 +956,16 @@ class _Outgoing:
             return self._object(value)
         finally:
             self._depth -= 1
+
+    def _distribution(self, value: Any) -> list[Any]:
+        name, parameters = type(value).__name__, _parameters(value)
+        checked = bool(getattr(value, "_validate_args", False))
+        try:
+            _distribution(name, parameters, checked=checked)
+        except Exception as error:  # as the other side would find
+            raise Unsupported(f"a {name} that cannot be made again: {error}") from None
+        arguments = [[key, self.encoder.encode(given)] for key, given in parameters.items()]
+        return ["dist", name, checked, arguments]
 
     def _mark(self, entry: _Entry) -> bool:
         """Whether the message describes this for the first time."""
@@ -968,21 +1004,24 @@ class _Outgoing:
                 self._pending.append((entry, value))
             else:
                 packed = pack_tensor(value, self.encoder.blobs)
-                grad = value.grad
+                grad = self.gradient(value)
+                parameter = type(value) is nn.Parameter
                 self.tensors.append(
-                    [
-                        entry.key,
-                        type(value) is nn.Parameter,
-                        value.requires_grad,
-                        watch,
-                        packed,
-                        None if grad is None else pack_tensor(grad.detach(), self.encoder.blobs),
-                    ]
+                    [entry.key, parameter, value.requires_grad, watch, packed, grad]
                 )
             entry.known = _Known(value, keep=watch or entry.key in self.peer._watch_own)
             if self.asking:
                 self.lend.tensors[True, entry.key] = (value, entry.known)
         return ["x", entry.key]
+
+    def gradient(self, value: torch.Tensor) -> list[Any] | None:
+        """The gradient of a leaf, packed."""
+        grad = value.grad
+        if grad is None:
+            return None
+        if (grad.shape, grad.dtype) != (value.shape, value.dtype):  # of a tensor changed by .data
+            raise Unsupported("a gradient that is not of its tensor's shape and type cannot cross")
+        return pack_tensor(grad.detach(), self.encoder.blobs)
 
     def bundle(self) -> list[Any] | None:
         """The tensors with a history, and the tensors that they depend on."""
@@ -1009,6 +1048,9 @@ class _Outgoing:
         handle = tensor.__dict__.get("_wire")
         if type(handle) is Handle and handle.peer is self.peer and handle.ref() is tensor:
             return ["y", handle.key]
+        check_tensor(tensor)
+        if tensor.nbytes > self.encoder.caps.payload:
+            raise TooLarge(f"a parameter of {tensor.nbytes} bytes is more than may cross")
         entry = self.peer.entry(tensor, None)
         if self._mark(entry):
             self.peer._watch_own[entry.key] = entry
@@ -1049,6 +1091,15 @@ class _Outgoing:
             return ["o", entry.key]
         if entry.known is not None:  # classes are kept over there
             return ["o", entry.key]
+        name = str(cls.__name__)[:200]
+        if not name.isidentifier():
+            raise Unsupported(f"a class named {name!a} cannot cross: that is no name of Python's")
+        if len(cls.__bases__) > 50 or len(cls.__mro__) > 100:
+            raise Unsupported(f"{name} has too many bases to cross")
+        self.keep(self.peer, "classes_sent")
+        self.peer.classes_sent += 1
+        if self.peer.classes_sent > _CLASSES:
+            raise TooLarge(f"more than {_CLASSES} classes cannot cross")
         entry.known = _CLASS_SENT
         bases: list[Any] = []
         shared = _named(cls) if issubclass(cls, nn.Module | torch.optim.Optimizer) else None
@@ -1062,21 +1113,14 @@ class _Outgoing:
         for base in cls.__mro__:
             if base is object or (_named(base) is not None and issubclass(base, here)):
                 continue
-            for name, value in vars(base).items():
-                if type(name) is not str or value is None:
+            for key, value in vars(base).items():
+                if type(key) is not str or value is None:
                     continue
-                if name in SPECIAL or name == "__call__":
-                    special.add(name)
-                elif type(value) is types.FunctionType and name.isidentifier():
-                    methods.add(name)
-        return [
-            "cls",
-            entry.key,
-            str(cls.__name__)[:200],
-            bases,
-            sorted(methods)[:1000],
-            sorted(special),
-        ]
+                if key in SPECIAL or key == "__call__":
+                    special.add(key)
+                elif type(value) is types.FunctionType and key.isidentifier():
+                    methods.add(key)
+        return ["cls", entry.key, name, bases, sorted(methods)[:1000], sorted(special)]
 
     def _object(self, value: Any) -> list[Any]:
         cls = type(value)
@@ -1087,6 +1131,8 @@ class _Outgoing:
             name = getattr(value, "__name__", "")
             return ["fn", entry.key, name if type(name) is str else "", _doc(value)]
         kind = self._class(cls)
+        if kind[0] == "y":
+            raise Unsupported(f"a {cls.__name__} that was not made by calling its class")
         if issubclass(cls, nn.Module):
             return self._module(entry, kind, value)
         if issubclass(cls, torch.optim.Optimizer):
@@ -1094,7 +1140,10 @@ class _Outgoing:
         return ["obj", entry.key, kind]
 
     def _module(self, entry: _Entry, kind: list[Any], module: nn.Module) -> list[Any]:
-        def tensors(named: dict[str, Any]) -> list[Any]:
+        def tensors(named: dict[str, Any], kind: type) -> list[Any]:
+            for name, value in named.items():
+                if not 0 < len(name) <= 200 or "." in name or not isinstance(value, kind | None):
+                    raise Unsupported(f"a module whose {name!a:.100} is no {kind.__name__}")
             return [
                 [name, None if value is None else self.tensor(value, watch=True)]
                 for name, value in named.items()
@@ -1107,8 +1156,8 @@ class _Outgoing:
             entry.key,
             kind,
             bool(module.training),
-            tensors(dict(module._parameters)),
-            tensors(dict(module._buffers)),
+            tensors(dict(module._parameters), nn.Parameter),
+            tensors(dict(module._buffers), torch.Tensor),
             [
                 [name, None if child is None else self.other(child)]
                 for name, child in module._modules.items()
@@ -1128,6 +1177,7 @@ class _Outgoing:
 
 
 _CLASS_SENT: Any = object()
+_CLASSES = 10_000
 
 
 def _error_name(cls: type) -> str:
@@ -1447,7 +1497,7 @@ class _Incoming:
     def _class(self, key: Any, name: Any, bases: Any, methods: Any, special: Any) -> Any:
         if type(key) is not int or type(name) is not str or not name.isidentifier():
             raise Tampered("a class of the wrong form")
-        if key in self.peer._classes or len(self.peer._classes) > 10_000:
+        if key in self.peer._classes or len(self.peer._classes) >= _CLASSES:
             raise Tampered("a class described twice, or too many")
         if not all(type(x) is list for x in (bases, methods, special)):
             raise Tampered("a class of the wrong form")
@@ -1565,18 +1615,15 @@ class _Incoming:
                     return record[2]  # type: ignore[no-any-return]
         raise Tampered("a random generator that was not handed over")
 
-    def _distribution(self, name: Any, arguments: Any) -> Any:
+    def _distribution(self, name: Any, checked: Any, arguments: Any) -> Any:
         if type(name) is not str or name not in _DISTRIBUTIONS:
             raise Tampered("a distribution that is not on the list")
-        allowed = {*_DISTRIBUTIONS[name].split(), "validate_args"}
+        allowed = set(_DISTRIBUTIONS[name].split())
         allowed |= {"probs", "logits"} if "?" in allowed else set()
-        values = {key: self.decoder.decode(tree) for key, tree in arguments}
-        if not allowed >= set(values):
+        parameters = {key: self.decoder.decode(tree) for key, tree in arguments}
+        if not allowed >= set(parameters) or type(checked) is not bool:
             raise Tampered("a distribution of the wrong form")
-        module = distributions if hasattr(distributions, name) else distributions.transforms
-        if "base_dist" in values:
-            values["base_distribution"] = values.pop("base_dist")
-        return getattr(module, name)(**values)
+        return _distribution(name, parameters, checked=checked)
 
 
 _READERS = {

@@ -33,6 +33,7 @@ __all__ = [
     "TooLarge",
     "Unsupported",
     "WireError",
+    "check_tensor",
     "pack_tensor",
     "raw_bytes",
     "unpack_tensor",
@@ -86,6 +87,11 @@ _FRAME = struct.Struct(">4sIQ")
 _MAGIC = b"AGw1"
 
 
+def _values(header: bytes) -> int:
+    # Each value needs a comma or a bracket before it, so this bounds what parsing allocates.
+    return header.count(b",") + header.count(b"[") + header.count(b"{")
+
+
 class Link:
     """Frames over a connected socket, each side's turn in alternation."""
 
@@ -108,6 +114,8 @@ class Link:
                 f"{len(header) + payload} bytes in {len(blobs)} pieces are more than may cross "
                 "between a submission and its tests"
             )
+        if _values(header) > 2 * caps.items:
+            raise TooLarge("more values than may cross between a submission and its tests")
         head = _FRAME.pack(_MAGIC, len(header), payload) + header
         if payload < 2**16:
             self._send(head + b"".join(blobs))
@@ -129,8 +137,7 @@ class Link:
         if n_header > self.caps.header or n_payload > self.caps.payload:
             raise Tampered(f"a message of {n_header + n_payload} bytes is larger than allowed")
         header = bytes(self._receive(n_header))
-        # Each value needs a comma or a bracket before it, so this bounds what parsing allocates.
-        if header.count(b",") + header.count(b"[") + header.count(b"{") > 2 * self.caps.items:
+        if _values(header) > 2 * self.caps.items:
             raise Tampered("a message with more values than allowed")
         try:
             parsed = json.loads(header)
@@ -210,7 +217,8 @@ def raw_bytes(tensor: torch.Tensor) -> bytes:
     return tensor.numpy().tobytes()
 
 
-def _check_tensor(tensor: torch.Tensor) -> None:
+def check_tensor(tensor: torch.Tensor) -> None:
+    """Raise `Unsupported` for a tensor that does not cross."""
     if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
         raise Unsupported(f"a {type(tensor).__name__} is not a plain tensor")
     if tensor.device.type != "cpu" or tensor.layout is not torch.strided:
@@ -221,7 +229,7 @@ def _check_tensor(tensor: torch.Tensor) -> None:
 
 def pack_tensor(tensor: torch.Tensor, blobs: list[bytes]) -> list[Any]:
     """`[dtype, shape, order, blob]`; `order` permutes the dimensions to contiguous, or is None."""
-    _check_tensor(tensor)
+    check_tensor(tensor)
     order = None
     if not tensor.is_contiguous():
         strides = tensor.stride()
@@ -238,10 +246,33 @@ def pack_tensor(tensor: torch.Tensor, blobs: list[bytes]) -> list[Any]:
     return [_TORCH_NAMES[tensor.dtype], shape, order, len(blobs) - 1]
 
 
+def _is_shape(value: list[Any]) -> bool:
+    return len(value) <= 64 and all(type(n) is int and 0 <= n < 2**40 for n in value)
+
+
+def _is_device(kind: Any, index: Any) -> bool:
+    fits = index is None or (type(index) is int and 0 <= index < 128)
+    return kind in ("cpu", "cuda", "meta", "mps") and fits
+
+
+def _is_text(text: str) -> bool:
+    """Whether this is Unicode: no half of a surrogate pair is in it."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_record(name: Any, fields: list[Any]) -> bool:
+    names = [name, *fields]
+    if not all(type(n) is str and n.isidentifier() and len(n) <= 200 for n in names):
+        return False
+    # Python itself calls what has underscores around it; _0 is how a field is renamed.
+    return all(field[0] != "_" or field[1:].isdecimal() for field in fields)
+
+
 def _shape(value: Any) -> tuple[int, ...]:
-    if type(value) is not list or len(value) > 64:
-        raise Tampered("a shape that is none")
-    if not all(type(n) is int and 0 <= n < 2**40 for n in value):
+    if type(value) is not list or not _is_shape(value):
         raise Tampered("a shape that is none")
     return tuple(value)
 
@@ -300,6 +331,7 @@ class Record(tuple[Any, ...]):
 _CONTAINERS: dict[type, str] = {list: "l", tuple: "t", set: "s", frozenset: "z", deque: "q"}
 _MAPPINGS: dict[type, str] = {dict: "d", OrderedDict: "D", Counter: "C#", defaultdict: "dd"}
 _LONG = 4096
+_DIGITS = 2**18
 
 
 class Encoder:
@@ -335,8 +367,10 @@ class Encoder:
         if value is None or kind is bool or kind is float:
             return value
         if kind is int:
-            return value if -(2**63) <= value < 2**63 else ["i", hex(value)]
+            return value if -(2**63) <= value < 2**63 else ["i", self._digits(value)]
         if kind is str:
+            if not _is_text(value):
+                raise Unsupported(f"a text that is not Unicode cannot cross: {value!a:.100}")
             return value if len(value) < _LONG else ["S", self._blob(value.encode())]
         if kind in _CONTAINERS:
             return [_CONTAINERS[kind], *[self.encode(item, depth + 1) for item in value]]
@@ -358,16 +392,20 @@ class Encoder:
         if kind in _NUMPY_NAMES:
             return ["n", _NUMPY_NAMES[kind], self._blob(value.tobytes())]
         if kind is torch.Size:
-            return ["size", *map(int, value)]
+            if not _is_shape(list(value)):
+                raise Unsupported(f"{value} cannot cross")
+            return ["size", *value]
         if kind is torch.dtype and value in _TORCH_NAMES:
             return ["dtype", _TORCH_NAMES[value]]
         if kind is torch.device:
+            if not _is_device(value.type, value.index):
+                raise Unsupported(f"the device {value} cannot cross")
             return ["device", value.type, value.index]
         if issubclass(kind, np.dtype) and value.type in _NUMPY_NAMES:
             return ["ndtype", _NUMPY_NAMES[value.type]]
         if kind is slice or kind is range:
-            parts = (value.start, value.stop, value.step)
-            return ["slice" if kind is slice else "range", *[self.encode(p, depth) for p in parts]]
+            parts = [self.encode(p, depth + 1) for p in (value.start, value.stop, value.step)]
+            return ["slice" if kind is slice else "range", *parts]
         if value is Ellipsis or value is NotImplemented:
             return ["..." if value is Ellipsis else "!..."]
         if tuple in kind.__bases__ and type(getattr(kind, "_fields", None)) is tuple:
@@ -376,6 +414,12 @@ class Encoder:
         if self._other is not None:
             return self._other(value)
         raise Unsupported(f"a {kind.__name__} cannot cross")
+
+    def _digits(self, value: int) -> str:
+        digits = hex(value)
+        if len(digits) > _DIGITS:
+            raise TooLarge(f"a whole number of {value.bit_length()} bits cannot cross")
+        return digits
 
     def _blob(self, data: bytes) -> int:
         self.blobs.append(data)
@@ -433,11 +477,8 @@ class Decoder:
         return self._other(tree)
 
     def _text(self, text: str) -> str:
-        if not text.isascii():
-            try:
-                text.encode()
-            except UnicodeEncodeError:
-                raise Tampered("a text that is not Unicode") from None
+        if not _is_text(text):
+            raise Tampered("a text that is not Unicode")
         return text
 
     def _all(self, trees: list[Any], depth: int) -> list[Any]:
@@ -471,7 +512,7 @@ class Decoder:
 
     def _int(self, tree: list[Any], depth: int) -> int:
         _, digits = tree
-        if type(digits) is not str or not 3 <= len(digits) <= 2**18:
+        if type(digits) is not str or not 3 <= len(digits) <= _DIGITS:
             raise Tampered("an integer that is none")
         return int(digits, 16)
 
@@ -521,9 +562,7 @@ class Decoder:
 
     def _device(self, tree: list[Any], depth: int) -> torch.device:
         _, kind, index = tree
-        if kind not in ("cpu", "cuda", "meta", "mps") or type(index) not in (int, type(None)):
-            raise Tampered("a device that is none")
-        if index is not None and not 0 <= index < 128:
+        if not _is_device(kind, index):
             raise Tampered("a device that is none")
         return torch.device(kind, index) if index is not None else torch.device(kind)
 

@@ -1103,6 +1103,12 @@ def test_hostile_objects_are_equal_to_nothing(connect: Connect) -> None:
     assert names._peer.broken is None
 
 
+def test_a_class_keeps_its_name(connect: Connect) -> None:
+    names = connect("class Point:\n    def norm(self): return 1\ndef make(): return Point()")
+    assert names["Point"].__name__ == "Point"
+    assert type(names["make"]()) is names["Point"]
+
+
 def test_a_class_in_the_place_of_a_function_gains_nothing(connect: Connect) -> None:
     names = connect(HOSTILE + "kl = Any")
     value = names["kl"]()
@@ -1274,9 +1280,10 @@ HANDLED = ["call", 1, None, True]
                 ["mod", 1, MODULE, True, [], [], [["a", ["fn", 3, "f", ""]]]],
                 ["cls", 1, "a b", [], [], []], ["cls", 1, "A", [["C", "builtins", "int"]], 5, []],
                 ["cls", "1", "A", [], [], []], ["cls", 1, "A" * 300, [], [], []],
-                ["dist", "Normal", [["loc", 1.0], ["loc2", 1.0]]], ["dist", "__class__", []],
-                ["dist", "Normal", [["loc", "a"], ["scale", 1.0]]],
-                ["dist", "Normal", [["loc", 1.0], ["scale", -1.0], ["validate_args", True]]],
+                ["dist", "Normal", True, [["loc", 1.0], ["loc2", 1.0]]],
+                ["dist", "__class__", True, []],
+                ["dist", "Normal", True, [["loc", "a"], ["scale", 1.0]]],
+                ["dist", "Normal", 5, [["loc", 1.0], ["scale", 1.0]]],
                 ["G", 1, ["b", 9]], ["Gy", 1], ["om", 1, "__call__"], ["M", 5, 5], ["fn"],
                 ["opt", 1, 2, 3], ["__class__"], ["other"], ["tensor", 1],
             )
@@ -1462,6 +1469,63 @@ def test_what_is_not_sent_is_not_kept(connect: Connect) -> None:
         with pytest.raises(TypeError, match="cross"):
             same([object(), noise(2), nn.Linear(1, 1), torch.zeros(2).to_sparse()])
     assert len(peer._own) == before
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2**2**20", "'\\ud800'", "torch.device('xla')", "torch.Size([-1])",
+        "[',' * 4000] * 250", "type('My Class', (), {})", "type('My Class', (), {})()", "many()",
+        "model", "of_other_shape()", "huge()", "low_rank",
+    ],
+)  # fmt: skip
+def test_what_would_look_like_tampering_is_an_error_of_the_call(
+    connect: Connect, value: str
+) -> None:
+    names = connect(
+        f"""
+        import torch
+        from torch import nn, distributions
+        def many(): return type("Many", tuple(type("Base", (), {{}}) for _ in range(60)), {{}})()
+        model = nn.Linear(1, 1)
+        model._parameters["weight"] = torch.ones(1, 1)
+        def of_other_shape():
+            w = torch.ones(3, requires_grad=True)
+            w.sum().backward()
+            w.data = torch.ones(2)
+            return w
+        def huge(): return torch.zeros(()).expand(2**28).requires_grad_()[0]
+        low_rank = distributions.LowRankMultivariateNormal(
+            torch.zeros(2), torch.ones(2, 1), torch.ones(2)
+        )
+        low_rank.cov_diag.neg_()
+        def bad(): return {value}
+        def good(): return 1
+        """
+    )
+    with pytest.raises((TypeError, ValueError), match=r"cross|again|is no Parameter"):
+        names["bad"]()
+    assert names["good"]() == 1
+
+
+def test_a_distribution_crosses_as_it_has_become(connect: Connect) -> None:
+    names = connect(
+        """
+        import torch
+        from torch.distributions import LogNormal, Normal
+        def spoilt():
+            normal = Normal(torch.zeros(2), torch.ones(2))
+            normal.scale.neg_()
+            return normal
+        strict, lax = LogNormal(0.0, 1.0), LogNormal(0.0, 1.0, validate_args=False)
+        """
+    )
+    assert (names["spoilt"]().scale == -1).all()
+    with pytest.raises(ValueError, match="support"):
+        names["strict"].log_prob(torch.tensor(-1.0))
+    assert names["strict"].base_dist._validate_args
+    assert not names["lax"].base_dist._validate_args
+    assert names["lax"].log_prob(torch.tensor(-1.0)).isnan()
 
 
 def test_a_parameter_that_cannot_cross_is_an_error_of_the_call(connect: Connect) -> None:

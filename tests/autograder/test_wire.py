@@ -118,6 +118,30 @@ def test_what_is_not_plain_does_not_cross(value: Any) -> None:
         crossed(value)
 
 
+def nested(value: Any, depth: int) -> Any:
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        2**2**20, -(2**2**20), "\ud800", "\ud800" * 5000, {"\udfff": 1}, torch.device("xla"),
+        torch.Size([-1]), nested(slice(1, 2), 64),
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_what_the_other_side_would_refuse_is_refused_at_the_sender(value: Any) -> None:
+    with pytest.raises((TooLarge, Unsupported)):
+        crossed(value)
+
+
+@pytest.mark.parametrize("value", [2 ** (2**20 - 9), nested(slice(1, 2), 63)], ids=["int", "depth"])
+def test_what_just_fits_crosses(value: Any) -> None:
+    assert crossed(value) == value
+
+
 def test_too_deep_and_too_many_are_refused_at_the_sender() -> None:
     nested: list[Any] = []
     nested.append(nested)
@@ -144,6 +168,8 @@ def test_a_message_beyond_the_caps_is_not_sent(ends: tuple[socket.socket, Link])
     ours, _ = ends
     with pytest.raises(TooLarge):
         Link(ours, SMALL).send(None, [b"x" * 2**21])
+    with pytest.raises(TooLarge):
+        Link(ours, SMALL).send(["," * 3000], [])
     ours.setblocking(False)
     Link(ours, SMALL).send(None, [])  # the link is still good
 
