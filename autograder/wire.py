@@ -16,6 +16,7 @@ import struct
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -267,7 +268,7 @@ def _is_record(name: Any, fields: list[Any]) -> bool:
     names = [name, *fields]
     if not all(type(n) is str and n.isidentifier() and len(n) <= 200 for n in names):
         return False
-    # Python itself calls what has underscores around it; _0 is how a field is renamed.
+    # Python itself asks for names with underscores; _0 is what namedtuple renames a field to.
     return all(field[0] != "_" or field[1:].isdecimal() for field in fields)
 
 
@@ -322,10 +323,11 @@ class Record(tuple[Any, ...]):
 
     _fields: tuple[str, ...] = ()
 
-    def __getattr__(self, name: str) -> Any:
-        if name in self._fields:
-            return self[self._fields.index(name)]
-        raise AttributeError(name)
+    @classmethod
+    def named(cls, name: str, fields: list[str]) -> type[Record]:
+        """The class of those with these fields; they go before what a tuple has of these names."""
+        properties = {field: property(itemgetter(i)) for i, field in enumerate(fields)}
+        return type(name, (cls,), {"_fields": tuple(fields), **properties})
 
 
 _CONTAINERS: dict[type, str] = {list: "l", tuple: "t", set: "s", frozenset: "z", deque: "q"}
@@ -408,8 +410,11 @@ class Encoder:
             return ["slice" if kind is slice else "range", *parts]
         if value is Ellipsis or value is NotImplemented:
             return ["..." if value is Ellipsis else "!..."]
-        if tuple in kind.__bases__ and type(getattr(kind, "_fields", None)) is tuple:
-            fields = list(map(str, kind._fields))
+        named = tuple in kind.__bases__ and type(getattr(kind, "_fields", None)) is tuple
+        if named or issubclass(kind, Record):
+            fields = list(kind._fields)
+            if not _is_record(kind.__name__, fields) or len(fields) != len(value):
+                raise Unsupported(f"a {kind.__name__} of fields that Python would not take")
             return ["r", kind.__name__, fields, *[self.encode(i, depth + 1) for i in value]]
         if self._other is not None:
             return self._other(value)
@@ -575,14 +580,9 @@ class Decoder:
 
     def _record(self, tree: list[Any], depth: int) -> Record:
         _, name, fields, *values = tree
-        if type(name) is not str or not name.isidentifier() or type(fields) is not list:
+        if type(fields) is not list or not _is_record(name, fields) or len(fields) != len(values):
             raise Tampered("a named tuple that is none")
-        if len(fields) != len(values) or len(name) > 200:
-            raise Tampered("a named tuple that is none")
-        if not all(type(f) is str and f.isidentifier() and len(f) <= 200 for f in fields):
-            raise Tampered("a named tuple that is none")
-        kind = type(name, (Record,), {"_fields": tuple(fields)})
-        return kind(self._all(values, depth))  # type: ignore[no-any-return]
+        return Record.named(name, fields)(self._all(values, depth))
 
 
 _READERS = {

@@ -168,6 +168,18 @@ def test_values_keep_their_types(connect: Connect) -> None:
     assert kwargs == {"key": torch.float64}
 
 
+def test_a_named_tuple_goes_back_as_one(connect: Connect) -> None:
+    names = connect(
+        """
+        from collections import namedtuple
+        Out = namedtuple("Out", ["mu", "count"])
+        def enc(): return Out(1.5, 2)
+        def loss(o): return o.mu + o.count, isinstance(o, tuple), o[0]
+        """
+    )
+    assert names["loss"](names["enc"]()) == (3.5, True, 1.5)
+
+
 @pytest.mark.parametrize(
     ("raised", "expected", "text"),
     [

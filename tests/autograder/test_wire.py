@@ -93,12 +93,12 @@ def test_the_order_of_dimensions_in_memory_is_kept() -> None:
 
 
 def test_a_named_tuple_keeps_its_fields() -> None:
-    loss = namedtuple("Loss", ["total", "kl"])(1.0, 2.0)
-    back = crossed(loss)
-    assert back == (1.0, 2.0)
-    assert (back.total, back.kl) == (1.0, 2.0)
-    assert isinstance(back, tuple)
-    assert type(back).__name__ == "Loss"
+    loss = namedtuple("Loss", ["total", "count", "def"], rename=True)(1.0, 2.0, 3.0)
+    for back in (crossed(loss), crossed(crossed(loss))):
+        assert back == (1.0, 2.0, 3.0)
+        assert (back.total, back.count, back._2) == (1.0, 2.0, 3.0)
+        assert isinstance(back, tuple)
+        assert type(back).__name__ == "Loss"
 
 
 def test_a_default_dict_compares_as_before_but_makes_nothing() -> None:
@@ -235,6 +235,7 @@ BLOBS = [b"", b"\x00" * 8, b"\x01" * 24]
         ["slice", 1], ["range", "a", 2, 1], ["range", 0, 1, 0], ["d", 1], ["d", ["l"], 1],
         ["s", ["l"]], ["s", ["d"]], ["r", "A", ["x"]], ["r", "A", ["x y"], 1],
         ["r", "A b", ["x"], 1], ["r", "A", "x", 1], ["r", "A", [1], 1],
+        ["r", "A", ["__class__"], 1], ["r", "A", ["__eq__"], 1], ["r", "A", ["_fields"], 1],
         ["C#", ["l"], 1], "\ud800", ["l", ["t", "\udfff"]],
     ],
     ids=lambda tree: ascii(tree)[:40],
