@@ -467,9 +467,9 @@ class Peer:
     # --- asking ---
 
     def _request(self, op: str, key: int | None = None, name: str | None = None, *args: Any) -> Any:
-        if not self.guarded and not self._serving:
-            raise RuntimeError("what the tests handed over can be used only while they wait")
+        self._check_asked()
         with self._lock:
+            self._check_asked()  # another thread may have answered while this one waited
             if self.broken is not None:
                 raise self.broken
             if os.getpid() != self._process:
@@ -494,6 +494,10 @@ class Peer:
                     raise self._error(message[2], message[3], frame)
             finally:
                 self._frames.remove(frame)
+
+    def _check_asked(self) -> None:
+        if not self.guarded and not self._serving:
+            raise RuntimeError("what the tests handed over can be used only while they wait")
 
     def _error(self, head: list[Any], own: Any, frame: _Frame) -> BaseException:
         names, text, home = head
@@ -541,25 +545,39 @@ class Peer:
 
     def _serve(self, message: _Message) -> None:
         _, serial, head, args, frame = message
-        self._serving += 1
-        self._frames.append(frame)
+        with self._lock:
+            self._serving += 1
+            self._frames.append(frame)
         try:
+            if len(self._frames) > _DEEPEST:
+                raise RecursionError("calls between a submission and its tests nest too deep")
+            op, key, name, grads = head
+            with torch.set_grad_enabled(grads):
+                result = self._perform(op, key, name, args)
+        except BaseException as error:  # a submission may exit or interrupt itself
+            self._answer(serial, frame, None, error)
+        else:
+            self._answer(serial, frame, result)
+
+    def _answer(
+        self, serial: int, frame: _Frame, result: Any, error: BaseException | None = None
+    ) -> None:
+        with self._lock:  # a thread of a submission may be asking
             try:
-                if len(self._frames) > _DEEPEST:
-                    raise RecursionError("calls between a submission and its tests nest too deep")
-                op, key, name, grads = head
-                with torch.set_grad_enabled(grads):
-                    result = self._perform(op, key, name, args)
-                self._send("ok", serial, [], result, frame)
-            except BaseException as error:  # a submission may exit or interrupt itself
+                if error is None:
+                    try:
+                        self._send("ok", serial, [], result, frame)
+                        return
+                    except BaseException as unsent:
+                        error = unsent
                 if self.broken is not None:
                     raise self.broken from None
                 if self.guarded and isinstance(error, KeyboardInterrupt):
-                    raise
+                    raise error
                 self._send_error(serial, error, frame)
-        finally:
-            self._serving -= 1
-            self._frames.remove(frame)
+            finally:
+                self._serving -= 1
+                self._frames.remove(frame)
 
     def _send_error(self, serial: int, error: BaseException, frame: _Frame) -> None:
         head, own = self._describe_error(error)

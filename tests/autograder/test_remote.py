@@ -509,6 +509,30 @@ def test_a_submission_may_ask_from_threads(connect: Connect) -> None:
     assert names["f"](lambda i: i * i) == [i * i for i in range(20)]
 
 
+def test_a_thread_that_asks_does_not_cut_an_answer_in_two(connect: Connect) -> None:
+    names = connect(
+        """
+        import threading, torch
+        def answer(f):
+            asking = threading.Event()
+            def ask():
+                try:
+                    while True:
+                        f(torch.zeros(50_000))
+                        asking.set()
+                except RuntimeError:
+                    pass
+            threading.Thread(target=ask).start()
+            asking.wait()
+            return torch.ones(50_000)
+        """
+    )
+    asked: list[int] = []
+    for _ in range(20):
+        assert (names["answer"](lambda x: asked.append(len(x))) == 1).all()
+    assert len(asked) >= 20
+
+
 def test_what_was_handed_over_works_only_during_a_call(connect: Connect) -> None:
     names = connect(
         """
