@@ -649,7 +649,11 @@ def main(
         if not request:
             return
         fds = dict(zip(_FDS, received, strict=True))
-        if os.fork() == 0:
+        try:
+            pid = os.fork()
+        except OSError:  # no room for another process: the host sees this one's sockets close
+            pid = -1
+        if pid == 0:
             requests.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             _guarded(_fork, fds, role, Limits(**json.loads(request)), isolated, shell)
