@@ -364,6 +364,10 @@ def _tests(control: socket.socket, link: socket.socket, messages: Messages) -> N
     interrupts = _Interrupts(
         {
             "autograder.worker": ("_tests", "_value"),
+            "autograder.incoming": None,
+            "autograder.known": None,
+            "autograder.names": None,
+            "autograder.outgoing": None,
             "autograder.remote": None,
             "autograder.standin": None,
             "autograder.wire": None,

@@ -1223,11 +1223,11 @@ def test_what_is_let_go_is_forgotten(connect: Connect) -> None:
     mu = noise(3, 2).requires_grad_()
     for _ in range(5):
         kl(mu, mu * 1).sum().backward()
-    before = len(peer._own), len(peer._theirs)
+    before = len(peer.own), len(peer.theirs)
     for _ in range(150):
         kl(mu, mu * 1).sum().backward()
-    assert len(peer._own) < before[0] + 50
-    assert len(peer._theirs) < before[1] + 50
+    assert len(peer.own) < before[0] + 50
+    assert len(peer.theirs) < before[1] + 50
 
 
 # --- a submission that speaks for itself ---
@@ -1500,11 +1500,11 @@ def test_what_was_not_sent_is_told_later(connect: Connect) -> None:
 def test_what_is_not_sent_is_not_kept(connect: Connect) -> None:
     same = connect("def same(x): return x")["same"]
     peer = same._wire.peer
-    before = len(peer._own)
+    before = len(peer.own)
     for _ in range(10):
         with pytest.raises(TypeError, match="cross"):
             same([object(), noise(2), nn.Linear(1, 1), torch.zeros(2).to_sparse()])
-    assert len(peer._own) == before
+    assert len(peer.own) == before
 
 
 @pytest.mark.parametrize(
