@@ -333,8 +333,10 @@ class Fork:
         if self._init is None:
             return
         if not self._isolated:
+            with contextlib.suppress(ProcessLookupError):  # else it ends before the last orphan
+                signal.pidfd_send_signal(self._init, signal.SIGSTOP)
             for _ in range(100):
-                others = [*_descendants(self._pids[0])]
+                others = [*filter(_lives, _descendants(self._pids[0]))]
                 for pid in others:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
@@ -372,6 +374,14 @@ def _descendants(pid: int) -> Iterator[int]:
             for child in map(int, listing.read_text().split()):
                 yield child
                 yield from _descendants(child)
+
+
+def _lives(pid: int) -> bool:
+    """Whether it is there and no zombie, which only its parent can end."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _field(pid: int, file: str, names: Iterable[str]) -> int:

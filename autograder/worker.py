@@ -329,17 +329,18 @@ def _student(control: socket.socket, link: socket.socket, messages: Messages, sh
         {"autograder.worker": ("_student",), "autograder.remote": ("_perform", "_call", "_vjp")}
     )
     messages.checkpoint = interrupts.checkpoint
+    asked = link.fileno()  # also when it is closed
     waiting = select.poll()
     waiting.register(control, select.POLLIN)
-    waiting.register(link, select.POLLIN)
+    waiting.register(asked, select.POLLIN)
     while True:
         ready = {fd for fd, _ in waiting.poll()}
-        if link.fileno() in ready:
+        if asked in ready:
             try:
                 with interrupts, contextlib.suppress(KeyboardInterrupt):
                     peer.serve_one()
             except WireError:
-                waiting.unregister(link)
+                waiting.unregister(asked)
             if not messages.owned():
                 os._exit(0)
         elif control.fileno() in ready:

@@ -376,6 +376,11 @@ class TestTests:
         assert cells["e"].outputs == []
         assert (result.reason, result.tampering) == (None, [])
 
+    def test_cells_go_on_where_a_test_has_ended_its_process(self) -> None:
+        result = run("x = 1", check("import os; os._exit(3)"), "print('alive', x)")
+        assert [cell.reason for cell in result.cells] == [None, "crashed", None]
+        assert text(result.cells[2]) == "alive 1\n"
+
     def test_what_the_student_prints_in_a_test_is_dropped(self) -> None:
         result = run(
             "import os\ndef leak(x):\n    print(x); os.write(1, b'raw')\n    return x",
