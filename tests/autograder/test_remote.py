@@ -1145,6 +1145,18 @@ def test_a_class_keeps_its_name(connect: Connect) -> None:
     assert type(names["make"]()) is names["Point"]
 
 
+def test_a_class_that_a_submission_puts_into_torch_is_its_own(connect: Connect) -> None:
+    names = connect(
+        """
+        from torch import nn
+        class Double(nn.Module):
+            def forward(self, x): return 2 * x
+        nn.Double = Double
+        """
+    )
+    assert names["Double"]()(torch.ones(1)) == 2
+
+
 def test_a_class_in_the_place_of_a_function_gains_nothing(connect: Connect) -> None:
     names = connect(HOSTILE + "kl = Any")
     value = names["kl"]()
