@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import types
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -46,12 +45,12 @@ class Outgoing:
         self.described: set[tuple[bool, int]] = set()
         self.touched: list[tuple[int, Any, Known]] = []
         self._pending: list[tuple[Entry, torch.Tensor]] = []
-        self._undo: list[Callable[[], Any]] = []
+        self._undo: list[tuple[Callable[..., Any], *tuple[Any, ...]]] = []
         self._depth = 0
 
     def if_unsent(self, restore: Callable[..., Any], *args: Any) -> None:
         """Note what is to be called should the message not be sent."""
-        self._undo.append(functools.partial(restore, *args))
+        self._undo.append((restore, *args))
 
     def keep(self, owner: Any, *names: str) -> None:
         """Note attributes as they are, to be put back should the message not be sent."""
@@ -61,9 +60,10 @@ class Outgoing:
     def undo(self) -> None:
         """Take back what was noted as told: the message was not sent."""
         while self._undo:
-            self._undo.pop()()
+            restore, *args = self._undo.pop()
+            restore(*args)
         for _, key in self.described:
-            self.peer.release(key, 0)
+            self.peer.release(key, 1)
 
     def other(self, value: Any) -> list[Any]:
         """The tree of what is not plain."""
@@ -110,7 +110,7 @@ class Outgoing:
         first = (True, entry.key) not in self.described
         self.described.add((True, entry.key))
         if first:
-            self.keep(entry, "count", "known")
+            self.keep(entry, "known")
             entry.count += 1
             self.lend.sent.add(entry.key)
         return first
