@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from autograder.job import Limits
+from autograder.sandbox import environment
 
 NO_ROOM_AT_FIRST = """
 import errno, os, sys
@@ -46,7 +46,7 @@ def test_a_fork_that_fails_is_the_end_of_one_submission() -> None:
         parent = subprocess.Popen(
             [sys.executable, "-c", NO_ROOM_AT_FIRST, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+            env=environment("tests") | {"PYTHONPATH": str(Path(__file__).parents[2])},
         )
         theirs.close()
         try:
