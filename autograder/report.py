@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -70,6 +71,9 @@ class Row:
         return any(check.manual for check in self.checks)
 
 
+_OF_ONE_ASPECT = re.compile(r"^(\w+), \w+: ")
+
+
 @dataclass
 class ClassReport:
     """An assignment's rows, and the students of the gradebook who submitted nothing."""
@@ -80,12 +84,15 @@ class ClassReport:
 
     @property
     def mistakes(self) -> Counter[str]:
-        """How many students failed with each message's first line."""
-        return Counter(
-            mistake
-            for row in self.rows
-            for mistake in {c.message.split("\n")[0] for c in row.checks if c.message}
-        )
+        """How many students made each mistake: the first lines of what failed checks say.
+
+        A mistake that `mean, value: …` and `mean, shape: …` both name is one: `mean: …`.
+        """
+        found: Counter[str] = Counter()
+        for row in self.rows:
+            lines = [check.message.split("\n")[0] for check in row.checks if check.message]
+            found.update([*dict.fromkeys(_OF_ONE_ASPECT.sub(r"\1: ", line) for line in lines)])
+        return found
 
 
 def collect(course: Course, assignment: str) -> ClassReport:

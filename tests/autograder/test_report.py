@@ -12,7 +12,7 @@ import standin
 from autograder.__main__ import main
 from autograder.course import Course
 from autograder.grade import grade
-from autograder.report import ClassReport, Row, collect, explain, page, table
+from autograder.report import Check, ClassReport, Row, collect, explain, page, table
 
 NASTY = "<script>x()</script>\x1b[31m"
 
@@ -46,6 +46,13 @@ def test_what_is_collected(graded: Course) -> None:
         "test_mean", "test_hidden", "test_partial", "why", "task",
     ]  # fmt: skip
     assert rows["anna"].waits
+
+
+def test_a_mistake_that_several_checks_name_is_one() -> None:
+    said = ["kl, value: the ½ is missing\nhint", "kl, shape: the ½ is missing", "kl: other", ""]
+    checks = [Check("ps1", f"c{i}", 0, 1, message) for i, message in enumerate(said)]
+    report = ClassReport("ps1", [Row("anna", checks=checks), Row("bert", checks=checks[:1])], [])
+    assert report.mistakes == {"kl: the ½ is missing": 2, "kl: other": 1}
 
 
 def test_the_table_has_a_line_each_and_drives_no_terminal(graded: Course) -> None:
