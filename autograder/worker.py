@@ -184,6 +184,10 @@ class _Stream(io.TextIOBase):
         if text:
             self._messages.output({"stream": self._stream, "text": text})
 
+    def drop(self) -> None:
+        """Forget the line that was begun."""
+        self._text, self._size = [], 0
+
 
 def _capture(messages: Messages) -> list[_Stream]:
     streams = [_Stream("stdout", 1, messages), _Stream("stderr", 2, messages)]
@@ -341,6 +345,8 @@ def _student(control: socket.socket, link: socket.socket, messages: Messages, sh
                     peer.serve_one()
             except WireError:
                 waiting.unregister(asked)
+            for stream in shell.streams:
+                stream.drop()  # what is printed in a test is none of the next cell's
             if not messages.owned():
                 os._exit(0)
         elif control.fileno() in ready:

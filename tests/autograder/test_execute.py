@@ -381,6 +381,11 @@ class TestTests:
         assert [cell.reason for cell in result.cells] == [None, "crashed", None]
         assert text(result.cells[2]) == "alive 1\n"
 
+    def test_a_line_begun_in_a_test_does_not_end_in_the_next_cell(self) -> None:
+        said = "def leak(x):\n    print(x, end='')\n    return x"
+        result = run(said, check("assert leak(3) == 3"), "print('mine')")
+        assert text(result.cells[2]) == "mine\n"
+
     def test_what_the_student_prints_in_a_test_is_dropped(self) -> None:
         result = run(
             "import os\ndef leak(x):\n    print(x); os.write(1, b'raw')\n    return x",
