@@ -8,8 +8,9 @@ the two sides keep alike.
 Nothing here lets the other side decide a comparison or a conversion: `==` between a stand-in and
 a plain value is False, `<` is an error, `bool` is True, `float`, `int`, `__array__` and
 `__torch_function__` do not exist. An operator with a plain value may give only a stand-in, and one
-that does not pass for a number or a tensor: `(answer - expected).abs().max()` is an error, while
-`(Vector(1, 2) * 3).x` is asked of the class. So is `in`, as a method would be.
+that does not pass for a number or a tensor: `(answer - expected).abs().max()` is an error, as is
+`answer.allclose(expected)`, while `(Vector(1, 2) * 3).x` is asked of the class. So is `in`, as a
+method would be.
 """
 
 from __future__ import annotations
@@ -98,7 +99,14 @@ def _attribute(value: Any, name: str) -> Any:
     methods = getattr(type(value), "_wire_methods", ())
     if name in methods:
         return RemoteMethod(value, name)
-    return handle.peer.get(handle.key, name)
+    found = handle.peer.get(handle.key, name)
+    if hasattr(torch.Tensor, name) and handle_of(found) is not None and callable(found):
+        return RemoteMethod(value, name)  # a function that is not of the class, but passes for it
+    return found
+
+
+_VERDICTS = {"allclose", "equal", "isclose", "eq", "ne", "lt", "le", "gt", "ge"}
+"""Methods by which a tensor compares itself with what a test expects."""
 
 
 class RemoteMethod:
@@ -111,8 +119,13 @@ class RemoteMethod:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call it there."""
         handle = _tie(self.__self__)
+        plain = [arg for arg in (*args, *kwargs.values()) if handle_of(arg) is None]
+        if self.__name__ in _VERDICTS and plain:
+            raise TypeError(f"{self.__name__} of an object of the other side is no answer")
         result = handle.peer.call(handle.key, self.__name__, args, kwargs)
-        return _mixed(result) if handle.mixed else result
+        tensors = any(isinstance(arg, torch.Tensor) for arg in plain)
+        mixed = handle.mixed or (tensors and hasattr(torch.Tensor, self.__name__))
+        return _mixed(result) if mixed else result
 
     def __repr__(self) -> str:
         return f"<method {self.__name__} of the other side>"
