@@ -518,7 +518,7 @@ def read(name: str, tries: str, *patterns: str) -> None:
 
 read("reads-gradebook", "the gradebook", "../*", "../../*", "../../../*", "../../../../*.db")
 read("reads-course", "the folders of the course", "/tmp/**/*.ipynb", "/tmp/**/*.db")
-read("reads-home", "the home of who grades", f"{HOME}/*", f"{HOME}/.*", "/root/*", "/home/*/*")
+read("reads-home", "the home of who grades", f"{HOME}/*", f"{HOME}/.*", f"{HOME}/*/*")
 read("reads-proc", "other processes' memory and files", "/proc/[0-9]*/environ", "/proc/*/cmdline")
 code(
     "reads-memory",
