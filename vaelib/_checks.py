@@ -93,4 +93,5 @@ def validates(validate_args: bool | None) -> bool:
     """As asked, else as the innermost `value_checks` says; a compiled graph reads no values."""
     if validate_args is not None:
         return validate_args
-    return _reads_values and not torch.compiler.is_compiling()
+    # In this order, so that the graph does not depend on the switch.
+    return not torch.compiler.is_compiling() and _reads_values

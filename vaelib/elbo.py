@@ -81,7 +81,7 @@ class ELBO:
         """Reconstruction − KL: (N,), each at most log p(x) in expectation over the noise."""
         return self.weighted(1.0)
 
-    def weighted(self, beta: float) -> Tensor:
+    def weighted(self, beta: float | Tensor) -> Tensor:
         """Reconstruction − β·KL: (N,). Only β = 1 is the ELBO (Higgins et al. 2017)."""
         return self.reconstruction - beta * self.kl.sum(-1)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from vaelib import VAE, DiagonalGaussian, Gaussian, evidence_lower_bound
 from vaelib.checkpoint import load_vae, read_checkpoint
 from vaelib.data import Images, load_dataset
 from vaelib.elbo import ELBO
+from vaelib.parallel import Processes
 from vaelib.training import History, NonFiniteError, fit, training_step
 
 
@@ -151,9 +154,15 @@ def test_it_learns(digits: Images, validation: Images, device: torch.device) -> 
 def test_n_plus_m_epochs_equal_n_then_m(
     digits: Images, validation: Images, tmp_path: Path, device: torch.device, precision: Any
 ) -> None:
+    check_resumption(digits, validation, tmp_path, device, precision=precision)
+
+
+def check_resumption(
+    digits: Images, validation: Images, tmp_path: Path, device: torch.device, **chosen: Any
+) -> None:
     settings: dict[str, Any] = {
-        "batch_size": 32, "device": device, "precision": precision, "warmup_epochs": 2.5,
-        "clip_norm": 10.0, "samples": 2, "progress": False,
+        "batch_size": 32, "device": device, "warmup_epochs": 2.5,
+        "clip_norm": 10.0, "samples": 2, "progress": False, **chosen,
     }  # fmt: skip
     whole = make_vae()
     history = fit(whole, digits, validation, epochs=4, **settings)
@@ -180,6 +189,61 @@ def test_the_seed_decides_and_the_global_generator_is_left_alone(digits: Images)
 
     assert torch.equal(trained(0), trained(0))
     assert not torch.equal(trained(0), trained(1))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+# PyTorch's compiler uses what PyTorch itself calls old.
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+class TestCompile:
+    def test_equals_a_run_without_it_to_rounding(
+        self, digits: Images, device: torch.device
+    ) -> None:
+        runs = []
+        for compile in (False, True):
+            vae = make_vae().double()
+            history = fit(vae, digits, epochs=3, batch_size=80, samples=2, warmup_epochs=2,
+                          clip_norm=50.0, precision="float32", device=device, progress=False,
+                          compile=compile)  # fmt: skip
+            runs.append((parameters(vae), history.reconstruction, history.kl))
+        for without, compiled in zip(*runs, strict=True):
+            torch.testing.assert_close(compiled, without, rtol=1e-9, atol=1e-9)
+
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    def test_resumes_bit_for_bit(
+        self, digits: Images, validation: Images, tmp_path: Path, device: torch.device,
+        precision: Any,
+    ) -> None:  # fmt: skip
+        check_resumption(digits, validation, tmp_path, device, precision=precision, compile=True)
+
+    def test_makes_one_graph_for_all_runs_of_a_shape(self, digits: Images) -> None:
+        torch._dynamo.reset()
+        counters = torch._dynamo.utils.counters
+        counters.clear()
+        for beta in (1.0, 0.5):
+            fit(make_vae(), digits, epochs=3, batch_size=90, beta=beta, warmup_epochs=2,
+                device="cpu", progress=False, compile=True)  # fmt: skip
+        assert counters["stats"]["unique_graphs"] == 1
+        assert not counters["graph_break"]
+
+    def test_says_what_is_missing(
+        self, digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from torch._inductor.config import cpp
+
+        torch._dynamo.reset()
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+        monkeypatch.setattr(cpp, "cxx", (None, "no-such-compiler"))
+        with pytest.raises(RuntimeError, match=r"^compile=True failed .*C\+\+ compiler such as"):
+            fit(make_vae(), digits, epochs=1, device="cpu", progress=False, compile=True)
+
+    def test_is_refused_to_several_processes(
+        self, digits: Images, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        together = contextlib.nullcontext(Processes(rank=0, count=2))
+        monkeypatch.setattr("vaelib.training.processes", lambda device: together)
+        with pytest.raises(ValueError, match="compile trains in one process"):
+            fit(make_vae(), digits, epochs=1, device="cpu", progress=False, compile=True)
 
 
 def test_validation_changes_nothing_in_training(digits: Images, validation: Images) -> None:
