@@ -40,13 +40,20 @@ class Contender(Protocol):
 
 
 class Vaelib:
-    """`vaelib.training.fit`, as it comes; the optimizer is the one that `fit` would make."""
+    """`vaelib.training.fit`; the optimizer is the one that `fit` would make."""
 
-    precision: Literal["float32", "bfloat16"] = "float32"
-
-    def __init__(self, start: Layers, images: Images, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        start: Layers,
+        images: Images,
+        batch_size: int,
+        seed: int,
+        precision: Literal["float32", "bfloat16"] = "float32",
+        compile: bool = False,
+    ) -> None:
         self.vae = vae_of(start)
         self.images, self.batch_size, self.seed = images, batch_size, 1000 * seed
+        self.precision, self.compile = precision, compile
         self.optimizer = torch.optim.Adam(self.vae.parameters(), lr=LEARNING_RATE, fused=True)
 
     def train(self, epochs: int) -> None:
@@ -61,16 +68,11 @@ class Vaelib:
             precision=self.precision,
             optimizer=self.optimizer,
             progress=False,
+            compile=self.compile,
         )
 
     def layers(self) -> Layers:
         return layers_of(self.vae)
-
-
-class VaelibBfloat16(Vaelib):
-    """The same with matrix products in bfloat16."""
-
-    precision = "bfloat16"
 
 
 class FiveLayers(nn.Module):

@@ -1,12 +1,13 @@
 """How fast `fit` trains, against its peers and against the matrix products alone.
 
 Measured: examples a second of 784-512-2-512-784 on the 4,000 grey training digits of mnist5k, at
-batch sizes 50, 128 and 512, for vaelib's `fit` (fp32, and bf16 where the processor has it) and for
-a loop in the style of PyTorch's VAE example, pythae and Keras on torch (contenders.py). Beside
-them the matrix products of the same epochs, forward and backward, and nothing else.
+batch sizes 50, 128 and 512, for vaelib's `fit` (in fp32, and in bf16 where the processor has it; as
+it comes, and with `compile=True`, once the graph is made) and for a loop in the style of PyTorch's
+VAE example, pythae and Keras on torch (contenders.py). Beside them the matrix products of the same
+epochs, forward and backward, and nothing else.
 
 Fair: the same data, parameters at the start, Adam, batches and number of epochs; peers in fp32, as
-their users have them; each round runs two epochs of everybody, in rotating order, and ratios are
+their users have them; each round runs five epochs of everybody, in rotating order, and ratios are
 taken within a round. And as good: after ten epochs from five starts the validation ELBO is compared
 too, by one evaluator (vaelib's `evaluate_elbo`, fp32, one set of draws). Grey pixels with
 cross-entropy, so that number is no bound on a log-likelihood.
@@ -23,6 +24,7 @@ import argparse
 import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +34,6 @@ from benchmarks.contenders import (
     Contender,
     Layers,
     Vaelib,
-    VaelibBfloat16,
     layers_of,
     vae_of,
 )
@@ -42,8 +43,11 @@ from vaelib.data import Images, load_dataset
 from vaelib.evaluation import evaluate_elbo
 from vaelib.training import _choose_precision
 
-FP32, BF16 = "vaelib fp32", "vaelib bf16"
 LOOP = "PyTorch loop"
+TO_REACH = {"fp32": "≥ 1.4", "bf16": "≥ 2.5"}
+
+Entry = Callable[[Layers, Images, int, int], Contender]
+"""Makes a contender of the start, the images, the batch size and the seed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -60,9 +64,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, peer in peers.items():
         if peer is None:
             report.text(f"{name} is not installed: pip install -r benchmarks/requirements.txt")
-    contenders: dict[str, type[Contender]] = {FP32: Vaelib}
+    precisions: dict[str, Literal["float32", "bfloat16"]] = {"fp32": "float32"}
     if _choose_precision("auto", torch.device("cpu")) == "bfloat16":
-        contenders[BF16] = VaelibBfloat16
+        precisions["bf16"] = "bfloat16"
+    contenders: dict[str, Entry] = {
+        f"vaelib {short}{' compiled' if compile else ''}": partial(
+            Vaelib, precision=precision, compile=compile
+        )
+        for compile in ([False] if quick else [False, True])
+        for short, precision in precisions.items()
+    }
     contenders |= {name: peer for name, peer in peers.items() if peer is not None}
     for batch_size in batch_sizes:
         measure_speed(report, contenders, train, batch_size, rounds)
@@ -72,22 +83,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def measure_speed(
     report: Report,
-    contenders: dict[str, type[Contender]],
+    contenders: dict[str, Entry],
     images: Images,
     batch_size: int,
     rounds: int,
-    epochs: int = 2,
+    epochs: int = 5,
 ) -> None:
     """A table for this batch size; at 128 also the ratios that were to be reached."""
     runs: dict[str, Callable[[], object]] = {
         name: partial(contender(initial_layers(0), images, batch_size, 0).train, epochs)
         for name, contender in contenders.items()
     }
-    ours = [name for name in (FP32, BF16) if name in runs]
-    for name in ours:
-        dtype = torch.float32 if name == FP32 else torch.bfloat16
-        sizes = batches(len(images), batch_size) * epochs
-        runs[f"products {name[-4:]}"] = matrix_products(sizes, dtype)
+    ours = [name for name in runs if is_ours(name)]
+    sizes = batches(len(images), batch_size) * epochs
+    for precision in {name.split()[1]: None for name in ours}:
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+        runs[f"products {precision}"] = matrix_products(sizes, dtype)
     seconds = interleave({name: timed(run) for name, run in runs.items()}, rounds)
     rows = []
     for name, theirs in seconds.items():
@@ -101,22 +112,22 @@ def measure_speed(
         return
     peers = [name for name in seconds if name in PEERS]
     fastest = min(peers, key=lambda name: statistics.median(seconds[name]))
-    for our, target in zip(ours, ("≥ 1.4", "≥ 2.5"), strict=False):
+    for our in ours:
+        precision = our.split()[1]
         report.in_short(
             f"training speed, batch 128: {our} ÷ {fastest}, the fastest of {len(peers)} peers",
             spread(ratios(seconds[fastest], by=seconds[our])),
-            target,
+            TO_REACH[precision],
         )
-        products = f"products {our[-4:]}"
         report.in_short(
             f"training speed, batch 128: {our} ÷ its matrix products alone",
-            spread(ratios(seconds[products], by=seconds[our])),
+            spread(ratios(seconds[f"products {precision}"], by=seconds[our])),
         )
 
 
 def measure_quality(
     report: Report,
-    contenders: dict[str, type[Contender]],
+    contenders: dict[str, Entry],
     train: Images,
     validation: Images,
     starts: int,
@@ -141,11 +152,16 @@ def measure_quality(
             shown = f"{difference:+.2f} ± {error:.2f} ({difference / error:+.1f} standard errors)"
         mean, error = mean_and_error(values)
         rows.append([name, f"{mean:.2f} ± {error:.2f}", shown])
-        if name in (FP32, BF16):
+        if is_ours(name):
             measured = f"validation ELBO in nats: {name} − {LOOP}, {epochs} epochs, {starts} starts"
             report.in_short(measured, shown, "within 2 standard errors")
     title = f"Validation ELBO after {epochs} epochs at batch 128, mean of {starts} ± standard error"
     report.table(title, ["", "nats an image (grey pixels)", f"− {LOOP}"], rows)
+
+
+def is_ours(name: str) -> bool:
+    """Whether a contender is vaelib's."""
+    return name.startswith("vaelib")
 
 
 def initial_layers(seed: int) -> Layers:
