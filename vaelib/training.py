@@ -189,8 +189,8 @@ def fit(
             bit for bit on the same machine.
         progress: whether to draw a bar.
         compile: whether `torch.compile` makes one graph of the passes forwards and backwards. It
-            takes some seconds, more at the first time, and a C++ compiler on the CPU; then steps
-            are faster, and parameters agree with those of a run without it to rounding.
+            takes some seconds, and on the CPU a C++ compiler and Python's headers; then steps are
+            faster, and parameters agree with those of a run without it to rounding.
 
     Returns:
         `History`.
@@ -335,8 +335,8 @@ def _compiler(on: bool) -> Iterator[None]:
     except torch._dynamo.exc.BackendCompilerFailed as error:
         reason = str(error).splitlines()[0]
         raise RuntimeError(
-            f"compile=True failed ({reason}): torch.compile needs a C++ compiler such as g++; "
-            "without compile, fit trains to the same parameters, if slower"
+            f"compile=True failed ({reason}): torch.compile needs a C++ compiler such as g++, and "
+            "Python's headers; without compile, fit trains to the same parameters, if slower"
         ) from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import shutil
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -191,8 +192,13 @@ def test_the_seed_decides_and_the_global_generator_is_left_alone(digits: Images)
     assert not torch.equal(trained(0), trained(1))
 
 
+HEADERS = Path(sysconfig.get_path("include")) / "Python.h"
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.skipif(
+    not (shutil.which("g++") and HEADERS.exists()), reason="torch.compile needs g++ and Python.h"
+)
 # PyTorch's compiler uses what PyTorch itself calls old.
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 class TestCompile:
