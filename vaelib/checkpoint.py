@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
-import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from vaelib._checks import check_device
 from vaelib.vae import VAE
 
 __all__ = ["load_vae", "read_checkpoint", "save_vae", "write_checkpoint"]
@@ -23,17 +25,20 @@ def write_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> Non
         OSError: when the folder is not there or the disk is full; the old file is untouched.
     """
     path = Path(path)
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False
-    ) as file:
-        try:
-            torch.save(state, file)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
+    # In memory first: writing to a file itself, torch hides that the disk is full.
+    content = io.BytesIO()
+    torch.save(state, content)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with beside.open("wb") as file:
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -47,9 +52,12 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"{path} is no readable checkpoint: {error}") from error
+        # Without torch's own text, which advises to load such a file by running its code.
+        raise ValueError(f"{path} is damaged, or no checkpoint of vaelib") from error
     if not isinstance(state, dict) or "model" not in state:
         raise ValueError(f"{path} is no checkpoint of vaelib: it holds no model")
     return state
@@ -58,7 +66,11 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 def save_vae(model: VAE, path: str | os.PathLike[str]) -> None:
     """Save a model alone: what it was built from and its parameters.
 
+    Raises:
+        OSError: when the folder is not there or the disk is full; an old file is untouched.
+
     Example:
+        >>> import tempfile
         >>> vae = VAE(shape=(4,), latent_dim=1, hidden=[3])
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_vae(vae, f"{folder}/vae.pt")
@@ -73,8 +85,21 @@ def save_vae(model: VAE, path: str | os.PathLike[str]) -> None:
 def load_vae(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> VAE:
     """Rebuild a model from `save_vae` or from a checkpoint of `fit`.
 
+    Arguments:
+        path: of the checkpoint; of one that knows its best epoch, that is the one taken.
+        device: to put the model on.
+
     Raises:
-        FileNotFoundError, ValueError: as `read_checkpoint`.
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is damaged or is no checkpoint of a `VAE`, or for an unusable
+            device.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_vae(VAE(shape=(4,), latent_dim=1, hidden=[3]), f"{folder}/vae.pt")
+        ...     load_vae(f"{folder}/vae.pt").latent_dim
+        1
     """
     state = read_checkpoint(path)
     if not state.get("arguments"):
@@ -82,5 +107,8 @@ def load_vae(path: str | os.PathLike[str], device: torch.device | str = "cpu") -
     # The parameters drawn at construction are replaced: the caller's random stream stays untouched.
     with torch.random.fork_rng(devices=[]):
         model = VAE.from_arguments(state["arguments"])
-    model.load_state_dict(state.get("best_model") or state["model"])
-    return model.to(device)
+    try:
+        model.load_state_dict(state.get("best_model") or state["model"])
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"{path} holds other parameters than its model has") from error
+    return model.to(check_device(device))

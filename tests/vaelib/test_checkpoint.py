@@ -41,11 +41,10 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_beside_it(
     path = tmp_path / "run.pt"
     write_checkpoint(path, {"model": {"w": torch.ones(2)}})
 
-    def half_way(state: object, file: object) -> None:
-        file.write(b"half")  # type: ignore[attr-defined]
+    def full(file: int) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(torch, "save", half_way)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write_checkpoint(path, {"model": {"w": torch.zeros(2)}})
     monkeypatch.undo()
@@ -71,7 +70,7 @@ def test_code_in_a_checkpoint_is_refused_not_run(tmp_path: Path, saver: str) -> 
         torch.save(state, path)
     else:
         path.write_bytes(pickle.dumps(state))
-    with pytest.raises(ValueError, match=r"run\.pt is no readable checkpoint"):
+    with pytest.raises(ValueError, match=r"run\.pt is damaged, or no checkpoint of vaelib$"):
         read_checkpoint(path)
     assert not folder.exists()
 
@@ -82,7 +81,7 @@ def test_every_truncation_is_refused(vae: VAE, tmp_path: Path) -> None:
     cut = tmp_path / "cut.pt"
     for length in range(0, len(whole), max(1, len(whole) // 40)):
         cut.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match="no readable checkpoint"):
+        with pytest.raises(ValueError, match="damaged, or no checkpoint of vaelib"):
             load_vae(cut)
 
 
@@ -95,3 +94,24 @@ def test_other_files_are_named(tmp_path: Path) -> None:
     torch.save({"model": {}, "arguments": None}, tmp_path / "bare.pt")
     with pytest.raises(ValueError, match="how its model is built"):
         load_vae(tmp_path / "bare.pt")
+
+
+def test_parameters_of_another_model_are_refused(vae: VAE, tmp_path: Path) -> None:
+    other = {"arguments": {**vae.arguments, "latent_dim": 5}, "model": vae.state_dict()}
+    write_checkpoint(tmp_path / "vae.pt", other)
+    with pytest.raises(ValueError, match=r"vae\.pt holds other parameters than its model has"):
+        load_vae(tmp_path / "vae.pt")
+
+
+def test_a_folder_that_is_not_there_is_named(vae: VAE, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*absent to write vae\.pt to"):
+        save_vae(vae, tmp_path / "absent" / "vae.pt")
+
+
+def test_others_may_read_what_the_umask_lets_them(vae: VAE, tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        save_vae(vae, tmp_path / "vae.pt")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "vae.pt").stat().st_mode & 0o777 == 0o644
