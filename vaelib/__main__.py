@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,17 +37,64 @@ EXAMPLES = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it did what was asked, 1 with one line that says why not."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
     except KeyboardInterrupt:
-        where = f": continue with --resume --out {options.out}" if options.run is _train else ""
-        print(f"\nstopped{where}", file=sys.stderr)
+        print("\nstopped" + _how_to_go_on(options, arguments), file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 1
+    except (MemoryError, RuntimeError) as error:
+        # That is how torch says it; what else it says is a fault of ours, to be seen whole.
+        if isinstance(error, RuntimeError) and "alloc" not in str(error).lower():
+            raise
+        print(f"{options.command}: this needs more memory than there is", file=sys.stderr)
+        return 1
     return 0
+
+
+def _how_to_go_on(options: argparse.Namespace, arguments: list[str]) -> str:
+    if options.run is not _train or not (options.out / CHECKPOINT).exists():
+        return ""
+    again = arguments if options.resume else [*arguments, "--resume"]
+    return f": continue with python -m vaelib {shlex.join(again)}"
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """With the default of each option that has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return super()._get_help_string(action) if action.default else action.help
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def _seed(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 2**63:
+        raise ValueError
+    return number
+
+
+def _rate(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise ValueError
+    return number
+
+
+# So that argparse says: argument --n: invalid whole number of at least 1 value: '0'
+_count.__name__ = "whole number of at least 1"
+_seed.__name__ = "whole number from 0"
+_rate.__name__ = "positive number"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
             name,
             help=summary,
             description=summary[0].upper() + summary[1:] + ".",
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_Help,
         )
         added.set_defaults(run=run)
         if run is not _datasets:
@@ -80,34 +129,43 @@ def _parser() -> argparse.ArgumentParser:
         help="binarised anew at each reading, binarised once, or grey (then by cross-entropy, "
         "which is no log-likelihood)",
     )
-    train.add_argument("--latent-dim", type=int, default=2, metavar="K", help="latent dimensions")
     train.add_argument(
-        "--hidden", type=int, nargs="+", default=[512], help="fully connected layers"
+        "--latent-dim", type=_count, default=2, metavar="K", help="latent dimensions"
     )
     train.add_argument(
-        "--convolutional", type=int, metavar="WIDTH", help="convolutions of that width instead"
+        "--hidden", type=_count, nargs="+", default=[512], help="fully connected layers"
     )
-    train.add_argument("--epochs", type=int, default=50, help="passes over the training images")
-    train.add_argument("--batch-size", type=int, default=128, help="images a step")
-    train.add_argument("--learning-rate", type=float, default=1e-3, help="of Adam")
-    train.add_argument("--seed", type=int, default=0, help="of the start and of all noise")
+    train.add_argument(
+        "--convolutional", type=_count, metavar="WIDTH", help="convolutions of that width instead"
+    )
+    train.add_argument("--epochs", type=_count, default=50, help="passes over the training images")
+    train.add_argument("--batch-size", type=_count, default=128, help="images in each step")
+    train.add_argument("--learning-rate", type=_rate, default=1e-3, help="of the optimizer, Adam")
+    train.add_argument(
+        "--seed",
+        type=_seed,
+        default=0,
+        help="of the random parameters at the start, the order of images and all noise",
+    )
     train.add_argument("--resume", action="store_true", help="continue the run in the folder")
 
     evaluate = command("evaluate", _evaluate, "measure a trained VAE on images it has not seen")
-    evaluate.add_argument("--split", choices=["train", "validation", "test"], default="test")
     evaluate.add_argument(
-        "--samples", type=int, default=500, metavar="S", help="importance samples for each image"
+        "--split", choices=["train", "validation", "test"], default="test", help="which images"
     )
-    evaluate.add_argument("--seed", type=int, default=0, help="of all noise")
+    evaluate.add_argument(
+        "--samples", type=_count, default=500, metavar="S", help="importance samples for each image"
+    )
+    evaluate.add_argument("--seed", type=_seed, default=0, help="of all noise")
 
     sample = command("sample", _sample, "draw pictures of what a trained VAE makes up")
-    sample.add_argument("--n", type=int, default=100, help="how many")
+    sample.add_argument("--n", type=_count, default=100, help="how many")
     sample.add_argument(
         "--noise",
         action="store_true",
         help="draw the pixels from the decoder's distribution instead of showing its mean",
     )
-    sample.add_argument("--seed", type=int, default=0, help="of all noise")
+    sample.add_argument("--seed", type=_seed, default=0, help="of all noise")
 
     command("datasets", _datasets, "list the data sets")
     return parser
@@ -119,6 +177,8 @@ def _train(options: argparse.Namespace) -> None:
         raise ValueError(
             f"{checkpoint} holds a run already: --resume continues it, --out names another folder"
         )
+    if options.out.exists() and not options.out.is_dir():
+        raise ValueError(f"--out {options.out} is a file, not a folder")
     images = _load(options.data, "train", options.pixels)
     validation = _load(options.data, "validation", options.pixels)
     torch.manual_seed(options.seed)
@@ -148,25 +208,31 @@ def _train(options: argparse.Namespace) -> None:
     )
     if not is_first:
         return
-    print(f"after {len(history)} epochs, in nats an image ({history.convention}):")
+    assert history.best_epoch is not None
+    best = history.best_epoch - 1
+    print(f"best of {len(history)} epochs: {best + 1}, in nats an image ({history.convention}):")
     print(
-        f"  training ELBO    {history.elbo[-1]:8.2f}  "
-        f"= {history.reconstruction[-1]:.2f} reconstruction − {history.kl[-1].sum():.2f} KL"
+        f"  training ELBO    {history.elbo[best]:8.2f}  "
+        f"= {history.reconstruction[best]:.2f} reconstruction − {history.kl[best].sum():.2f} KL"
     )
-    print(f"  validation ELBO  {history.validation_elbo[-1]:8.2f}")
-    print(f"  {history.active_units[-1]} of {options.latent_dim} latent dimensions active")
+    print(f"  validation ELBO  {history.validation_elbo[best]:8.2f}")
+    print(f"  {history.active_units[best]} of {options.latent_dim} latent dimensions active")
     # matplotlib takes longer to import than all else: only once there is something to draw.
     from vaelib import plots
 
     _save(plots.training_curves(history), options.out / "training.png")
     if options.latent_dim == 2:
-        _save(plots.manifold(model.cpu(), n=20), options.out / "manifold.png")
+        # Of the best epoch, as what `evaluate` and `sample` use.
+        _save(plots.manifold(load_vae(checkpoint), n=20), options.out / "manifold.png")
     print(f"checkpoint: {checkpoint}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     path = options.out / CHECKPOINT
-    model, data = load_vae(path, _device(options)), read_checkpoint(path)["settings"]["data"]
+    model = load_vae(path, _device(options))
+    data = read_checkpoint(path).get("settings", {}).get("data")
+    if data is None:
+        raise ValueError(f"{path} does not say what it was trained on: it is no run of `train`")
     images = _load(data[0], options.split, data[1])
     generator = torch.Generator().manual_seed(options.seed)
     bound = evaluate_elbo(model, images, generator).per_example

@@ -15,6 +15,7 @@ from torch.distributions import Distribution
 
 __all__ = [
     "check_at_least",
+    "check_device",
     "check_finite",
     "check_floating",
     "check_observed",
@@ -29,6 +30,17 @@ def check_at_least(least: int, **numbers: int) -> None:
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}")
+
+
+def check_device(device: torch.device | str) -> torch.device:
+    """The device; refused where this PyTorch or this machine has none of its kind."""
+    try:
+        # Only a tensor tells: a name may be known and its device absent.
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f'device must be one that PyTorch can use here, such as "cpu", not {str(device)!r}'
+        ) from error
 
 
 def check_floating(**tensors: Tensor) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from vaelib._checks import value_checks
+from vaelib._checks import check_at_least, check_device, value_checks
 from vaelib.checkpoint import read_checkpoint, write_checkpoint
 from vaelib.data import Images
 from vaelib.elbo import ELBO
@@ -211,8 +211,10 @@ def fit(
         >>> bool(history.elbo[2] > history.elbo[0])
         True
     """
-    _check_positive(epochs=epochs, batch_size=batch_size, samples=samples)
-    _check_positive(learning_rate=learning_rate, clip_norm=clip_norm, patience=patience)
+    check_at_least(1, epochs=epochs, batch_size=batch_size, samples=samples)
+    if patience is not None:
+        check_at_least(1, patience=patience)
+    _check_positive(learning_rate=learning_rate, clip_norm=clip_norm)
     if not (beta >= 0 and warmup_epochs >= 0):
         raise ValueError(f"beta and warmup_epochs must be ≥ 0, not {beta} and {warmup_epochs}")
     if resume and checkpoint is None:
@@ -248,7 +250,7 @@ def fit(
             },
         )
         if checkpoint is not None:
-            run.begin(Path(checkpoint), resume, group)
+            run.begin(Path(checkpoint), resume, group, any_precision=precision == "auto")
         step_model = group.wrap(model)
         with _progress_bar(run, epochs, progress and group.is_first) as bar, _compiler(compile):
             while len(run.history) < epochs and not _has_waited(run.history, patience):
@@ -352,8 +354,11 @@ class _Run:
     best_model: dict[str, Tensor] | None = None
     checkpoint: Path | None = None
 
-    def begin(self, path: Path, resume: bool, group: Processes) -> None:
-        """Continue the run at `path`, or make it so that even the first epoch can be resumed."""
+    def begin(self, path: Path, resume: bool, group: Processes, any_precision: bool) -> None:
+        """Continue the run at `path`, or make it so that even the first epoch can be resumed.
+
+        With `any_precision` the run goes on in its own, whatever this processor would be given.
+        """
         self.checkpoint = path
         # Summed, so that all have looked before the first one writes.
         found = group.total(torch.tensor(float(path.exists()), device=self.generator.device))
@@ -362,7 +367,15 @@ class _Run:
                 raise FileExistsError(
                     f"{path} holds a run already: continue it with resume=True, or name another"
                 )
-            self.restore(read_checkpoint(path))
+            state = read_checkpoint(path)
+            try:
+                if any_precision:
+                    self.settings["precision"] = state["settings"]["precision"]
+                self.restore(state)
+            except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+                raise ValueError(
+                    f"{path} holds no whole run to resume, or one of another kind of device"
+                ) from error
         elif group.is_first:
             write_checkpoint(path, self.state())
 
@@ -380,8 +393,8 @@ class _Run:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Become the run that `state` was taken of."""
-        mine = {"arguments": getattr(self.model, "arguments", None), **self.settings}
-        theirs = {"arguments": state.get("arguments"), **state.get("settings", {})}
+        mine = {**(getattr(self.model, "arguments", None) or {}), **self.settings}
+        theirs = {**(state.get("arguments") or {}), **state["settings"]}
         for name, value in mine.items():
             if theirs.get(name) != value:
                 raise ValueError(
@@ -522,7 +535,7 @@ def _adam(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
 
 def _choose_device(device: torch.device | str | None) -> torch.device:
     if device is not None:
-        return torch.device(device)
+        return check_device(device)
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")

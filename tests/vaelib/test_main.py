@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,8 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from vaelib import VAE
 from vaelib.__main__ import main
-from vaelib.checkpoint import load_vae
+from vaelib.checkpoint import load_vae, read_checkpoint, save_vae
 from vaelib.data import available_datasets
 
 SMALL = ["--data", "digits", "--hidden", "16", "--device", "cpu"]
@@ -81,7 +83,8 @@ def test_datasets_lists_every_one(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "message"),
     [
         (["train", "--data", "mnist5"], "did you mean 'mnist5k'"),
-        (["train", "--epochs", "0", *SMALL], "epochs must be positive"),
+        (["train", "--device", "gpu"], "device must be one that PyTorch can use here"),
+        (["train", "--latent-dim", "1000000000000", *SMALL], "needs more memory than there is"),
         (["evaluate"], "no checkpoint at"),
         (["sample"], "no checkpoint at"),
     ],
@@ -95,6 +98,42 @@ def test_mistakes_are_one_line(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--epochs", "0"], "--epochs: invalid whole number of at least 1 value: '0'"),
+        (["train", "--convolutional", "0"], "--convolutional: invalid whole number"),
+        (["train", "--hidden", "8", "0"], "--hidden: invalid whole number"),
+        (["train", "--seed", "9" * 23], "--seed: invalid whole number from 0"),
+        (["train", "--learning-rate", "inf"], "--learning-rate: invalid positive number"),
+        (["evaluate", "--samples", "0"], "--samples: invalid whole number"),
+    ],
+)
+def test_impossible_options_are_refused_before_anything_is_made(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--out", str(tmp_path / "absent")])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "absent").exists()
+
+
+def test_other_files_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    save_vae(VAE(shape=(1, 8, 8), hidden=[4]), tmp_path / "checkpoint.pt")
+    assert main(["evaluate", "--out", str(tmp_path), "--device", "cpu"]) == 1
+    assert "does not say what it was trained on" in capsys.readouterr().err
+    (tmp_path / "checkpoint.pt").write_text("a text\n")
+    for command in ("evaluate", "sample"):
+        assert main([command, "--out", str(tmp_path), "--device", "cpu"]) == 1
+        error = capsys.readouterr().err
+        assert error.endswith("checkpoint.pt is damaged, or no checkpoint of vaelib\n")
+        assert error.count("\n") == 1
+    assert main(["train", "--out", str(tmp_path / "checkpoint.pt"), *SMALL]) == 1
+    assert "is a file, not a folder" in capsys.readouterr().err
+
+
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
@@ -106,9 +145,9 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_in_a_terminal_leaves_a_run_to_resume(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "vaelib", "train", "--out", str(tmp_path), *SMALL]
+    options = ["train", "--out", str(tmp_path), *SMALL, "--epochs", "100000", "--seed", "5"]
     process = subprocess.Popen(
-        [*command, "--epochs", "100000"],
+        [sys.executable, "-m", "vaelib", *options],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
@@ -122,5 +161,9 @@ def test_ctrl_c_in_a_terminal_leaves_a_run_to_resume(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "--resume" in error
-    assert load_vae(checkpoint).latent_dim == 2
+    # What it says to type does go on.
+    said = shlex.split(error.split("python -m vaelib ")[1])
+    assert said == [*options, "--resume"]
+    done = len(read_checkpoint(checkpoint)["history"]["reconstruction"])
+    said[said.index("100000")] = str(done + 1)
+    assert main(said) == 0

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vaelib import VAE, DiagonalGaussian, Gaussian, evidence_lower_bound
-from vaelib.checkpoint import load_vae, read_checkpoint
+from vaelib.checkpoint import load_vae, read_checkpoint, write_checkpoint
 from vaelib.data import Images, load_dataset
 from vaelib.elbo import ELBO
 from vaelib.parallel import Processes
@@ -358,8 +358,34 @@ def test_a_run_is_not_overwritten_nor_mixed_with_another(digits: Images, tmp_pat
         fit(make_vae(), digits, epochs=2, **settings)
     with pytest.raises(ValueError, match="batch_size = 128, not 64"):
         fit(make_vae(), digits, epochs=2, batch_size=64, resume=True, **settings)
-    with pytest.raises(ValueError, match=r"arguments = .*'latent_dim': 3.*not .*'latent_dim': 4"):
+    with pytest.raises(ValueError, match="a run with latent_dim = 3, not 4: "):
         fit(make_vae(latent_dim=4), digits, epochs=2, resume=True, **settings)
+
+
+def test_a_run_goes_on_in_its_own_precision(digits: Images, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"device": "cpu", "checkpoint": tmp_path / "run.pt",
+                                "progress": False}  # fmt: skip
+    for precision in ("float32", "bfloat16"):
+        (tmp_path / "run.pt").unlink(missing_ok=True)
+        fit(make_vae(), digits, epochs=1, precision=precision, **settings)
+        fit(make_vae(), digits, epochs=2, resume=True, **settings)
+        assert read_checkpoint(tmp_path / "run.pt")["settings"]["precision"] == precision
+        other = {"float32": "bfloat16", "bfloat16": "float32"}[precision]
+        with pytest.raises(ValueError, match=f"precision = {precision}, not {other}"):
+            fit(make_vae(), digits, epochs=3, precision=other, resume=True, **settings)
+
+
+@pytest.mark.parametrize("lost", ["settings", "history", "generator", "optimizer"])
+def test_what_is_no_whole_run_is_not_resumed(digits: Images, tmp_path: Path, lost: str) -> None:
+    path = tmp_path / "run.pt"
+    settings: dict[str, Any] = {"device": "cpu", "checkpoint": path, "progress": False}
+    fit(make_vae(), digits, epochs=1, **settings)
+    state = read_checkpoint(path)
+    state[lost] = torch.zeros(16, dtype=torch.uint8)
+    for broken in (state, {name: part for name, part in state.items() if name != lost}):
+        write_checkpoint(path, broken)
+        with pytest.raises(ValueError, match=r"run\.pt holds no whole run to resume"):
+            fit(make_vae(), digits, epochs=2, resume=True, **settings)
 
 
 def test_an_optimizer_of_ones_own_keeps_its_state_from_call_to_call(digits: Images) -> None:
@@ -373,12 +399,14 @@ def test_an_optimizer_of_ones_own_keeps_its_state_from_call_to_call(digits: Imag
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": 0}, "epochs must be positive, not 0"),
-        ({"batch_size": -1}, "batch_size must be positive"),
-        ({"samples": 0}, "samples must be positive"),
+        ({"epochs": 0}, "epochs must be an integer of at least 1, not 0"),
+        ({"epochs": 1.5}, "epochs must be an integer of at least 1, not 1.5"),
+        ({"batch_size": -1}, "batch_size must be an integer of at least 1"),
+        ({"samples": 0}, "samples must be an integer of at least 1"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive, not nan"),
         ({"clip_norm": 0.0}, "clip_norm must be positive"),
         ({"beta": -1.0}, "beta and warmup_epochs must be ≥ 0"),
+        ({"device": "gpu"}, "device must be one that PyTorch can use here, .* not 'gpu'"),
         ({"patience": 2}, "patience needs a validation set"),
         ({"precision": "float16"}, 'precision must be "auto", "float32" or "bfloat16"'),
         ({"resume": True}, "resume needs a checkpoint"),
@@ -388,7 +416,7 @@ def test_bad_settings_are_named(digits: Images, change: dict[str, Any], message:
     vae = make_vae()
     before = copy.deepcopy(vae.state_dict())
     with pytest.raises(ValueError, match=message):
-        fit(vae, digits, device="cpu", progress=False, **{"epochs": 1, **change})
+        fit(vae, digits, progress=False, **{"epochs": 1, "device": "cpu", **change})
     assert all(torch.equal(value, before[name]) for name, value in vae.state_dict().items())
 
 
