@@ -57,8 +57,7 @@ lint: $(INSTALLED)
 
 .PHONY: lab
 lab: $(INSTALLED) ## open JupyterLab on the exercises: exercises/, yours, never overwritten
-	@test -d release || $(BIN)/python -m scripts.release
-	@mkdir -p exercises && cp -Rn release/. exercises/
+	@$(BIN)/python -m scripts.exercises
 	$(BIN)/python -m jupyterlab --LabApp.default_url=/lab/tree/exercises
 
 .PHONY: serve
