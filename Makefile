@@ -58,7 +58,8 @@ lint: $(INSTALLED)
 .PHONY: lab
 lab: $(INSTALLED) ## open JupyterLab on the exercises: exercises/, yours, never overwritten
 	@$(BIN)/python -m scripts.exercises
-	$(BIN)/python -m jupyterlab --LabApp.default_url=/lab/tree/exercises
+	$(BIN)/python -m jupyterlab --LabApp.default_url=/lab/tree/exercises \
+	  $(if $(filter 0,$(shell id -u)),--allow-root) # root is who works in most containers
 
 .PHONY: serve
 serve: $(INSTALLED) ## show the built book at http://localhost:8000
