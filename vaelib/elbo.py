@@ -195,6 +195,8 @@ def effective_sample_size(log_w: Tensor) -> Tensor:
         tensor([2., 1.])
     """
     _check_samples("log_w", log_w)
+    # Only ratios of weights count; large logarithms would cost the digits that tell them apart.
+    log_w = log_w - log_w.amax(0).nan_to_num(posinf=0.0, neginf=0.0)
     return torch.exp(2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0))
 
 

@@ -591,3 +591,9 @@ def test_encoders_may_be_any_module(generator: torch.Generator) -> None:
     x = linear.sample(N, generator)
     log_w = log_weights(with_encoder(linear, Encoder()), x, normal(generator, 6, N, 2))
     assert log_w.shape == (6, N)
+
+
+@pytest.mark.parametrize("level", [0.0, -1234.56, -1e6, 1e6])
+def test_equal_weights_are_as_many_as_they_are_at_any_level(level: float) -> None:
+    size = effective_sample_size(torch.full((10, 3), level))
+    torch.testing.assert_close(size, torch.full((3,), 10.0), rtol=1e-6, atol=0)
