@@ -120,6 +120,7 @@ def kl_terms(q: Distribution, p: Distribution) -> Tensor:
 
     Raises:
         NotImplementedError: when torch knows no closed form for the pair.
+        ValueError: when diagonal Gaussians differ in their number of dimensions.
 
     Example:
         >>> q = DiagonalGaussian(torch.tensor([[0.0, 2.0]]), torch.zeros(1, 2))
@@ -127,17 +128,31 @@ def kl_terms(q: Distribution, p: Distribution) -> Tensor:
         tensor([[0., 2.]])
     """
     if isinstance(q, DiagonalGaussian) and isinstance(p, DiagonalGaussian):
-        return _gaussian_terms(q.mu, q.logvar, p.mu, p.logvar)
+        return _diagonal_terms(q, p)
     return kl_divergence(q, p).unsqueeze(-1)
+
+
+def _diagonal_terms(q: DiagonalGaussian, p: DiagonalGaussian) -> Tensor:
+    _check_events(q, p)
+    return _gaussian_terms(q.mu, q.logvar, p.mu, p.logvar)
+
+
+def _check_events(q: Distribution, p: Distribution) -> None:
+    if q.event_shape != p.event_shape:
+        raise ValueError(
+            "q and p must have one event_shape, "
+            f"but have {tuple(q.event_shape)} and {tuple(p.event_shape)}"
+        )
 
 
 @register_kl(DiagonalGaussian, DiagonalGaussian)  # type: ignore[untyped-decorator]
 def _kl_diagonal_diagonal(q: DiagonalGaussian, p: DiagonalGaussian) -> Tensor:
-    return _gaussian_terms(q.mu, q.logvar, p.mu, p.logvar).sum(-1)
+    return _diagonal_terms(q, p).sum(-1)
 
 
 @register_kl(FullGaussian, DiagonalGaussian)  # type: ignore[untyped-decorator]
 def _kl_full_diagonal(q: FullGaussian, p: DiagonalGaussian) -> Tensor:
+    _check_events(q, p)
     # Only the diagonal of q's covariance meets p's; the off-diagonal part enters by log|Σ_q|.
     marginal = _gaussian_terms(q.loc, q.variance.log(), p.mu, p.logvar).sum(-1)
     log_det = 2 * q.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)

@@ -473,3 +473,14 @@ class TestBadInput:
             kl_monte_carlo(q, q[:2], n_samples=1)
         with pytest.raises(ValueError, match=r"one event_shape, but have \(3,\) and \(\)"):
             kl_monte_carlo(q, Normal(mu[:, 0], 1.0), n_samples=1)
+
+
+def test_distributions_of_other_spaces_have_no_divergence() -> None:
+    plane = DiagonalGaussian(torch.zeros(4, 2), torch.zeros(4, 2))
+    line = DiagonalGaussian(torch.zeros(1), torch.zeros(1))
+    full = FullGaussian(torch.zeros(2), scale_tril=torch.eye(2))
+    for divergence, q, p in (
+        (kl_terms, plane, line), (kl_divergence, plane, line), (kl_divergence, full, line),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"one event_shape, but have \(2,\) and \(1,\)"):
+            divergence(q, p)
