@@ -107,8 +107,10 @@ def load_vae(path: str | os.PathLike[str], device: torch.device | str = "cpu") -
     # The parameters drawn at construction are replaced: the caller's random stream stays untouched.
     with torch.random.fork_rng(devices=[]):
         model = VAE.from_arguments(state["arguments"])
+    parameters = state.get("best_model") or state["model"]
     try:
-        model.load_state_dict(state.get("best_model") or state["model"])
-    except (RuntimeError, TypeError) as error:
+        # As they were saved: a model of doubles stays one.
+        model.to(next(iter(parameters.values())).dtype).load_state_dict(parameters)
+    except (RuntimeError, TypeError, AttributeError, StopIteration) as error:
         raise ValueError(f"{path} holds other parameters than its model has") from error
     return model.to(check_device(device))

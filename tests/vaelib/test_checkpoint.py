@@ -96,6 +96,13 @@ def test_other_files_are_named(tmp_path: Path) -> None:
         load_vae(tmp_path / "bare.pt")
 
 
+def test_a_model_of_doubles_stays_one(vae: VAE, tmp_path: Path) -> None:
+    save_vae(vae.double(), tmp_path / "vae.pt")
+    for name, value in load_vae(tmp_path / "vae.pt").state_dict().items():
+        assert torch.equal(vae.state_dict()[name], value), name
+        assert value.dtype == torch.float64
+
+
 def test_parameters_of_another_model_are_refused(vae: VAE, tmp_path: Path) -> None:
     other = {"arguments": {**vae.arguments, "latent_dim": 5}, "model": vae.state_dict()}
     write_checkpoint(tmp_path / "vae.pt", other)
