@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from vaelib._checks import check_at_least, check_device, value_checks
 from vaelib.checkpoint import read_checkpoint, write_checkpoint
@@ -122,6 +123,9 @@ def training_step(
     Returns:
         the bound before the step, detached.
 
+    Raises:
+        ValueError: for a number out of range, another precision, or what the model refuses.
+
     Example:
         >>> from vaelib import VAE
         >>> _ = torch.manual_seed(0)
@@ -132,10 +136,15 @@ def training_step(
         >>> bool(bounds[-1] > bounds[0])
         True
     """
-    bound, loss = _loss(model, x, eps, beta, precision, len(x) if size is None else size)
-    optimizer.zero_grad()
+    size = len(x) if size is None else size
+    _check_positive(size=size, clip_norm=clip_norm)
+    _check_precision(precision)
+    if not beta >= 0:
+        raise ValueError(f"beta must be ≥ 0, not {beta}")
+    bound, loss = _loss(model, x, eps, beta, precision, size)
+    _forget_gradients(model, optimizer)
     loss.backward()
-    _update(model, optimizer, clip_norm)
+    _update(optimizer, clip_norm)
     return ELBO(bound.reconstruction.detach(), bound.kl.detach())
 
 
@@ -174,7 +183,8 @@ def fit(
         learning_rate: of Adam (its other numbers are PyTorch's).
         samples: draws of z for each example and step.
         seed: of the order, the noise and dynamic pixels; not of the parameters, which the model
-            brings along. The global generator is left alone.
+            brings along. The global generator is left alone, so what a model draws from it by
+            itself, as dropout does, is not replayed.
         device: CUDA where there is one, else the CPU.
         precision: of the matrix products. `"auto"` is bfloat16 on a CPU that has instructions for
             it, else float32.
@@ -190,7 +200,8 @@ def fit(
         progress: whether to draw a bar.
         compile: whether `torch.compile` makes one graph of the passes forwards and backwards. It
             takes some seconds, and on the CPU a C++ compiler and Python's headers; then steps are
-            faster, and parameters agree with those of a run without it to rounding.
+            faster, and parameters agree with those of a run without it to rounding. Hooks on
+            gradients are not called.
 
     Returns:
         `History`.
@@ -221,8 +232,8 @@ def fit(
         raise ValueError("resume needs a checkpoint to continue from")
     if patience is not None and validation is None:
         raise ValueError("patience needs a validation set to wait for")
-    if not len(train) or (validation is not None and not len(validation)):
-        raise ValueError("train and validation must hold at least one example")
+    if len(train) < 2 or (validation is not None and len(validation) < 2):
+        raise ValueError("train and validation must hold at least two examples")
     device = _choose_device(device)
     with processes(device) as group:
         if compile and group.count > 1:
@@ -236,9 +247,13 @@ def fit(
             torch.Generator(device).manual_seed(seed),
             _empty_history(model, train),
             settings={
-                "data": [train.name, train.convention] if isinstance(train, Images) else None,
+                "data": _name(train),
                 "examples": len(train),
+                "validation": _name(validation),
+                "validation examples": 0 if validation is None else len(validation),
+                "parameters": str(next(model.parameters()).dtype),
                 "batch_size": batch_size * group.count,
+                "optimizer": "Adam" if optimizer is None else type(optimizer).__name__,
                 "learning_rate": learning_rate if optimizer is None else None,
                 "samples": samples,
                 "seed": seed,
@@ -291,9 +306,13 @@ def _compiled_step(
     # Tensors, since numbers would be constants of the graph.
     numbers = torch.tensor([beta, size], dtype=eps.dtype, device=eps.device)
     bound, gradients = _compiled_gradients()(model, x, eps, numbers, precision)
+    _forget_gradients(model, optimizer)
     for parameter, gradient in zip(_trained(model), gradients, strict=True):
+        # A fused optimizer walks through memory: the gradient has to lie there as the parameter.
+        if gradient is not None and gradient.stride() != parameter.stride():
+            gradient = torch.empty_like(parameter).copy_(gradient)
         parameter.grad = gradient
-    _update(model, optimizer, clip_norm)
+    _update(optimizer, clip_norm)
     return bound
 
 
@@ -307,7 +326,7 @@ def _gradients(
     model: nn.Module, x: Tensor, eps: Tensor, numbers: Tensor, precision: str
 ) -> tuple[ELBO, tuple[Tensor, ...]]:
     bound, loss = _loss(model, x, eps, numbers[0], precision, numbers[1])
-    gradients = torch.autograd.grad(loss, _trained(model))
+    gradients = torch.autograd.grad(loss, _trained(model), allow_unused=True)
     return ELBO(bound.reconstruction.detach(), bound.kl.detach()), gradients
 
 
@@ -315,9 +334,16 @@ def _trained(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def _update(model: nn.Module, optimizer: torch.optim.Optimizer, clip_norm: float | None) -> None:
+def _forget_gradients(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    # Neither need hold all parameters of the other.
+    model.zero_grad()
+    optimizer.zero_grad()
+
+
+def _update(optimizer: torch.optim.Optimizer, clip_norm: float | None) -> None:
     if clip_norm is not None:
-        nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+        trained = [p for group in optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(trained, clip_norm)
     optimizer.step()
 
 
@@ -326,11 +352,14 @@ def _compiler(on: bool) -> Iterator[None]:
     if not on:
         yield
         return
+    # Compiling turns it off, and for the whole process: in a graph nobody can read a value.
+    before = Distribution._validate_args
     import torch._dynamo
 
+    Distribution.set_default_validate_args(False)
     # Gradients belong into the graph that gives the bound, which is not yet torch's default; and a
     # session may train more than the eight models after which torch stops to compile.
-    config = torch._dynamo.config.patch(trace_autograd_ops=True, recompile_limit=256)
+    config = torch._dynamo.config.patch(trace_autograd_ops=True, recompile_limit=64)
     try:
         with config:
             yield
@@ -340,6 +369,8 @@ def _compiler(on: bool) -> Iterator[None]:
             f"compile=True failed ({reason}): torch.compile needs a C++ compiler such as g++, and "
             "Python's headers; without compile, fit trains to the same parameters, if slower"
         ) from error
+    finally:
+        Distribution.set_default_validate_args(before)
 
 
 @dataclass
@@ -370,7 +401,7 @@ class _Run:
             state = read_checkpoint(path)
             try:
                 if any_precision:
-                    self.settings["precision"] = state["settings"]["precision"]
+                    self.settings["precision"] = dict(state["settings"])["precision"]
                 self.restore(state)
             except (KeyError, TypeError, AttributeError, RuntimeError) as error:
                 raise ValueError(
@@ -413,12 +444,13 @@ class _Run:
         # of the training's own stream.
         noise = torch.Generator(self.generator.device).manual_seed(self.settings["seed"])
         model: Any = self.model
-        measured = train[:100] if validation is None else validation
+        # A unit is far above the threshold or far below it: a hundred images tell.
+        measured = train[:: len(train) // 100 + 1] if validation is None else validation
         x = measured.floats(noise) if isinstance(measured, Images) else measured
         x = x.to(model.prior.mean)
         with torch.no_grad():
-            # A unit is far above the threshold or far below it: a hundred images tell.
-            self.history.append(active_units=active_units(model.encoder(x[:100])).sum())
+            few = x[:: len(x) // 100 + 1]
+            self.history.append(active_units=active_units(model.encoder(few)).sum())
         if validation is not None:
             self.history.append(validation_elbo=evaluate_elbo(model, x, noise).mean())
             if self.history.best_epoch == len(self.history):
@@ -443,15 +475,18 @@ def _train_epoch(
             dtype=dtype,
             device=whole.device,
         )
+        x, noise = group.part(whole).to(dtype), group.part(eps, dim=1)
+        compiled = settings["compile"] and len(whole) == settings["batch_size"]
         # Checked once: later minibatches are of the same kind, and a check makes a GPU wait.
-        with value_checks(step == 0):
-            # A graph reads no values, and is of one shape: not that of a last, smaller minibatch.
-            whole_graph = settings["compile"] and step and len(whole) == settings["batch_size"]
-            bound = (_compiled_step if whole_graph else training_step)(
+        with value_checks(step == first):
+            if compiled and step == first:
+                with torch.no_grad():
+                    step_model(x, noise)  # since a graph reads no values
+            bound = (_compiled_step if compiled else training_step)(
                 step_model,
                 run.optimizer,
-                group.part(whole).to(dtype),
-                group.part(eps, dim=1),
+                x,
+                noise,
                 beta=beta,
                 clip_norm=settings["clip_norm"],
                 precision=settings["precision"],
@@ -525,6 +560,10 @@ def _has_waited(history: History, patience: int | None) -> bool:
     return patience is not None and best is not None and len(history) - best >= patience
 
 
+def _name(data: Images | Tensor | None) -> list[str] | None:
+    return [data.name, data.convention] if isinstance(data, Images) else None
+
+
 def _empty_history(model: Any, train: Images | Tensor) -> History:
     return History.empty(model.prior.event_shape[0], _convention(model, train))
 
@@ -542,14 +581,18 @@ def _choose_device(device: torch.device | str | None) -> torch.device:
 
 
 def _choose_precision(precision: str, device: torch.device) -> str:
-    if precision not in ("auto", "float32", "bfloat16"):
-        raise ValueError(f'precision must be "auto", "float32" or "bfloat16", not {precision!r}')
     if precision != "auto":
+        _check_precision(precision, '"auto", ')
         return precision
     # Without such instructions bfloat16 is emulated and slower.
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     return "bfloat16" if device.type == "cpu" and native else "float32"
+
+
+def _check_precision(precision: str, besides: str = "") -> None:
+    if precision not in ("float32", "bfloat16"):
+        raise ValueError(f'precision must be {besides}"float32" or "bfloat16", not {precision!r}')
 
 
 def _check_positive(**numbers: float | None) -> None:

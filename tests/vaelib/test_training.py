@@ -215,6 +215,47 @@ class TestCompile:
         for without, compiled in zip(*runs, strict=True):
             torch.testing.assert_close(compiled, without, rtol=1e-9, atol=1e-9)
 
+    def test_equals_it_whatever_the_parameters_are_like(self, digits: Images) -> None:
+        class Odd(nn.Module):
+            """Gradients that lie in memory otherwise than their parameters, or are none."""
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.linear = nn.Linear(3, 64)
+                self.permuted = nn.Parameter(torch.randn(2, 3, 32))
+                self.summed = nn.Parameter(torch.randn(5, 7))
+                self.unused = nn.Parameter(torch.ones(3))
+                self.frozen = nn.Parameter(torch.ones(64), requires_grad=False)
+                # Of some other loss: no part of any step.
+                self.frozen.grad = torch.ones(64)
+
+            def forward(self, z: Tensor) -> Tensor:
+                weight = self.permuted.permute(1, 0, 2).reshape(3, 64)
+                return self.linear(z) + z @ weight + self.summed.sum() / 100 + self.frozen
+
+        runs = []
+        for compile in (False, True):
+            vae = make_vae()
+            vae.decoder.body = Odd()
+            vae.double()
+            fit(vae, digits, epochs=3, batch_size=100, precision="float32", device="cpu",
+                progress=False, compile=compile)  # fmt: skip
+            runs.append(parameters(vae))
+        torch.testing.assert_close(*runs, rtol=1e-9, atol=1e-9)
+
+    def test_leaves_torch_as_it_was(self, digits: Images) -> None:
+        fit(make_vae(), digits, epochs=1, batch_size=150, device="cpu", progress=False,
+            compile=True)  # fmt: skip
+        assert not torch._dynamo.config.trace_autograd_ops
+        with pytest.raises(ValueError, match="scale"):
+            torch.distributions.Normal(0.0, -1.0)
+
+    def test_reads_pixels_too(self) -> None:
+        grey = torch.full((40, 1, 8, 8), 0.5)
+        with pytest.raises(ValueError, match="grey pixels"):
+            fit(make_vae(), grey, epochs=1, batch_size=20, device="cpu", progress=False,
+                compile=True)  # fmt: skip
+
     @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
     def test_resumes_bit_for_bit(
         self, digits: Images, validation: Images, tmp_path: Path, device: torch.device,
@@ -373,6 +414,59 @@ def test_a_run_goes_on_in_its_own_precision(digits: Images, tmp_path: Path) -> N
         other = {"float32": "bfloat16", "bfloat16": "float32"}[precision]
         with pytest.raises(ValueError, match=f"precision = {precision}, not {other}"):
             fit(make_vae(), digits, epochs=3, precision=other, resume=True, **settings)
+
+
+def test_a_run_goes_on_with_what_it_began_with(
+    digits: Images, validation: Images, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"device": "cpu", "progress": False, "resume": True, "epochs": 2,
+                                "checkpoint": tmp_path / "run.pt"}  # fmt: skip
+    fit(make_vae(), digits, **settings)
+    settings["epochs"] = 3
+    with pytest.raises(ValueError, match="a run with validation = None, not "):
+        fit(make_vae(), digits, validation, **settings)
+    with pytest.raises(ValueError, match=r"parameters = torch\.float32, not torch\.float64"):
+        fit(make_vae().double(), digits, **settings)
+    vae = make_vae()
+    with pytest.raises(ValueError, match="a run with optimizer = Adam, not SGD"):
+        fit(vae, digits, optimizer=torch.optim.SGD(vae.parameters()), **settings)
+
+
+def test_pixels_are_read_again_when_a_run_goes_on(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"device": "cpu", "progress": False, "resume": True,
+                                "checkpoint": tmp_path / "run.pt"}  # fmt: skip
+    fit(make_vae(), torch.ones(40, 1, 8, 8), epochs=1, **settings)
+    with pytest.raises(ValueError, match="grey pixels"):
+        fit(make_vae(), torch.full((40, 1, 8, 8), 0.5), epochs=2, **settings)
+
+
+def test_clipping_and_stale_gradients_are_those_of_what_the_optimizer_holds() -> None:
+    x, eps = torch.ones(5, 1, 8, 8), torch.zeros(1, 5, 3)
+    results = []
+    for frozen in (False, True):
+        vae = make_vae()
+        vae.encoder.requires_grad_(not frozen)
+        sgd = torch.optim.SGD(vae.decoder.parameters(), lr=0.1)
+        for _ in range(5):
+            training_step(vae, sgd, x, eps, clip_norm=1.0)
+        results.append(parameters(vae))
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": 0}, "size must be positive"),
+        ({"clip_norm": -1.0}, "clip_norm must be positive"),
+        ({"beta": float("nan")}, "beta must be ≥ 0, not nan"),
+        ({"precision": "float16"}, 'precision must be "float32" or "bfloat16"'),
+    ],
+)
+def test_a_step_names_a_bad_setting(change: dict[str, Any], message: str) -> None:
+    vae = make_vae()
+    with pytest.raises(ValueError, match=message):
+        training_step(vae, torch.optim.SGD(vae.parameters()), torch.ones(2, 1, 8, 8),
+                      torch.zeros(1, 2, 3), **change)  # fmt: skip
 
 
 @pytest.mark.parametrize("lost", ["settings", "history", "generator", "optimizer"])
