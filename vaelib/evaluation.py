@@ -203,6 +203,8 @@ def log_likelihood(
                 log_square_sum = torch.logaddexp(log_square_sum, (2 * log_w).logsumexp(0))
         sums.append(torch.stack([log_sum, log_square_sum]))
     log_sum, log_square_sum = torch.cat(sums, dim=1)
+    if log_sum.isnan().any():
+        raise ValueError("model gives an image the weight NaN: a parameter or a pixel is no number")
     return LogLikelihood(
         per_example=(log_sum - math.log(samples)).to(like.dtype),
         effective_sample_size=torch.exp(2 * log_sum - log_square_sum).to(like.dtype),

@@ -407,3 +407,19 @@ class TestSharpness:
     def test_names_bad_arguments(self):
         with pytest.raises(ValueError, match=r"images must be \(N, C, H, W\)"):
             sharpness(torch.zeros(3, 2, 5))
+
+
+def test_a_weight_that_is_no_number_is_no_result(device: torch.device) -> None:
+    class Late(Oracle):
+        """Its decoder fails in the second chunk, when values are no longer read."""
+
+        calls = 0
+
+        def decoder(self, z: Tensor) -> torch.distributions.Distribution:
+            self.calls += 1
+            return super().decoder(z if self.calls < 2 else z * torch.nan)
+
+    x = torch.zeros(1, D, dtype=torch.float64, device=device)
+    with pytest.raises(ValueError, match="model gives an image the weight NaN"):
+        log_likelihood(Late(device), x, torch.Generator(device).manual_seed(0), samples=40,
+                       chunk_size=20)  # fmt: skip
