@@ -55,8 +55,8 @@ class Bernoulli(Distribution):
         Traceback (most recent call last):
             ...
         ValueError: x holds grey pixels (0.5 for one), which a Bernoulli gives no probability: \
-binarise them (`images.binarise("dynamic")` or `"static"`), or say pixels="grey" and do not call \
-the result a log-likelihood
+binarise them (`images.binarise("dynamic")` or `"static"`), or say pixels="grey" (to a VAE, \
+likelihood="grey bernoulli") and do not call the result a log-likelihood
     """
 
     arg_constraints: ClassVar = {"logits": constraints.real}
@@ -131,7 +131,8 @@ the result a log-likelihood
                 raise ValueError(
                     f"x holds grey pixels ({seen:g} for one), which a Bernoulli gives no "
                     'probability: binarise them (`images.binarise("dynamic")` or `"static"`), or '
-                    'say pixels="grey" and do not call the result a log-likelihood'
+                    'say pixels="grey" (to a VAE, likelihood="grey bernoulli") and do not call the '
+                    "result a log-likelihood"
                 )
             raise ValueError(f"x must hold 0 and 1 alone, but holds {seen:g}")
 
