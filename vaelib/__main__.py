@@ -67,7 +67,8 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
     """With the default of each option that has one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return super()._get_help_string(action) if action.default else action.help
+        has_one = action.default is not None and action.default is not False
+        return super()._get_help_string(action) if has_one else action.help
 
 
 def _count(text: str) -> int:
