@@ -2,6 +2,7 @@
 # make test   everything is checked, from a fresh clone too: .venv is made on the way
 
 PYTHON ?= python3
+PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
@@ -62,9 +63,11 @@ lab: $(INSTALLED) ## open JupyterLab on the exercises: exercises/, yours, never 
 	  $(if $(filter 0,$(shell id -u)),--allow-root) # root is who works in most containers
 
 .PHONY: serve
-serve: $(INSTALLED) ## show the built book at http://localhost:8000
+serve: ## show the built book at http://localhost:8000; another port: PORT=8001
 	@test -f _build/html/index.html || { echo "There is no book in _build/html yet: make book"; exit 1; }
-	$(BIN)/python -m http.server --bind localhost --directory _build/html 8000
+	@$(PYTHON) -c 'import socket; socket.create_server(("127.0.0.1", $(PORT))).close()' 2>/dev/null || { \
+	  echo "Port $(PORT) is not free. One that is: make serve PORT=0"; exit 1; }
+	$(PYTHON) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
 
 .PHONY: system
 system: ## find or install what pip cannot: bubblewrap, Chromium
