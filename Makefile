@@ -57,10 +57,10 @@ lint: $(INSTALLED)
 	$(BIN)/python -m mypy
 
 .PHONY: lab
+lab: ALLOW_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root) # most containers know only root
 lab: $(INSTALLED) ## open JupyterLab on the exercises: exercises/, yours, never overwritten
 	@$(BIN)/python -m scripts.exercises
-	$(BIN)/python -m jupyterlab --LabApp.default_url=/lab/tree/exercises \
-	  $(if $(filter 0,$(shell id -u)),--allow-root) # root is who works in most containers
+	$(BIN)/python -m jupyterlab --LabApp.default_url=/lab/tree/exercises $(ALLOW_ROOT)
 
 .PHONY: serve
 serve: ## show the built book at http://localhost:8000; another port: PORT=8001
