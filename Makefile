@@ -84,8 +84,8 @@ lock: ## write constraints.txt anew (by the oldest Python: make lock PYTHON=pyth
 	mv build/constraints.txt constraints.txt
 
 .PHONY: clean
-clean: ## remove what was made (not .venv, not the students' work)
-	rm -rf _build build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache
+clean: ## remove the book, build/ and caches; marks, release/, exercises/ and .venv stay
+	rm -rf _build build chapters/exercises dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # The stamp is written last: an install that was stopped starts again.
