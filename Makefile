@@ -16,7 +16,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: course
-course: book release sample ## make the course: the book, the exercises, a graded sample class
+course: sandbox book release sample ## make the course: the book, the exercises, a graded sample class
 	@echo "==> The course is there"
 	@echo "  to read:   _build/html/index.html        (make serve)"
 	@echo "  to do:     build/vae-exercises.zip, for students; to try it here: make lab"
@@ -33,14 +33,12 @@ release: $(INSTALLED) ## release the exercises, and pack the students' folder
 	$(BIN)/python -m scripts.release
 
 .PHONY: sample
-sample: $(INSTALLED) ## grade a sample class of synthetic students
-	@PYTHON="$(PYTHON)" scripts/system-packages bubblewrap
+sample: sandbox $(INSTALLED) ## grade a sample class of synthetic students
 	@echo "==> A sample class"
 	$(BIN)/python -m scripts.sample_class
 
 .PHONY: test
-test: lint ## check everything: lint, format, types, all tests, doctests, coverage
-	@PYTHON="$(PYTHON)" scripts/system-packages bubblewrap chromium
+test: system lint ## check everything: lint, format, types, all tests, doctests, coverage
 	@echo "==> Tests"
 	$(BIN)/python -m pytest --cov
 
@@ -68,6 +66,11 @@ serve: ## show the built book at http://localhost:8000; another port: PORT=8001
 	@$(PYTHON) -c 'import socket; socket.create_server(("127.0.0.1", $(PORT))).close()' 2>/dev/null || { \
 	  echo "Port $(PORT) is not free. One that is: make serve PORT=0"; exit 1; }
 	$(PYTHON) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+# What a target needs of the system is looked for before its long steps.
+.PHONY: sandbox
+sandbox:
+	@PYTHON="$(PYTHON)" scripts/system-packages bubblewrap
 
 .PHONY: system
 system: ## find or install what pip cannot: bubblewrap, Chromium
