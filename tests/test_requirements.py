@@ -1,14 +1,23 @@
-"""requirements.txt pins exactly what pyproject.toml names, and constraints.txt the rest."""
+"""What is imported is named, requirements.txt pins what is named, constraints.txt the rest."""
 
 from __future__ import annotations
 
+import ast
+import re
+import sys
 import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import nbformat
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
+CODE = ("autograder", "benchmarks", "book", "chapters", "scripts", "solutions", "tests", "vaelib")
+OWN = {*CODE, *(path.stem for path in (ROOT / "tests").glob("*.py"))}
 
 
 def pins(file: str) -> dict[str, Requirement]:
@@ -37,3 +46,38 @@ def test_the_lock_pins_the_rest_and_nothing_twice() -> None:
     locked = pins("constraints.txt")
     assert not locked.keys() & pins("requirements.txt").keys()
     assert all([s.operator for s in pin.specifier] == ["=="] for pin in locked.values())
+
+
+def code(path: Path) -> str:
+    """The Python of a module, a notebook or a chapter."""
+    text = path.read_text("utf-8")
+    if path.suffix == ".ipynb":
+        cells = nbformat.reads(text, as_version=4).cells
+        return "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    if path.suffix == ".md":
+        cells = re.findall(r"^```\{code-cell\}.*?\n(.*?)^```$", text, re.M | re.S)
+        return re.sub(r"^:.*?$|^---\n.*?^---$", "", "\n".join(cells), flags=re.M | re.S)  # options
+    return text
+
+
+def imported(text: str) -> Iterator[str]:
+    """The modules of others that it imports, anywhere."""
+    for node in ast.walk(ast.parse(text)):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [node.module or ""]
+        yield from {name.partition(".")[0] for name in names} - sys.stdlib_module_names - OWN
+
+
+@pytest.mark.parametrize("folder", CODE)
+def test_what_is_imported_is_named(folder: str) -> None:
+    known = named().keys() | (pins("benchmarks/requirements.txt") if folder == "benchmarks" else {})
+    if folder == "vaelib":  # what it needs comes with it
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        known = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
+    brought_by = packages_distributions()
+    files = [path for kind in ("py", "ipynb", "md") for path in (ROOT / folder).rglob(f"*.{kind}")]
+    for path in files:
+        for name in imported(code(path)):
+            packages = {canonicalize_name(package) for package in brought_by.get(name, [name])}
+            assert packages & known, f"{path.relative_to(ROOT)} imports {name}"
