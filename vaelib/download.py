@@ -58,15 +58,18 @@ def download(url: str, path: Path, sha256: str) -> Path:
     with FileLock(path.with_name(path.name + ".lock")):
         if _is_file(path, sha256):
             return path
-        path.unlink(missing_ok=True)
+        removed = ""
+        if path.is_file():
+            removed = f"{path} was another file, with SHA-256 {sha256_of(path)}, and is removed; "
+            path.unlink()
         try:
             _fetch(url, part)
         except (OSError, HTTPException) as error:
             kept = part.stat().st_size if part.exists() else 0
             raise DownloadError(
-                f"could not download {url}: {error}. Check the network and call again"
+                f"{removed}could not download {url}: {error}. Check the network and call again"
                 + (f" (it goes on after the {kept:,} bytes that came)" if kept else "")
-                + f", or save the file as {path} yourself"
+                + f", or save the file with SHA-256 {sha256} as {path} yourself"
             ) from error
         if (found := sha256_of(part)) != sha256:
             part.unlink()

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vaelib.download import cache_folder, download, sha256_of
+from vaelib.download import DownloadError, cache_folder, download, sha256_of
 
 __all__ = [
     "read_mnist5k",
@@ -246,7 +246,14 @@ def _locate(dataset: str, name: str) -> Path:
     folder = _user_folder(dataset)
     if folder is None:
         url, sha256 = _REMOTE[dataset][name]
-        return download(url, cache_folder() / dataset / name, sha256)
+        try:
+            return download(url, cache_folder() / dataset / name, sha256)
+        except DownloadError as error:
+            named = os.environ.get("VAELIB_DATA")
+            raise DownloadError(
+                f"{error}, or name a folder in VAELIB_DATA that holds a folder {dataset} with it"
+                + (f" ({named} does not)" if named else "")
+            ) from error
     candidates = [folder / name, folder / name.removesuffix(".gz")]
     for path in candidates:
         if path.is_file():
@@ -288,7 +295,7 @@ def _idx_pair(dataset: str, part: str) -> tuple[Pixels, Labels]:
     prefix = "train" if part == "train" else "t10k"
     path = _locate(dataset, f"{prefix}-images-idx3-ubyte.gz")
     pixels = _read_idx(path)
-    if pixels.ndim != 3 or pixels.shape[1:] != (28, 28):
+    if pixels.ndim != 3 or pixels.shape[1:] != (28, 28) or not len(pixels):
         raise _damaged(path, f"should hold 28 × 28 images but has shape {pixels.shape}")
     path = _locate(dataset, f"{prefix}-labels-idx1-ubyte.gz")
     labels = _read_idx(path)

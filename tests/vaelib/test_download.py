@@ -159,13 +159,15 @@ def test_an_altered_file_does_not_outlive_a_failed_download(server: Server, path
     path.parent.mkdir()
     path.write_bytes(CONTENT[:-1] + b"!")
     server.breaks_after = 0
-    with pytest.raises(DownloadError):
+    with pytest.raises(DownloadError, match=rf"^{path} was another file, .*{SHA256} as {path}"):
         download(server.url, path, SHA256)
     assert not path.exists()
 
 
 def test_no_server_and_no_such_file_say_what_to_do(server: Server, path: Path) -> None:
-    with pytest.raises(DownloadError, match=rf"404.*Check the network.*save the file as {path}"):
+    with pytest.raises(
+        DownloadError, match=rf"404.*Check the network.*save the file with .* as {path}"
+    ):
         download(server.url.replace("images", "missing"), path, SHA256)
     server.server_close()  # no one listens any more
     with pytest.raises(DownloadError, match=rf"{server.url}.*Check the network"):

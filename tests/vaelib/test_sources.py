@@ -16,6 +16,7 @@ from PIL import Image
 
 from vaelib import sources
 from vaelib.data import load_dataset
+from vaelib.download import DownloadError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (36, 28, 28), dtype=np.uint8)
 LABELS = np.arange(36, dtype=np.uint8) % 3
@@ -46,6 +47,23 @@ def write_mnist(folder: Path) -> None:
 
 
 # IDX
+
+
+def test_a_file_without_images_is_damaged(folder: Path) -> None:
+    write_mnist(folder / "mnist")
+    (folder / "mnist" / "t10k-images-idx3-ubyte").write_bytes(idx(IMAGES[:0]))
+    with pytest.raises(ValueError, match=r"t10k-images-idx3-ubyte should hold 28 × 28 images"):
+        load_dataset("mnist", "test")
+
+
+def test_a_failed_download_tells_of_the_users_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "mnist").rmdir()
+    nowhere = ((folder / "absent").as_uri(), "0" * 64)
+    monkeypatch.setitem(sources._REMOTE["mnist"], "t10k-images-idx3-ubyte.gz", nowhere)
+    with pytest.raises(DownloadError, match=rf"a folder mnist with it \({folder} does not\)$"):
+        load_dataset("mnist", "test")
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
