@@ -1,24 +1,31 @@
 """Bad arguments, named: what came, what was expected.
 
-Shapes and dtypes cost nothing to check and are always checked. Values are read unless
-`value_checks` says otherwise, as the training loop does after its first step.
+Numbers, shapes and dtypes cost nothing to check and are always checked. The values of tensors are
+read unless `value_checks` says otherwise, as the training loop does after its first step.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from numbers import Integral, Real
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 __all__ = [
     "check_at_least",
     "check_device",
     "check_finite",
+    "check_fits",
     "check_floating",
+    "check_integers",
+    "check_not_negative",
     "check_observed",
+    "check_positive",
+    "check_same_dtype",
     "check_same_shape",
     "validates",
     "value_checks",
@@ -28,8 +35,30 @@ __all__ = [
 def check_at_least(least: int, **numbers: int) -> None:
     """Refuse counts that are too small, and what is no integer."""
     for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        if not _is_count(value) or value < least:
             raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}")
+
+
+def check_integers(least: int, **sequences: Sequence[int]) -> None:
+    """Refuse what is no sequence of integers that are large enough."""
+    for name, value in sequences.items():
+        # Text is a sequence, too, but its letters are no integers.
+        if not isinstance(value, Sequence) or not all(_is_count(n) and n >= least for n in value):
+            raise ValueError(f"{name} must hold integers of at least {least}, not {value!r}")
+
+
+def check_positive(**numbers: float) -> None:
+    """Refuse what is no number above 0, and infinity."""
+    for name, value in numbers.items():
+        if not _is_number(value) or not 0 < value < math.inf:
+            raise ValueError(f"{name} must be a positive number, not {value!r}")
+
+
+def check_not_negative(**numbers: float) -> None:
+    """Refuse what is no number of at least 0, and infinity."""
+    for name, value in numbers.items():
+        if not _is_number(value) or not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be a number of at least 0, not {value!r}")
 
 
 def check_device(device: torch.device | str) -> torch.device:
@@ -46,10 +75,33 @@ def check_device(device: torch.device | str) -> torch.device:
 def check_floating(**tensors: Tensor) -> None:
     """Refuse integers, on which torch rounds, or fails where nobody knows the argument's name."""
     for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"{name} must be a tensor, but is {type(value).__name__}: convert it "
+                "(`torch.as_tensor`)"
+            )
         if not value.is_floating_point():
             raise ValueError(
                 f"{name} must be floating point, but is {value.dtype}: convert it (`.float()`)"
             )
+
+
+def check_same_dtype(**tensors: Tensor) -> None:
+    """Refuse to mix float32 and float64, where torch would fail without a name."""
+    dtypes = [value.dtype for value in tensors.values()]
+    if any(dtype != dtypes[0] for dtype in dtypes):
+        listed = " and ".join(map(str, dtypes))
+        raise ValueError(f"{' and '.join(tensors)} must have one dtype, but are {listed}")
+
+
+def check_fits(name: str, value: Tensor, network: nn.Module) -> None:
+    """Refuse what is not in the dtype of the network's parameters, unless autocast sees to it."""
+    check_floating(**{name: value})
+    parameter = next(network.parameters(), value)
+    if value.dtype != parameter.dtype and not torch.is_autocast_enabled(value.device.type):
+        raise ValueError(
+            f"{name} must be {parameter.dtype}, as the parameters are, but is {value.dtype}"
+        )
 
 
 def check_same_shape(**tensors: Tensor) -> None:
@@ -60,8 +112,10 @@ def check_same_shape(**tensors: Tensor) -> None:
         raise ValueError(f"{' and '.join(tensors)} must have one shape, but are {listed}")
 
 
-def check_finite(**tensors: Tensor) -> None:
-    """Refuse NaN and infinity."""
+def check_finite(asked: bool | None = None, /, **tensors: Tensor) -> None:
+    """Refuse NaN and infinity, where values are read or that is asked for."""
+    if not validates(asked):
+        return
     for name, value in tensors.items():
         if not value.isfinite().all():
             raise ValueError(f"{name} must be finite, but holds NaN or infinity")
@@ -69,6 +123,9 @@ def check_finite(**tensors: Tensor) -> None:
 
 def check_observed(name: str, value: Tensor, distribution: Distribution) -> None:
     """Refuse a value that is no observation of `distribution`, or of another batch."""
+    if not isinstance(value, Tensor) or value.is_complex():
+        kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"{name} must be a tensor of real numbers, but is {kind}")
     event, batch = distribution.event_shape, distribution.batch_shape
     split = value.dim() - len(event)
     if value.shape[split:] != event:
@@ -107,3 +164,11 @@ def validates(validate_args: bool | None) -> bool:
         return validate_args
     # In this order, so that the graph does not depend on the switch.
     return not torch.compiler.is_compiling() and _reads_values
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

@@ -10,6 +10,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from typing import Literal
 
@@ -18,8 +19,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from vaelib._checks import check_finite, check_floating, check_same_shape
-from vaelib.data import Images
+from vaelib._checks import (
+    check_at_least,
+    check_finite,
+    check_fits,
+    check_floating,
+    check_integers,
+    check_positive,
+    check_same_dtype,
+    check_same_shape,
+    value_checks,
+)
+from vaelib.data import Images, check_images
 from vaelib.networks import convolutional_decoder, convolutional_encoder, fully_connected
 
 __all__ = [
@@ -41,7 +52,7 @@ def reconstruction_error(x: Tensor, x_hat: Tensor) -> Tensor:
     """Squared error Σ_d (x_d − x̂_d)², summed over all dimensions but the first: (N, …) → (N,).
 
     Raises:
-        ValueError: when the shapes differ or the numbers are no floats.
+        ValueError: when the shapes or dtypes differ, or the numbers are no floats or not finite.
 
     Example:
         >>> reconstruction_error(torch.ones(2, 1, 2, 3), torch.zeros(2, 1, 2, 3))
@@ -49,6 +60,8 @@ def reconstruction_error(x: Tensor, x_hat: Tensor) -> Tensor:
     """
     check_floating(x=x, x_hat=x_hat)
     check_same_shape(x=x, x_hat=x_hat)
+    check_same_dtype(x=x, x_hat=x_hat)
+    check_finite(x=x, x_hat=x_hat)
     return (x - x_hat).square().unsqueeze(-1).flatten(1).sum(1)
 
 
@@ -82,7 +95,8 @@ def linear_autoencoder_weights(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if x.dim() != 2:
         raise ValueError(f"x must be (N, D), but is {tuple(x.shape)}: flatten it, x.flatten(1)")
     check_finite(x=x)
-    if not 1 <= k <= min(x.shape):
+    check_at_least(1, k=k)
+    if k > min(x.shape):
         raise ValueError(f"k must be from 1 to {min(x.shape)}, the smaller side of x, not {k}")
     mean = x.mean(0)
     _, _, vh = torch.linalg.svd(x - mean, full_matrices=False)
@@ -90,7 +104,7 @@ def linear_autoencoder_weights(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 class Autoencoder(nn.Module):
-    """x → code h → reconstruction x̂, by two networks.
+    """x → code h → reconstruction x̂, by two networks (Hinton & Salakhutdinov 2006).
 
     Arguments:
         shape: of one observation, (C, H, W) or (D,).
@@ -131,9 +145,11 @@ class Autoencoder(nn.Module):
         super().__init__()
         if network not in HIDDEN:
             raise ValueError(f"network must be one of {', '.join(HIDDEN)}, not {network!r}")
-        if code_dim < 1:
-            raise ValueError(f"code_dim must be at least 1, not {code_dim}")
-        hidden = HIDDEN[network] if hidden is None else tuple(hidden)
+        hidden = HIDDEN[network] if hidden is None else hidden
+        check_integers(1, shape=shape, hidden=hidden)
+        check_at_least(1, code_dim=code_dim)
+        if not shape:
+            raise ValueError("shape must hold at least one size, but is empty")
         if network != "deep" and len(hidden) != len(HIDDEN[network]):
             raise ValueError(
                 f"hidden must hold {len(HIDDEN[network])} numbers for a {network} network, "
@@ -155,17 +171,21 @@ class Autoencoder(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes h: (N, *shape) → (N, code_dim)."""
+        check_fits("x", x, self.encoder)
         if x.shape[1:] != self.shape:
             raise ValueError(
                 f"x must be N observations of shape {self.shape}, but is {tuple(x.shape)}"
             )
+        check_finite(x=x)
         h: Tensor = self.encoder(x)
         return h
 
     def decode(self, h: Tensor) -> Tensor:
         """Reconstructions x̂: (N, code_dim) → (N, *shape)."""
+        check_fits("h", h, self.decoder)
         if h.dim() != 2 or h.shape[1] != self.code_dim:
             raise ValueError(f"h must be (N, {self.code_dim}), but is {tuple(h.shape)}")
+        check_finite(h=h)
         x_hat: Tensor = self.decoder(h)
         return x_hat
 
@@ -198,7 +218,8 @@ def fit_autoencoder(
         parameters of its own step.
 
     Raises:
-        FloatingPointError: when the error is NaN or infinite.
+        ValueError: when a number is out of range, or images are none or of another shape.
+        FloatingPointError: when the error becomes NaN or infinite.
 
     Example:
         >>> from vaelib import load_dataset
@@ -212,12 +233,16 @@ def fit_autoencoder(
     """
     from tqdm.auto import trange
 
+    check_at_least(1, epochs=epochs, batch_size=batch_size)
+    check_positive(learning_rate=learning_rate)
+    check_images(images=images)
     optimizer = torch.optim.Adam(autoencoder.parameters(), lr=learning_rate, fused=True)
     losses: list[float] = []
     for epoch in trange(epochs, unit="epoch", disable=not progress):
         total = torch.zeros((), device=images.pixels.device)
         for x in images.batches(batch_size, generator):
-            errors = reconstruction_error(x, autoencoder(x))
+            with value_checks(False):  # pixels are finite, and divergence has its own error
+                errors = reconstruction_error(x, autoencoder(x))
             optimizer.zero_grad()
             errors.mean().backward()
             optimizer.step()
@@ -237,12 +262,20 @@ def random_codes(codes: Tensor, n: int, generator: torch.Generator) -> Tensor:
     An autoencoder learns what the codes of images decode to, and nothing about the points between:
     most of the box is holes. To generate, a model has to know where its codes lie.
 
+    Raises:
+        ValueError: when codes are not (N, K) of finite floats with N ≥ 1, or n is below 1.
+
     Example:
         >>> codes = torch.tensor([[0.0, 5.0], [1.0, 5.0]])
         >>> random_codes(codes, 2, torch.Generator().manual_seed(0))
         tensor([[0.4963, 5.0000],
                 [0.0885, 5.0000]])
     """
+    check_floating(codes=codes)
+    if codes.dim() != 2 or not len(codes):
+        raise ValueError(f"codes must be (N, K) with N ≥ 1, but are {tuple(codes.shape)}")
+    check_finite(codes=codes)
+    check_at_least(1, n=n)
     low, high = codes.aminmax(dim=0)
     uniform = torch.rand(
         (n, codes.shape[1]), generator=generator, dtype=codes.dtype, device=generator.device
@@ -270,8 +303,7 @@ def initialise_classifier(autoencoder: Autoencoder, code_dim: int, n_classes: in
     """
     if code_dim != autoencoder.code_dim:
         raise ValueError(f"code_dim must be {autoencoder.code_dim}, the encoder's, not {code_dim}")
-    if n_classes < 2:
-        raise ValueError(f"n_classes must be at least 2, not {n_classes}")
+    check_at_least(2, n_classes=n_classes)
     parameter = next(autoencoder.parameters())
     head = skip_init(nn.Linear, code_dim, n_classes, device=parameter.device, dtype=parameter.dtype)
     nn.init.zeros_(head.weight)
@@ -289,6 +321,12 @@ class FewLabels:
         random: (L, R, T) errors from random initialisation, for R seeds.
         pretrained: (L, R, T) errors from the autoencoder's encoder, with the same labels and
             minibatches for the same seed: differences are paired.
+
+    Example:
+        >>> random, pretrained = torch.full((1, 2, 1), 0.5), torch.tensor([[[0.3], [0.4]]])
+        >>> result = FewLabels((10,), (200,), random, pretrained)
+        >>> (result.random - result.pretrained)[0, :, -1].mean()  # won with 10 labels, at the end
+        tensor(0.1500)
     """
 
     n_labels: tuple[int, ...]
@@ -312,7 +350,8 @@ def balanced_subset(labels: Tensor, n: int, generator: torch.Generator) -> Tenso
         >>> labels[chosen].bincount()
         tensor([3, 2, 1])
     """
-    if not 1 <= n <= len(labels):
+    check_at_least(1, n=n)
+    if n > len(labels):
         raise ValueError(f"n must be from 1 to {len(labels)}, the number of labels, not {n}")
     order = torch.randperm(len(labels), generator=generator, device=generator.device)
     order = order.to(labels.device)
@@ -355,7 +394,8 @@ def few_labels_experiment(
         `FewLabels`: what the seeds share, the autoencoder, is no part of their scatter.
 
     Raises:
-        ValueError: when a number of labels is out of range, or steps do not increase.
+        ValueError: when a number is out of range, steps do not increase, or there are no images,
+            no numbers of labels or no seeds.
 
     Example:
         >>> from vaelib import load_dataset
@@ -368,7 +408,18 @@ def few_labels_experiment(
         >>> result.random.shape, result.pretrained.shape
         (torch.Size([2, 3, 2]), torch.Size([2, 3, 2]))
     """
-    if not steps or any(a >= b for a, b in zip([0, *steps], steps, strict=False)):
+    check_images(train=train, test=test)
+    check_at_least(1, batch_size=batch_size)
+    check_positive(learning_rate=learning_rate)
+    check_integers(1, n_labels=n_labels, steps=steps)
+    check_integers(0, seeds=seeds)
+    if not n_labels or not seeds:
+        raise ValueError("n_labels and seeds must hold one number or more")
+    if max(n_labels) > len(train):
+        raise ValueError(
+            f"n_labels must be at most {len(train)}, the images of train, not {max(n_labels)}"
+        )
+    if not steps or any(a >= b for a, b in pairwise(steps)):
         raise ValueError(f"steps must be positive and increase, not {list(steps)}")
     n_classes = int(train.labels.max()) + 1
     pretrained = initialise_classifier(autoencoder, autoencoder.code_dim, n_classes)

@@ -67,6 +67,7 @@ def save_vae(model: VAE, path: str | os.PathLike[str]) -> None:
     """Save a model alone: what it was built from and its parameters.
 
     Raises:
+        ValueError: when model is no `VAE`.
         OSError: when the folder is not there or the disk is full; an old file is untouched.
 
     Example:
@@ -79,6 +80,8 @@ def save_vae(model: VAE, path: str | os.PathLike[str]) -> None:
         >>> torch.equal(vae(x, eps).per_example, copy(x, eps).per_example)
         True
     """
+    if not isinstance(model, VAE):
+        raise ValueError(f"model must be a VAE, but is {type(model).__name__}")
     write_checkpoint(path, {"arguments": model.arguments, "model": model.state_dict()})
 
 

@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 
 from vaelib import sources
+from vaelib._checks import check_at_least, check_device
 
 __all__ = [
     "Convention",
     "Images",
     "binarise",
+    "check_images",
     "load_dataset",
     "DatasetInfo",
     "available_datasets",
@@ -35,7 +37,7 @@ def binarise(probabilities: Tensor, generator: torch.Generator) -> Tensor:
     The noise is made on the generator's device: a CPU generator gives the same draws for images
     on any device.
 
-    Args:
+    Arguments:
         probabilities: any shape, in [0, 1].
         generator: where the noise comes from.
 
@@ -43,14 +45,15 @@ def binarise(probabilities: Tensor, generator: torch.Generator) -> Tensor:
         Zeros and ones with the shape, dtype and device of `probabilities`.
 
     Raises:
-        TypeError: if `probabilities` are not floating-point numbers.
-        ValueError: if one is outside [0, 1] or NaN.
+        ValueError: if `probabilities` are not floating-point numbers, or one is outside [0, 1] or
+            NaN.
 
-    >>> binarise(torch.tensor([0.0, 0.5, 0.5, 1.0]), torch.Generator().manual_seed(0))
-    tensor([0., 1., 0., 1.])
+    Example:
+        >>> binarise(torch.tensor([0.0, 0.5, 0.5, 1.0]), torch.Generator().manual_seed(0))
+        tensor([0., 1., 0., 1.])
     """
     if not probabilities.is_floating_point():
-        raise TypeError(
+        raise ValueError(
             f"probabilities must be floats in [0, 1], got {probabilities.dtype}: divide pixels "
             f"by 255 first"
         )
@@ -82,14 +85,15 @@ class Images:
         convention: "grey", "dynamic" or "static" (all pixels 0 or 255).
 
     Raises:
-        TypeError, ValueError: if a tensor has another type, shape or device, or if "static" is
+        ValueError: if a tensor has another type, shape or device, or if "static" is
             claimed of grey pixels.
 
-    >>> images = load_dataset("digits")
-    >>> images
-    Images(digits train: 1439 × (1, 8, 8), grey, cpu)
-    >>> images[images.labels == 3].binarise("dynamic")
-    Images(digits train: 145 × (1, 8, 8), dynamic, cpu)
+    Example:
+        >>> images = load_dataset("digits")
+        >>> images
+        Images(digits train: 1439 × (1, 8, 8), grey, cpu)
+        >>> images[images.labels == 3].binarise("dynamic")
+        Images(digits train: 145 × (1, 8, 8), dynamic, cpu)
     """
 
     pixels: Tensor
@@ -99,8 +103,12 @@ class Images:
     convention: Convention = "grey"
 
     def __post_init__(self) -> None:
+        for name in ("pixels", "labels"):
+            if not isinstance(getattr(self, name), Tensor):
+                kind = type(getattr(self, name)).__name__
+                raise ValueError(f"{name} must be a tensor, but is {kind}")
         if self.pixels.dtype != torch.uint8 or self.labels.dtype != torch.int64:
-            raise TypeError(
+            raise ValueError(
                 f"pixels must be uint8 and labels int64, got {self.pixels.dtype} and "
                 f"{self.labels.dtype}"
             )
@@ -165,7 +173,7 @@ class Images:
     ) -> Images:
         """The images under a convention of binary pixels.
 
-        Args:
+        Arguments:
             convention: "dynamic" keeps the grey pixels, and every reading draws anew; "static"
                 draws now, once.
             generator: needed for "static" and not used for "dynamic", where `floats` and `batches`
@@ -174,10 +182,11 @@ class Images:
         Raises:
             ValueError: if the images are static already, or "static" has no generator.
 
-        >>> grey = load_dataset("digits")
-        >>> static = grey.binarise("static", torch.Generator().manual_seed(0))
-        >>> static.floats().unique()
-        tensor([0., 1.])
+        Example:
+            >>> grey = load_dataset("digits")
+            >>> static = grey.binarise("static", torch.Generator().manual_seed(0))
+            >>> static.floats().unique()
+            tensor([0., 1.])
         """
         if convention not in ("dynamic", "static"):
             raise ValueError(f'convention must be "dynamic" or "static", got {convention!r}')
@@ -194,7 +203,7 @@ class Images:
     def floats(self, generator: torch.Generator | None = None) -> Tensor:
         """All images as (N, C, H, W) float32 in [0, 1], read as the convention says.
 
-        Args:
+        Arguments:
             generator: needed, and used, for the convention "dynamic" alone.
 
         Raises:
@@ -210,7 +219,7 @@ class Images:
         The last batch is smaller where `batch_size` does not divide N. Pixels stay uint8 on their
         device until their batch is due.
 
-        Args:
+        Arguments:
             batch_size: B, at least 1.
             generator: of the order (drawn at the call) and, for the convention "dynamic", of the
                 pixels (drawn batch by batch). The same state gives the same batches.
@@ -220,12 +229,12 @@ class Images:
             ValueError: if `batch_size` is not a positive integer, or if a generator is needed (to
                 shuffle, or for "dynamic") and missing.
 
-        >>> images = load_dataset("digits")
-        >>> [len(x) for x in images.batches(600, torch.Generator().manual_seed(0))]
-        [600, 600, 239]
+        Example:
+            >>> images = load_dataset("digits")
+            >>> [len(x) for x in images.batches(600, torch.Generator().manual_seed(0))]
+            [600, 600, 239]
         """
-        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
-            raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}")
+        check_at_least(1, batch_size=batch_size)
         noise = self._noise(generator, "batches")
         order = None
         if shuffle:
@@ -254,6 +263,23 @@ class Images:
     def _read(pixels: Tensor, noise: torch.Generator | None) -> Tensor:
         grey = pixels.to(torch.float32).div_(255)
         return grey if noise is None else _draw(grey, noise)
+
+
+def check_images(**images: Images) -> None:
+    """Refuse what is no `Images`, and no image at all.
+
+    Example:
+        >>> check_images(train=torch.zeros(5, 1, 8, 8))
+        Traceback (most recent call last):
+            ...
+        ValueError: train must be Images, as load_dataset gives them, but is Tensor
+    """
+    for name, value in images.items():
+        if not isinstance(value, Images):
+            kind = type(value).__name__
+            raise ValueError(f"{name} must be Images, as load_dataset gives them, but is {kind}")
+        if not len(value):
+            raise ValueError(f"{name} must hold at least one image, but are empty")
 
 
 def _required(generator: torch.Generator | None, where: str) -> torch.Generator:
@@ -373,8 +399,9 @@ _READERS = {
 def available_datasets() -> tuple[DatasetInfo, ...]:
     """All data sets that `load_dataset` knows, the offline ones first.
 
-    >>> [info.name for info in available_datasets() if info.offline]
-    ['mnist5k', 'digits', 'faces', 'patches']
+    Example:
+        >>> [info.name for info in available_datasets() if info.offline]
+        ['mnist5k', 'digits', 'faces', 'patches']
     """
     return _DATASETS
 
@@ -390,21 +417,27 @@ def load_dataset(
     the cache folder (`VAELIB_CACHE`, or the user's). Splits are fixed, disjoint and stratified:
     each class in proportion, to ±2 images. Where there is an official test set it is the test set.
 
-    Args:
+    Arguments:
         name: of the data set.
         split: "train", "validation" or "test".
         device: where the images shall be.
 
+    Returns:
+        `Images`: pixels (N, C, H, W) uint8 from 0 to 255, labels (N,) int64.
+
     Raises:
-        ValueError: an unknown name or split, or a damaged file in the user's folder.
+        ValueError: an unknown name or split, an unusable device, or a damaged file in the user's
+            folder.
         FileNotFoundError: a file that the user's folder should hold.
         DownloadError: no network, or a file with the wrong checksum; see `vaelib.download`.
 
-    >>> load_dataset("mnist5k", "test")
-    Images(mnist5k test: 500 × (1, 28, 28), grey, cpu)
+    Example:
+        >>> load_dataset("mnist5k", "test")
+        Images(mnist5k test: 500 × (1, 28, 28), grey, cpu)
     """
     _check_choice("name", name, [info.name for info in _DATASETS])
     _check_choice("split", split, ["train", "validation", "test"])
+    device = check_device(device)
     pixels, labels = _READERS[name](split)
     # A copy, contiguous and writable: the arrays may be neither.
     images = torch.tensor(pixels, device=device).contiguous()

@@ -40,7 +40,7 @@ def download(url: str, path: Path, sha256: str) -> Path:
     where the server cannot do that. Only a file with the right checksum gets the name `path`.
     Processes that want the same file wait for the one that fetches it.
 
-    Args:
+    Arguments:
         url: where the file is.
         path: where it shall be; missing folders are made.
         sha256: its SHA-256, in hexadecimal digits.

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from vaelib._checks import check_at_least, check_finite, check_floating, check_positive, validates
 from vaelib.kl import kl_terms
 from vaelib.reparameterization import DiagonalGaussian
 
@@ -38,6 +39,12 @@ class LatentVariableModel(Protocol):
 
     That of the encoder has a method `reparameterize(eps)`, as `DiagonalGaussian` and
     `FullGaussian` do.
+
+    Example:
+        >>> from vaelib import LinearGaussian
+        >>> model: LatentVariableModel = LinearGaussian(torch.ones(3, 1), torch.zeros(3), sigma=1.0)
+        >>> model.prior.event_shape
+        torch.Size([1])
     """
 
     @property
@@ -93,6 +100,8 @@ class ELBO:
 def log_weights(model: LatentVariableModel, x: Tensor, eps: Tensor, q: Any | None = None) -> Tensor:
     """Log p(x, z) − log q(z given x) at z moved from eps: one value a sample and example.
 
+    Burda et al. 2015, eq. 8.
+
     Arguments:
         model: gives the prior, the decoder and, without `q`, the encoder.
         x: (N, …) observations.
@@ -103,7 +112,8 @@ def log_weights(model: LatentVariableModel, x: Tensor, eps: Tensor, q: Any | Non
         (S, N), in nats.
 
     Raises:
-        ValueError: when eps is not (S, N, K) or x is not what the likelihood accepts.
+        ValueError: when eps is not (S, N, K), finite and of q's dtype, or x is not what the
+            encoder and the likelihood accept.
 
     Example:
         >>> from vaelib import LinearGaussian
@@ -159,7 +169,7 @@ def importance_weighted_bound(log_w: Tensor) -> Tensor:
     theorem 1).
 
     Raises:
-        ValueError: when log_w is not (S, N) with S ≥ 1.
+        ValueError: when log_w is not (S, N) with S ≥ 1, or holds NaN or +∞.
 
     Example:
         >>> importance_weighted_bound(torch.tensor([[1.0], [3.0]]).log())
@@ -175,7 +185,7 @@ def log_marginal_monte_carlo(log_likelihood: Tensor) -> Tensor:
     The naive estimate of log P(X): its variance explodes with the latent dimension.
 
     Raises:
-        ValueError: when log_likelihood is not (S, N) with S ≥ 1.
+        ValueError: when log_likelihood is not (S, N) with S ≥ 1, or holds NaN or +∞.
 
     Example:
         >>> log_marginal_monte_carlo(torch.full((4, 1), -1000.0))  # exp(−1000) underflows, this not
@@ -189,6 +199,9 @@ def effective_sample_size(log_w: Tensor) -> Tensor:
     """(Σ w)² / Σ w², between 1 and S: (S, N) → (N,). How many equal weights these are worth.
 
     Kong 1992.
+
+    Raises:
+        ValueError: when log_w is not (S, N) with S ≥ 1, or holds NaN or +∞.
 
     Example:
         >>> effective_sample_size(torch.tensor([[0.0, 0.0], [0.0, -100.0]]))
@@ -207,6 +220,10 @@ class InferenceGap:
     Attributes:
         approximation: log p(x) − the best ELBO of any diagonal Gaussian: the family's fault.
         amortisation: the best ELBO − the encoder's: the encoder's fault.
+
+    Example:
+        >>> InferenceGap(torch.tensor([1.0]), torch.tensor([2.0])).total
+        tensor([3.])
     """
 
     approximation: Tensor
@@ -229,6 +246,8 @@ def fit_posterior(
 ) -> DiagonalGaussian:
     """The diagonal Gaussian with the highest ELBO for each example alone, by Adam.
 
+    What Cremer et al. 2018 call the optimal approximation q*.
+
     It starts at the encoder's answer when that is a diagonal Gaussian, else at the prior, and
     returns the average of the last half of the iterates, which steadies the noisy end.
 
@@ -240,9 +259,21 @@ def fit_posterior(
 
     Returns:
         `DiagonalGaussian` with batch shape (N,).
+
+    Raises:
+        ValueError: when a number is out of range, or as `log_weights`.
+
+    Example:
+        >>> from vaelib import LinearGaussian
+        >>> model = LinearGaussian(torch.ones(3, 1), torch.zeros(3), sigma=1.0)
+        >>> x = torch.tensor([[1.0, 2.0, 3.0]])
+        >>> q = fit_posterior(model, x, torch.Generator().manual_seed(0))
+        >>> bool((q.mean - model.posterior(x).mean).abs() < 0.1)
+        True
     """
-    if steps < 2 or samples < 1:
-        raise ValueError(f"steps must be ≥ 2 and samples ≥ 1, not {steps} and {samples}")
+    check_at_least(2, steps=steps)
+    check_at_least(1, samples=samples)
+    check_positive(learning_rate=learning_rate)
     with torch.no_grad():
         start = model.encoder(x)
     shape = start.batch_shape + start.event_shape
@@ -287,14 +318,31 @@ def inference_gap(
 
     Returns:
         `InferenceGap`, its values exact up to Monte-Carlo error.
+
+    Raises:
+        ValueError: when log_marginal is not (N,) of finite floats, a number is out of range, or as
+            `log_weights`.
+
+    Example:
+        >>> from vaelib import LinearGaussian
+        >>> model = LinearGaussian(torch.ones(3, 1), torch.zeros(3), sigma=1.0)
+        >>> x = torch.tensor([[1.0, 2.0, 3.0]])
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> gap = inference_gap(model, x, model.log_marginal(x), generator)
+        >>> bool(gap.total.abs() < 0.1)  # the encoder gives the posterior itself
+        True
     """
+    check_at_least(2, steps=steps)
+    check_at_least(1, samples=samples)
+    check_floating(x=x, log_marginal=log_marginal)
+    if x.dim() == 0:
+        raise ValueError("x must be (N, …), but is a scalar")
     if log_marginal.shape != x.shape[:1]:
         raise ValueError(
             f"log_marginal must be ({len(x)},), one value an example, "
             f"but is {tuple(log_marginal.shape)}"
         )
-    if samples < 1:
-        raise ValueError(f"samples must be ≥ 1, not {samples}")
+    check_finite(log_marginal=log_marginal)
     best = fit_posterior(model, x, generator, steps=steps)
     eps = torch.randn(
         (samples, *best.mu.shape), generator=generator, dtype=best.mu.dtype, device=best.mu.device
@@ -308,6 +356,9 @@ def inference_gap(
 def _sample(
     model: LatentVariableModel, x: Tensor, eps: Tensor, q: Any | None
 ) -> tuple[Any, Tensor]:
+    check_floating(x=x, eps=eps)
+    if x.dim() == 0:
+        raise ValueError("x must be (N, …), but is a scalar")
     if q is None:
         q = model.encoder(x)
     expected = (len(x), *q.event_shape)
@@ -320,5 +371,9 @@ def _sample(
 
 
 def _check_samples(name: str, value: Tensor) -> None:
+    check_floating(**{name: value})
     if value.dim() != 2 or not len(value):
         raise ValueError(f"{name} must be (S, N) with S ≥ 1, but is {tuple(value.shape)}")
+    # −∞ is a weight of 0.
+    if validates(None) and not (value < math.inf).all():
+        raise ValueError(f"{name} must be below infinity, but holds NaN or infinity")

@@ -15,7 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vaelib._checks import check_at_least, value_checks
+from vaelib._checks import (
+    check_at_least,
+    check_finite,
+    check_floating,
+    check_not_negative,
+    value_checks,
+)
 from vaelib.data import Images
 from vaelib.elbo import ELBO, LatentVariableModel, evidence_lower_bound, log_weights
 from vaelib.likelihood import Bernoulli
@@ -63,7 +69,8 @@ def evaluate_elbo(
         `ELBO` with terms for all N images, in nats.
 
     Raises:
-        ValueError: when samples or batch_size is below 1, or there are no images.
+        ValueError: when samples or batch_size is below 1, there are no images, or they are not what
+            the encoder and the likelihood accept.
 
     Example:
         >>> from vaelib import VAE
@@ -164,8 +171,9 @@ def log_likelihood(
         `LogLikelihood`, one estimate an image, in nats.
 
     Raises:
-        ValueError: when samples or chunk_size is below 1, there are no images, or a Bernoulli
-            meets grey pixels; one told to read grey pixels gets a `convention` that says so.
+        ValueError: when samples or chunk_size is below 1, there are no images, an image has the
+            weight NaN, or a Bernoulli meets grey pixels; one told to read grey pixels gets a
+            `convention` that says so.
 
     Example:
         >>> from vaelib import VAE
@@ -240,12 +248,16 @@ def active_units(q: Distribution, threshold: float = 0.01) -> Tensor:
     Returns:
         (K,) booleans; their sum is the number of active units.
 
+    Raises:
+        ValueError: when q is not of two examples or more, or threshold is negative or no number.
+
     Example:
         >>> mu = torch.tensor([[-1.0, 0.01], [1.0, -0.01]])
         >>> active_units(DiagonalGaussian(mu, torch.zeros(2, 2)))
         tensor([ True, False])
     """
     _examples(q, at_least=2)
+    check_not_negative(threshold=threshold)
     return q.mean.detach().var(0) > threshold
 
 
@@ -263,14 +275,19 @@ def log_aggregate_posterior(q: DiagonalGaussian | FullGaussian, z: Tensor) -> Te
     Returns:
         (…), in nats; exact for the N examples, in bounded memory.
 
+    Raises:
+        ValueError: when q is not of examples (N,) and events (K,), or z not (…, K) and finite.
+
     Example:
         >>> q = DiagonalGaussian(torch.tensor([[-9.0], [9.0]]), torch.zeros(2, 1))
         >>> log_aggregate_posterior(q, torch.tensor([[9.0]]))  # log ½ − ½·log 2π
         tensor([-1.6121])
     """
     n, k = _examples(q, at_least=1), q.event_shape[0]
+    check_floating(z=z)
     if z.shape[-1:] != q.event_shape:
         raise ValueError(f"z must be (…, {k}) to fit q, but is {tuple(z.shape)}")
+    check_finite(z=z)
     rows = max(1, 2**22 // (n * k))
     parts = z.reshape(-1, 1, k).split(rows)
     density = torch.cat([q.log_prob(part).logsumexp(1) for part in parts])
@@ -294,6 +311,9 @@ def mutual_information(
 
     Returns:
         `Estimate` in nats. The standard error is that of the draws for these N examples.
+
+    Raises:
+        ValueError: when samples is below 2, or q is not of examples (N,) and events (K,).
 
     Example:
         >>> q = DiagonalGaussian(torch.tensor([[-99.0], [99.0]]), torch.zeros(2, 1))
@@ -327,7 +347,8 @@ def linear_probe(
         Fraction of test examples classified wrongly.
 
     Raises:
-        ValueError: when features and labels differ in number.
+        ValueError: when features and labels differ in number, features are no finite floats,
+            labels no integers, or the training labels are of fewer than two classes.
 
     Example:
         >>> codes, labels = torch.tensor([[-1.0], [-2.0], [1.0], [2.0]]), torch.tensor([0, 0, 1, 1])
@@ -338,11 +359,23 @@ def linear_probe(
 
     pairs = {"train": (train_features, train_labels), "test": (test_features, test_labels)}
     for name, (features, labels) in pairs.items():
+        check_floating(**{f"{name}_features": features})
+        check_finite(**{f"{name}_features": features})
+        if not isinstance(labels, Tensor) or labels.is_floating_point():
+            raise ValueError(f"{name}_labels must be a tensor of integers")
+        one_width = features.dim() and features.shape[1:] == train_features.shape[1:]
+        if not one_width or not features.numel():
+            raise ValueError(
+                "train_features and test_features must be (N, …), of one width and not empty, "
+                f"but are {tuple(train_features.shape)} and {tuple(features.shape)}"
+            )
         if labels.shape != features.shape[:1]:
             raise ValueError(
                 f"{name}_labels must be ({len(features)},), one a row of {name}_features, "
                 f"but is {tuple(labels.shape)}"
             )
+    if len(train_labels.unique()) < 2:
+        raise ValueError("train_labels must be of two classes or more")
     train, test = (f.detach().flatten(1).cpu().double() for f in (train_features, test_features))
     centre = train.mean(0)
     scale = (train - centre).square().mean().sqrt().item() or 1.0
@@ -367,17 +400,20 @@ def sharpness(images: Tensor) -> Tensor:
         (N,), in squared pixel units.
 
     Raises:
-        ValueError: when images are not (N, C, H, W) with H, W ≥ 3.
+        ValueError: when images are not (N, C, H, W) of finite floats with H, W ≥ 3.
 
     Example:
         >>> flat, edge = torch.zeros(1, 1, 4, 4), torch.tensor([0.0, 0, 1, 1]).expand(1, 1, 4, 4)
         >>> sharpness(torch.cat([flat, edge]))
         tensor([0., 1.])
     """
-    if images.dim() != 4 or min(images.shape[2:]) < 3:
+    check_floating(images=images)
+    if images.dim() != 4 or not images.numel() or min(images.shape[2:]) < 3:
         raise ValueError(
-            f"images must be (N, C, H, W) with H and W at least 3, but are {tuple(images.shape)}"
+            "images must be (N, C, H, W), not empty, with H and W at least 3, "
+            f"but are {tuple(images.shape)}"
         )
+    check_finite(images=images)
     laplacian = images.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
     edges = F.conv2d(images.mean(1, keepdim=True), laplacian.view(1, 1, 3, 3))
     return edges.flatten(1).var(1, correction=0)
@@ -419,5 +455,10 @@ def _examples(q: Distribution, at_least: int) -> int:
 
 
 def _check_images(images: Images | Tensor) -> None:
+    if not isinstance(images, Images):
+        check_floating(images=images)
+        check_finite(images=images)
+        if images.dim() < 2:
+            raise ValueError(f"images must be (N, …), but are {tuple(images.shape)}")
     if not len(images):
         raise ValueError("images must hold at least one image, but are empty")

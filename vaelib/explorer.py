@@ -91,10 +91,12 @@ def _read_codes(codes: Tensor, labels: Tensor) -> tuple[Tensor, list[str], Tenso
     """The codes, how each kind of label is written, and of which kind each code is."""
     from vaelib.plots import PALETTE
 
+    check_floating(codes=codes)
     if codes.dim() != 2 or codes.shape[1] != 2 or not len(codes):
         raise ValueError(f"codes must be (N, 2), at least one, but are {tuple(codes.shape)}")
-    check_floating(codes=codes)
     check_finite(codes=codes)
+    if not isinstance(labels, Tensor):
+        raise ValueError(f"labels must be a tensor, but is {type(labels).__name__}")
     if labels.shape != codes.shape[:1] or labels.is_floating_point():
         raise ValueError(
             f"labels must be ({len(codes)},) integers, one a code, "

@@ -5,12 +5,20 @@ The functions that ask a model record no gradients; those on z alone are differe
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vaelib._checks import check_finite, check_floating, check_same_shape
+from vaelib._checks import (
+    check_at_least,
+    check_device,
+    check_finite,
+    check_floating,
+    check_same_dtype,
+    check_same_shape,
+)
 from vaelib.elbo import LatentVariableModel
 
 __all__ = [
@@ -50,8 +58,7 @@ def sample_prior(model: LatentVariableModel, n: int, generator: torch.Generator)
         >>> p.draw(generator).unique()
         tensor([0., 1.])
     """
-    if n < 1:
-        raise ValueError(f"n must be at least 1, not {n}")
+    check_at_least(1, n=n)
     prior: Any = model.prior
     like = prior.mean
     eps = torch.randn(
@@ -76,7 +83,7 @@ def reconstruct(model: LatentVariableModel, x: Tensor, eps: Tensor) -> Tensor:
         eps's shape without K, then that of an observation: (S, N, …) or (N, …).
 
     Raises:
-        ValueError: when eps does not end in (N, K).
+        ValueError: when eps does not end in (N, K), or x or eps is not finite or of another dtype.
 
     Example:
         >>> from vaelib import VAE
@@ -108,17 +115,17 @@ def latent_grid(
         dtype, device: of the result, torch's defaults unless given.
 
     Raises:
-        ValueError: when n or tail is out of range.
+        ValueError: when n or tail is out of range, or for an unusable device.
 
     Example:
         >>> grid = latent_grid(3, tail=0.1)
         >>> grid[0, 0], grid[2, 1]  # the top left corner; the middle of the bottom row
         (tensor([-1.2816,  1.2816]), tensor([ 0.0000, -1.2816]))
     """
-    if n < 2:
-        raise ValueError(f"n must be at least 2, not {n}")
-    if not 0 < tail < 0.5:
-        raise ValueError(f"tail must lie strictly between 0 and 0.5, not {tail}")
+    check_at_least(2, n=n)
+    if not (isinstance(tail, Real) and 0 < tail < 0.5):
+        raise ValueError(f"tail must lie strictly between 0 and 0.5, not {tail!r}")
+    device = None if device is None else check_device(device)
     quantiles = torch.special.ndtri(torch.linspace(tail, 1 - tail, n, dtype=torch.float64))
     y, x = torch.meshgrid(quantiles.flip(0), quantiles, indexing="ij")
     return torch.stack([x, y], dim=-1).to(device, dtype or torch.get_default_dtype())
@@ -127,6 +134,8 @@ def latent_grid(
 @torch.no_grad()
 def manifold(model: LatentVariableModel, n: int, tail: float = 0.05) -> Tensor:
     """The learnt data manifold for a 2-d z: the mean picture at each point of `latent_grid`.
+
+    Kingma & Welling 2013, appendix A.
 
     Arguments:
         model: with two latent dimensions and the prior N(0, I).
@@ -161,7 +170,8 @@ def interpolate(z_start: Tensor, z_end: Tensor, steps: int) -> Tensor:
     prior's samples are: see `interpolate_spherical`.
 
     Raises:
-        ValueError: when the shapes are not one (K,) or steps is below 2.
+        ValueError: when the shapes are not one (K,), the dtypes not one, a number is not finite, or
+            steps is below 2.
 
     Example:
         >>> interpolate(torch.tensor([0.0, 4.0]), torch.tensor([2.0, 0.0]), steps=3)
@@ -226,10 +236,10 @@ def _times(steps: int, like: Tensor) -> Tensor:
 
 
 def _check_ends(z_start: Tensor, z_end: Tensor, steps: int) -> None:
+    check_floating(z_start=z_start, z_end=z_end)
     if z_start.dim() != 1:
         raise ValueError(f"z_start must be (K,), but is {tuple(z_start.shape)}")
     check_same_shape(z_start=z_start, z_end=z_end)
-    check_floating(z_start=z_start, z_end=z_end)
+    check_same_dtype(z_start=z_start, z_end=z_end)
     check_finite(z_start=z_start, z_end=z_end)
-    if steps < 2:
-        raise ValueError(f"steps must be at least 2, both ends being included, not {steps}")
+    check_at_least(2, steps=steps)  # both ends are included

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal, kl_divergence
 from torch.distributions.kl import register_kl
 
-from vaelib._checks import check_floating, check_same_shape
+from vaelib._checks import check_at_least, check_finite, check_floating, check_same_shape
 from vaelib.reparameterization import DiagonalGaussian, FullGaussian
 
 __all__ = [
@@ -35,12 +35,13 @@ def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
         (…), in nats.
 
     Raises:
-        ValueError: when the shapes differ or a dtype is no floating point.
+        ValueError: when the shapes differ, a dtype is no floating point or a number not finite.
 
     Example:
         >>> kl_to_standard_normal(torch.tensor([[0.0, 2.0]]), torch.zeros(1, 2))
         tensor([2.])
     """
+    check_floating(mu=mu, logvar=logvar)
     check_same_shape(mu=mu, logvar=logvar)
     _check_parameters(mu=mu, logvar=logvar)
     return _standard_normal_terms(mu, logvar).sum(-1)
@@ -58,7 +59,8 @@ def kl_between_gaussians(mu_q: Tensor, logvar_q: Tensor, mu_p: Tensor, logvar_p:
         (…), in nats.
 
     Raises:
-        ValueError: when the shapes do not broadcast or a dtype is no floating point.
+        ValueError: when the shapes do not broadcast, a dtype is no floating point or a number not
+            finite.
 
     Example:
         >>> mu, narrow, wide = torch.zeros(1, 1), torch.zeros(1, 1), torch.full((1, 1), 2.0)
@@ -94,8 +96,7 @@ def kl_monte_carlo(q: Distribution, p: Distribution, n_samples: int) -> Tensor:
         >>> bool((estimate - kl_divergence(q, p)).abs() < 0.01)
         True
     """
-    if n_samples < 1:
-        raise ValueError(f"n_samples must be at least 1, not {n_samples}")
+    check_at_least(1, n_samples=n_samples)
     for kind in ("batch_shape", "event_shape"):
         if getattr(q, kind) != getattr(p, kind):
             raise ValueError(
@@ -120,7 +121,7 @@ def kl_terms(q: Distribution, p: Distribution) -> Tensor:
 
     Raises:
         NotImplementedError: when torch knows no closed form for the pair.
-        ValueError: when diagonal Gaussians differ in their number of dimensions.
+        ValueError: when Gaussians differ in their number of dimensions or of examples.
 
     Example:
         >>> q = DiagonalGaussian(torch.tensor([[0.0, 2.0]]), torch.zeros(1, 2))
@@ -133,16 +134,23 @@ def kl_terms(q: Distribution, p: Distribution) -> Tensor:
 
 
 def _diagonal_terms(q: DiagonalGaussian, p: DiagonalGaussian) -> Tensor:
-    _check_events(q, p)
+    _check_pair(q, p)
     return _gaussian_terms(q.mu, q.logvar, p.mu, p.logvar)
 
 
-def _check_events(q: Distribution, p: Distribution) -> None:
+def _check_pair(q: Distribution, p: Distribution) -> None:
     if q.event_shape != p.event_shape:
         raise ValueError(
             "q and p must have one event_shape, "
             f"but have {tuple(q.event_shape)} and {tuple(p.event_shape)}"
         )
+    try:
+        torch.broadcast_shapes(q.batch_shape, p.batch_shape)
+    except RuntimeError:
+        raise ValueError(
+            "q and p must have one batch_shape, "
+            f"but have {tuple(q.batch_shape)} and {tuple(p.batch_shape)}"
+        ) from None
 
 
 @register_kl(DiagonalGaussian, DiagonalGaussian)  # type: ignore[untyped-decorator]
@@ -152,7 +160,7 @@ def _kl_diagonal_diagonal(q: DiagonalGaussian, p: DiagonalGaussian) -> Tensor:
 
 @register_kl(FullGaussian, DiagonalGaussian)  # type: ignore[untyped-decorator]
 def _kl_full_diagonal(q: FullGaussian, p: DiagonalGaussian) -> Tensor:
-    _check_events(q, p)
+    _check_pair(q, p)
     # Only the diagonal of q's covariance meets p's; the off-diagonal part enters by log|Σ_q|.
     marginal = _gaussian_terms(q.loc, q.variance.log(), p.mu, p.logvar).sum(-1)
     log_det = 2 * q.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
@@ -161,6 +169,7 @@ def _kl_full_diagonal(q: FullGaussian, p: DiagonalGaussian) -> Tensor:
 
 @register_kl(DiagonalGaussian, FullGaussian)  # type: ignore[untyped-decorator]
 def _kl_diagonal_full(q: DiagonalGaussian, p: FullGaussian) -> Tensor:
+    _check_pair(q, p)
     full = MultivariateNormal(q.mu, scale_tril=torch.diag_embed(q.stddev), validate_args=False)
     divergence: Tensor = kl_divergence(full, p)
     return divergence
@@ -190,3 +199,4 @@ def _check_parameters(**parameters: Tensor) -> None:
         torch.broadcast_shapes(*shapes.values())
     except RuntimeError:
         raise ValueError(f"the shapes must broadcast, but are {listed}") from None
+    check_finite(**parameters)

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vaelib._checks import check_finite
+from vaelib._checks import (
+    check_at_least,
+    check_device,
+    check_finite,
+    check_floating,
+    check_positive,
+    check_same_dtype,
+)
 from vaelib.elbo import ELBO
 from vaelib.kl import kl_divergence, kl_terms
 from vaelib.likelihood import Gaussian
@@ -42,7 +49,8 @@ class NonlinearGaussian:
         device: where its tensors live.
 
     Raises:
-        ValueError: when a method is given x that is not (N, 1), float64 and finite.
+        ValueError: for an unusable device; when a method is given x that is not (N, 1), float64 and
+            finite, or z that is not (…, 1).
 
     Example:
         >>> toy = NonlinearGaussian()
@@ -65,6 +73,7 @@ class NonlinearGaussian:
     sigma = 0.25
 
     def __init__(self, device: torch.device | str | None = None) -> None:
+        device = None if device is None else check_device(device)
         step, half_width = 0.005, 9.0
         n_nodes = 2 * round(half_width / step) + 1
         nodes = torch.linspace(
@@ -85,6 +94,7 @@ class NonlinearGaussian:
 
     def decoder(self, z: Tensor) -> Gaussian:
         """Z (…, 1) → P(x given z) = N(f(z), σ²), events (1,)."""
+        _check_latents(z, 1)
         return Gaussian(self.f(z), self.sigma, event_dims=1)
 
     def encoder(self, x: Tensor) -> DiagonalGaussian:
@@ -96,6 +106,7 @@ class NonlinearGaussian:
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw n observations, z from the prior and x given z: (n, 1)."""
+        check_at_least(1, n=n)
         z = torch.randn(
             (n, 1), generator=generator, dtype=self._nodes.dtype, device=self._nodes.device
         )
@@ -233,6 +244,7 @@ class LinearGaussian:
     """
 
     def __init__(self, weight: Tensor, mean: Tensor, sigma: float | Tensor) -> None:
+        check_floating(weight=weight, mean=mean)
         if weight.dim() != 2 or not weight.numel():
             raise ValueError(f"weight must be (D, K), but is {tuple(weight.shape)}")
         if mean.shape != weight.shape[:1] or mean.dtype != weight.dtype:
@@ -240,10 +252,13 @@ class LinearGaussian:
                 f"mean must be ({len(weight)},) and {weight.dtype} to fit weight, "
                 f"but is {tuple(mean.shape)} and {mean.dtype}"
             )
+        check_finite(weight=weight, mean=mean)
+        if not isinstance(sigma, Tensor):
+            check_positive(sigma=sigma)
         self.weight = weight
         self.mean = mean
         self.sigma = torch.as_tensor(sigma, dtype=weight.dtype, device=weight.device)
-        if self.sigma.dim() or not self.sigma > 0:
+        if self.sigma.dim() or not 0 < self.sigma < math.inf:
             raise ValueError(f"sigma must be one positive number, but is {sigma}")
 
     @classmethod
@@ -269,9 +284,13 @@ class LinearGaussian:
             (tensor(1.), tensor([[1.7321],
                     [0.0000]]))
         """
-        n_dims = x.shape[-1]
+        check_floating(x=x)
+        n_dims = x.shape[-1] if x.dim() else 0
         _check_observations(x, n_dims, x.dtype)
-        if not 1 <= latent_dim < n_dims:
+        if len(x) < 2:
+            raise ValueError(f"x must hold at least two observations, but is {tuple(x.shape)}")
+        check_at_least(1, latent_dim=latent_dim)
+        if latent_dim >= n_dims:
             raise ValueError(f"latent_dim must lie in 1…{n_dims - 1}, not {latent_dim}")
         mean = x.double().mean(0)
         centred = x.double() - mean
@@ -293,6 +312,8 @@ class LinearGaussian:
 
     def decoder(self, z: Tensor) -> Gaussian:
         """Z (…, K) → P(x given z) = N(Wz + μ, σ² I), events (D,)."""
+        _check_latents(z, self.weight.shape[1])
+        check_same_dtype(z=z, weight=self.weight)
         return Gaussian(z @ self.weight.mT + self.mean, self.sigma, event_dims=1)
 
     def encoder(self, x: Tensor) -> FullGaussian:
@@ -309,6 +330,7 @@ class LinearGaussian:
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw n observations, z from the prior and x given z: (n, D)."""
+        check_at_least(1, n=n)
         shape = (n, self.weight.shape[1])
         z = torch.randn(
             shape, generator=generator, dtype=self.weight.dtype, device=self.weight.device
@@ -346,8 +368,14 @@ class LinearGaussian:
         return ELBO(reconstruction, kl_terms(q, self.prior))
 
     def kl_to_posterior(self, x: Tensor, q: DiagonalGaussian | FullGaussian) -> Tensor:
-        """KL(q ‖ posterior) in closed form: (N,), in nats."""
-        return kl_divergence(q, self.posterior(x))
+        """KL(q ‖ posterior) in closed form, q of N examples: (N,), in nats."""
+        posterior = self.posterior(x)
+        if q.batch_shape != posterior.batch_shape:
+            raise ValueError(
+                f"x must be of the examples that q is of, {tuple(q.batch_shape)}, "
+                f"but is {tuple(x.shape)}"
+            )
+        return kl_divergence(q, posterior)
 
     def best_diagonal(self, x: Tensor) -> DiagonalGaussian:
         """The diagonal Gaussian with the highest ELBO: the mean-field optimum.
@@ -381,7 +409,15 @@ class LinearGaussian:
         return identity + self.weight.mT @ self.weight / self.sigma.square()
 
 
+def _check_latents(z: Tensor, n_dims: int) -> None:
+    check_floating(z=z)
+    if z.dim() == 0 or z.shape[-1] != n_dims:
+        raise ValueError(f"z must be (…, {n_dims}), but is {tuple(z.shape)}")
+    check_finite(z=z)
+
+
 def _check_observations(x: Tensor, n_dims: int, dtype: torch.dtype) -> None:
+    check_floating(x=x)
     if x.dim() != 2 or x.shape[1] != n_dims or x.dtype != dtype:
         raise ValueError(
             f"x must be (N, {n_dims}) and {dtype}, but is {tuple(x.shape)} and {x.dtype}"

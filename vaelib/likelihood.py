@@ -15,9 +15,11 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from vaelib._checks import (
+    check_at_least,
     check_finite,
     check_floating,
     check_observed,
+    check_positive,
     check_same_shape,
     validates,
 )
@@ -78,8 +80,7 @@ likelihood="grey bernoulli") and do not call the result a log-likelihood
         # The base class's own check lets infinity through and names no remedy.
         super().__init__(logits.shape[:batch_dims], logits.shape[batch_dims:], validate_args=False)
         self._validate_args = validates(validate_args)
-        if self._validate_args:
-            check_finite(logits=logits)
+        check_finite(self._validate_args, logits=logits)
 
     @property
     def support(self) -> Any:
@@ -169,14 +170,16 @@ class Gaussian(Distribution):
         validate_args: bool | None = None,
     ) -> None:
         check_floating(mean=mean)
+        if not isinstance(sigma, Tensor):
+            check_positive(sigma=sigma)
         self.loc = mean
         self.sigma = torch.as_tensor(sigma, dtype=mean.dtype, device=mean.device)
         _check_broadcasts("sigma", self.sigma, "mean", mean)
         batch_dims = _batch_dims(mean, event_dims)
         super().__init__(mean.shape[:batch_dims], mean.shape[batch_dims:], validate_args=False)
         self._validate_args = validates(validate_args)
+        check_finite(self._validate_args, mean=mean, sigma=self.sigma)
         if self._validate_args:
-            check_finite(mean=mean, sigma=self.sigma)
             _check_positive("sigma", self.sigma)
 
     @property
@@ -197,8 +200,8 @@ class Gaussian(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density of `value` (*batch, *event) in nats: (*batch)."""
         check_observed("x", value, self)
-        if self._validate_args:
-            check_finite(x=value)
+        check_floating(x=value)
+        check_finite(self._validate_args, x=value)
         scaled = (value - self.loc) / self.sigma
         terms = 0.5 * scaled.square() + (self.sigma.log() + 0.5 * math.log(2 * math.pi))
         return -_sum_event(terms, len(self.event_shape))
@@ -219,12 +222,16 @@ def bernoulli_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
     """Log p(x given z) of Bernoulli pixels from logits, (N, …) and (N, …) → (N,), in nats.
 
     Grey x in [0, 1] is let through (it gives the negative cross-entropy); use `Bernoulli` where
-    the data's convention has to be checked.
+    the data's convention has to be checked. Source: Kingma & Welling 2013, appendix C.1.
+
+    Raises:
+        ValueError: when the shapes differ, a logit is NaN or infinite, or a pixel not in [0, 1].
 
     Example:
         >>> bernoulli_log_likelihood(torch.tensor([[100.0, -100.0]]), torch.tensor([[1.0, 0.0]]))
         tensor([0.])
     """
+    check_floating(logits=logits, x=x)
     check_same_shape(logits=logits, x=x)
     _check_batched("logits", logits)
     return Bernoulli(logits, event_dims=logits.dim() - 1, pixels="grey").log_prob(x)
@@ -233,17 +240,25 @@ def bernoulli_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
 def gaussian_log_likelihood(mean: Tensor, x: Tensor, sigma: float | Tensor) -> Tensor:
     """Log p(x given z) of Gaussian pixels, (N, …) and (N, …) → (N,), in nats, with all constants.
 
+    σ > 0 is a number, or a tensor that broadcasts to the mean's shape. Source: Kingma & Welling
+    2013, appendix C.2.
+
+    Raises:
+        ValueError: when the shapes differ, σ is not positive, or a number is NaN or infinite.
+
     Example:
         >>> gaussian_log_likelihood(torch.zeros(1, 1), torch.zeros(1, 1), sigma=2.0)
         tensor([-1.6121])
     """
+    check_floating(mean=mean, x=x)
     check_same_shape(mean=mean, x=x)
     _check_batched("mean", mean)
     return Gaussian(mean, sigma, event_dims=mean.dim() - 1).log_prob(x)
 
 
 def _batch_dims(parameter: Tensor, event_dims: int) -> int:
-    if not 0 <= event_dims <= parameter.dim():
+    check_at_least(0, event_dims=event_dims)
+    if event_dims > parameter.dim():
         raise ValueError(
             f"event_dims must lie in 0…{parameter.dim()}, the parameter's dimensions, "
             f"not {event_dims}"

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from vaelib._checks import check_floating
+from vaelib._checks import check_at_least, check_finite, check_fits, check_integers, check_positive
 from vaelib.likelihood import Bernoulli, Gaussian
 from vaelib.reparameterization import DiagonalGaussian
 
@@ -31,14 +31,20 @@ def fully_connected(
 ) -> nn.Sequential:
     """Linear layers through `sizes`, the activation between them and none after the last.
 
+    Maps (N, sizes[0]) to (N, sizes[-1]).
+
+    Raises:
+        ValueError: when sizes are not two or more positive integers, or for another activation.
+
     Example:
         >>> fully_connected([784, 512, 2])(torch.zeros(3, 784)).shape
         torch.Size([3, 2])
     """
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}")
-    if len(sizes) < 2 or min(sizes) < 1:
-        raise ValueError(f"sizes must be two or more positive numbers, not {list(sizes)}")
+    check_integers(1, sizes=sizes)
+    if len(sizes) < 2:
+        raise ValueError(f"sizes must be two or more, not {list(sizes)}")
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes):
         layers += [nn.Linear(n_in, n_out), ACTIVATIONS[activation]()]
@@ -53,12 +59,16 @@ def convolutional_encoder(shape: Sequence[int], width: int, n_features: int) -> 
         width: channels after the first convolution; the second has twice as many.
         n_features: F.
 
+    Raises:
+        ValueError: when a size is out of range.
+
     Example:
         >>> encoder = convolutional_encoder((1, 28, 28), width=8, n_features=5)
         >>> encoder(torch.zeros(2, 1, 28, 28)).shape
         torch.Size([2, 5])
     """
     channels, height, width_in = _image_shape(shape, width)
+    check_at_least(1, n_features=n_features)
     small = _halved(_halved(height)), _halved(_halved(width_in))
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, stride=2, padding=1),
@@ -73,11 +83,14 @@ def convolutional_encoder(shape: Sequence[int], width: int, n_features: int) -> 
 def convolutional_decoder(n_features: int, width: int, shape: Sequence[int]) -> nn.Sequential:
     """The mirror image: one linear layer, then up-convolutions that double it twice.
 
+    Maps (N, F) to (N, *shape); takes and refuses what `convolutional_encoder` does.
+
     Example:
         >>> convolutional_decoder(5, width=8, shape=(3, 25, 25))(torch.zeros(2, 5)).shape
         torch.Size([2, 3, 25, 25])
     """
     channels, height, width_out = _image_shape(shape, width)
+    check_at_least(1, n_features=n_features)
     middle = _halved(height), _halved(width_out)
     small = _halved(middle[0]), _halved(middle[1])
     return nn.Sequential(
@@ -98,7 +111,8 @@ class GaussianEncoder(nn.Module):
         shape: of one observation, (C, H, W) or (D,).
 
     Raises:
-        ValueError: when x has another shape or an integer dtype.
+        ValueError: when x has another shape or dtype or is not finite, or body gives no 2K numbers
+            a row.
 
     Example:
         >>> encoder = GaussianEncoder(nn.Sequential(nn.Flatten(), nn.Linear(6, 4)), (1, 2, 3))
@@ -108,16 +122,18 @@ class GaussianEncoder(nn.Module):
 
     def __init__(self, body: nn.Module, shape: Sequence[int]) -> None:
         super().__init__()
+        _check_network(body, shape)
         self.body = body
         self.shape = tuple(shape)
 
     def forward(self, x: Tensor) -> DiagonalGaussian:
         """(N, *shape) → distribution with batch shape (N,), events (K,)."""
+        check_fits("x", x, self.body)
         if x.shape[1:] != self.shape:
             raise ValueError(
                 f"x must be (N, {', '.join(map(str, self.shape))}), but is {tuple(x.shape)}"
             )
-        check_floating(x=x)
+        check_finite(x=x)
         features = _full_precision(self.body(x))
         if features.dim() != 2 or features.shape[1] % 2:
             raise ValueError(
@@ -136,6 +152,10 @@ class BernoulliDecoder(nn.Module):
         shape: of one observation, (C, H, W) or (D,).
         pixels: `"binary"` or `"grey"`, as for `Bernoulli`.
 
+    Raises:
+        ValueError: when an argument is none of the above, z has another dtype than the parameters,
+            or body gives another number of logits.
+
     Example:
         >>> decoder = BernoulliDecoder(nn.Linear(2, 6), shape=(1, 2, 3))
         >>> decoder(torch.zeros(7, 5, 2)).mean.shape  # 7 samples, 5 examples
@@ -146,6 +166,9 @@ class BernoulliDecoder(nn.Module):
         self, body: nn.Module, shape: Sequence[int], pixels: Literal["binary", "grey"] = "binary"
     ) -> None:
         super().__init__()
+        _check_network(body, shape)
+        if pixels not in ("binary", "grey"):
+            raise ValueError(f'pixels must be "binary" or "grey", not {pixels!r}')
         self.body = body
         self.shape = tuple(shape)
         self.pixels: Literal["binary", "grey"] = pixels
@@ -164,6 +187,10 @@ class GaussianDecoder(nn.Module):
         sigma: > 0, fixed or the start of a learnt one.
         learn_sigma: whether σ is a parameter (its logarithm is).
 
+    Raises:
+        ValueError: when an argument is none of the above, z has another dtype than the parameters,
+            or body gives another number of means.
+
     Example:
         >>> decoder = GaussianDecoder(nn.Linear(2, 6), shape=(6,), sigma=0.5)
         >>> decoder(torch.zeros(5, 2)).stddev[0, 0]
@@ -178,8 +205,8 @@ class GaussianDecoder(nn.Module):
         learn_sigma: bool = False,
     ) -> None:
         super().__init__()
-        if not sigma > 0:
-            raise ValueError(f"sigma must be positive, not {sigma}")
+        _check_network(body, shape)
+        check_positive(sigma=sigma)
         self.body = body
         self.shape = tuple(shape)
         log_sigma = torch.tensor(float(sigma)).log()
@@ -195,7 +222,11 @@ class GaussianDecoder(nn.Module):
 
 def _decode(body: nn.Module, z: Tensor, shape: tuple[int, ...]) -> Tensor:
     # Convolutions know one batch dimension; samples and examples are folded into it.
-    check_floating(z=z)
+    check_fits("z", z, body)
+    latent_dim = _n_inputs(body)
+    if z.dim() == 0 or latent_dim not in (None, z.shape[-1]):
+        raise ValueError(f"z must be (…, {latent_dim or 'K'}), but is {tuple(z.shape)}")
+    check_finite(z=z)
     rows = body(z.reshape(-1, z.shape[-1]))
     if rows.shape[1:].numel() != prod(shape):
         raise ValueError(
@@ -205,15 +236,30 @@ def _decode(body: nn.Module, z: Tensor, shape: tuple[int, ...]) -> Tensor:
     return _full_precision(rows).reshape(*z.shape[:-1], *shape)
 
 
+def _n_inputs(body: nn.Module) -> int | None:
+    """How many numbers a network takes, where its first layer is linear."""
+    while isinstance(body, nn.Sequential) and len(body):
+        body = body[0]
+    return body.in_features if isinstance(body, nn.Linear) else None
+
+
 def _full_precision(outputs: Tensor) -> Tensor:
     # Under bfloat16 autocast the products are cheap; sums of hundreds of nats need the digits.
     return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
 
 
+def _check_network(body: nn.Module, shape: Sequence[int]) -> None:
+    if not isinstance(body, nn.Module):
+        raise ValueError(f"body must be a network (nn.Module), but is {type(body).__name__}")
+    check_integers(1, shape=shape)
+    if not shape:
+        raise ValueError("shape must hold at least one size, but is empty")
+
+
 def _image_shape(shape: Sequence[int], width: int) -> tuple[int, int, int]:
-    if width < 1:
-        raise ValueError(f"width must be at least 1, not {width}")
-    if len(shape) != 3 or prod(shape) < 1 or min(shape[1:]) < 4:
+    check_at_least(1, width=width)
+    check_integers(1, shape=shape)
+    if len(shape) != 3 or min(shape[1:]) < 4:
         raise ValueError(f"shape must be (C, H, W) with H and W at least 4, not {tuple(shape)}")
     return shape[0], shape[1], shape[2]
 

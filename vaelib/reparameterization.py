@@ -18,6 +18,7 @@ from vaelib._checks import (
     check_finite,
     check_floating,
     check_observed,
+    check_same_dtype,
     check_same_shape,
     validates,
 )
@@ -37,6 +38,8 @@ __all__ = [
 def reparameterize(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
     """z = μ + e^{logvar/2}·ε, differentiable in mu and logvar.
 
+    Kingma & Welling 2013, section 2.4.
+
     Arguments:
         mu: (*, K) means.
         logvar: (*, K) log *variances*.
@@ -46,20 +49,22 @@ def reparameterize(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
         (…, *, K), the broadcast shape.
 
     Raises:
-        ValueError: when the shapes do not fit or a dtype is no floating point.
+        ValueError: when the shapes do not fit, a dtype is no floating point or a number not finite.
 
     Example:
         >>> reparameterize(torch.tensor([1.0]), torch.tensor([4.0]).log(), torch.tensor([0.5]))
         tensor([2.])
     """
-    check_same_shape(mu=mu, logvar=logvar)
     check_floating(mu=mu, logvar=logvar)
+    check_same_shape(mu=mu, logvar=logvar)
+    check_same_dtype(mu=mu, logvar=logvar)
     _check_noise(mu, eps)
+    check_finite(mu=mu, logvar=logvar)
     return mu + torch.exp(0.5 * logvar) * eps
 
 
 def sample_gaussian(mu: Tensor, covariance: Tensor, eps: Tensor) -> Tensor:
-    """z = μ + Lε with L the lower Cholesky factor, L Lᵀ = Σ.
+    """z = μ + Lε with L the lower Cholesky factor, L Lᵀ = Σ: differentiable in mu and covariance.
 
     Arguments:
         mu: (N, K).
@@ -70,8 +75,8 @@ def sample_gaussian(mu: Tensor, covariance: Tensor, eps: Tensor) -> Tensor:
         (N, K).
 
     Raises:
-        ValueError: when the shapes do not fit, a dtype is no floating point, or Σ is not symmetric
-            positive definite.
+        ValueError: when the shapes or dtypes do not fit, a number is not finite, or Σ is not
+            symmetric positive definite.
 
     Example:
         >>> covariance = torch.tensor([[4.0, 2.0], [2.0, 2.0]])  # L = [[2, 0], [1, 1]]
@@ -89,7 +94,8 @@ def sample_gaussian(mu: Tensor, covariance: Tensor, eps: Tensor) -> Tensor:
             f"covariance must be ({n_dims}, {n_dims}) or ({n_rows}, {n_dims}, {n_dims}) to fit mu "
             f"{tuple(mu.shape)}, but is {tuple(covariance.shape)}"
         )
-    check_finite(covariance=covariance)
+    check_same_dtype(mu=mu, covariance=covariance, eps=eps)
+    check_finite(mu=mu, covariance=covariance, eps=eps)
     if not torch.allclose(covariance, covariance.mT, rtol=1e-4, atol=1e-6):
         raise ValueError("covariance must be symmetric, but differs from its transpose")
     factor: Tensor
@@ -109,8 +115,8 @@ class DiagonalGaussian(Distribution):
         logvar: (*batch, K) log variances.
 
     Raises:
-        ValueError: when the shapes differ, a dtype is no floating point, or a parameter or an
-            observed value is NaN or infinite.
+        ValueError: when the shapes or dtypes differ, a dtype is no floating point, or a parameter
+            or an observed value is NaN or infinite.
 
     Example:
         >>> q = DiagonalGaussian(torch.tensor([[1.0, -1.0]]), torch.zeros(1, 2))
@@ -127,14 +133,14 @@ class DiagonalGaussian(Distribution):
     def __init__(self, mu: Tensor, logvar: Tensor, validate_args: bool | None = None) -> None:
         check_floating(mu=mu, logvar=logvar)
         check_same_shape(mu=mu, logvar=logvar)
+        check_same_dtype(mu=mu, logvar=logvar)
         if mu.dim() == 0:
             raise ValueError("mu must have a latent dimension, (*, K), but is a scalar")
         self.mu = mu
         self.logvar = logvar
         super().__init__(mu.shape[:-1], mu.shape[-1:], validate_args=False)
         self._validate_args = validates(validate_args)
-        if self._validate_args:
-            check_finite(mu=mu, logvar=logvar)
+        check_finite(self._validate_args, mu=mu, logvar=logvar)
 
     @classmethod
     def standard(cls, n_dims: int, like: Tensor) -> DiagonalGaussian:
@@ -164,8 +170,8 @@ class DiagonalGaussian(Distribution):
     def log_prob_terms(self, value: Tensor) -> Tensor:
         """Log-density of each dimension alone, in nats: (…, *batch, K)."""
         check_observed("value", value, self)
-        if self._validate_args:
-            check_finite(value=value)
+        check_floating(value=value)
+        check_finite(self._validate_args, value=value)
         distance = (value - self.mu).square() * torch.exp(-self.logvar)
         return -0.5 * (distance + self.logvar + math.log(2 * math.pi))
 
@@ -190,6 +196,13 @@ class DiagonalGaussian(Distribution):
 
 class FullGaussian(MultivariateNormal):
     """N(μ, L Lᵀ): torch's `MultivariateNormal`, sampled by moving noise.
+
+    Takes what that class does: μ (*batch, K) and one of `covariance_matrix`, `precision_matrix` and
+    `scale_tril`, (*batch, K, K). Densities and divergences are in nats.
+
+    Raises:
+        ValueError: when a parameter is no such matrix, or noise is not (…, *batch, K), finite and
+            of μ's dtype.
 
     Example:
         >>> q = FullGaussian(torch.zeros(1, 2), scale_tril=torch.tensor([[2.0, 0.0], [1.0, 1.0]]))
@@ -222,7 +235,8 @@ def pathwise_gradient(
         (2,): the estimates for μ and σ.
 
     Raises:
-        ValueError: when a shape does not fit, σ ≤ 0, or autograd finds no way through f.
+        ValueError: when a shape does not fit, σ ≤ 0, a number is not finite, or autograd finds no
+            way through f.
 
     Example:
         >>> eps = torch.tensor([-1.0, 1.0])
@@ -248,13 +262,14 @@ def score_function_gradient(
         f: acts elementwise; need not be differentiable.
         mu, sigma: scalars, σ > 0.
         eps: (S,) standard normal noise.
-        baseline: b, independent of eps: the estimate stays unbiased, its variance changes.
+        baseline: b, a number or one for each sample, independent of eps: the estimate stays
+            unbiased, its variance changes.
 
     Returns:
         (2,): the estimates for μ and σ.
 
     Raises:
-        ValueError: when a shape does not fit or σ ≤ 0.
+        ValueError: when a shape does not fit, σ ≤ 0 or a number is not finite.
 
     Example:
         >>> eps = torch.tensor([-1.0, 1.0])
@@ -266,6 +281,8 @@ def score_function_gradient(
 
 def pathwise_terms(f: Callable[[Tensor], Tensor], mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
     """The summands of `pathwise_gradient`, (S, 2): var(0) / S is that estimator's variance.
+
+    Takes and refuses what that function does.
 
     Example:
         >>> eps = torch.tensor([-1.0, 1.0])
@@ -296,6 +313,8 @@ def score_function_terms(
 ) -> Tensor:
     """The summands of `score_function_gradient`, (S, 2): var(0) / S is that estimator's variance.
 
+    Takes and refuses what that function does.
+
     Example:
         >>> eps = torch.tensor([-1.0, 1.0])
         >>> score_function_terms(torch.square, torch.tensor(3.0), torch.tensor(2.0), eps)
@@ -303,6 +322,11 @@ def score_function_terms(
                 [12.5000,  0.0000]])
     """
     _check_scalar_gaussian(mu, sigma, eps)
+    try:
+        baseline = torch.as_tensor(baseline, dtype=eps.dtype, device=eps.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"baseline must be a number or a tensor, not {baseline!r}") from None
+    check_finite(baseline=baseline)
     with torch.no_grad():
         value = f(mu + sigma * eps) - baseline
         _check_elementwise(value, eps)
@@ -313,6 +337,8 @@ def _check_noise(mu: Tensor, eps: Tensor) -> None:
     check_floating(eps=eps)
     if eps.shape[max(eps.dim() - mu.dim(), 0) :] != mu.shape:
         raise ValueError(f"eps must end in mu's shape {tuple(mu.shape)}, but is {tuple(eps.shape)}")
+    check_same_dtype(mu=mu, eps=eps)
+    check_finite(eps=eps)
 
 
 def _check_elementwise(value: Tensor, eps: Tensor) -> None:
@@ -330,5 +356,7 @@ def _check_scalar_gaussian(mu: Tensor, sigma: Tensor, eps: Tensor) -> None:
             "mu and sigma must be scalars and eps (S,) with S ≥ 1, "
             f"but are {tuple(mu.shape)}, {tuple(sigma.shape)} and {tuple(eps.shape)}"
         )
+    check_same_dtype(mu=mu, sigma=sigma, eps=eps)
+    check_finite(mu=mu, sigma=sigma, eps=eps)
     if not sigma > 0:
         raise ValueError(f"sigma must be positive, but is {sigma.item():g}")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from vaelib._checks import check_at_least, check_integers
 from vaelib.elbo import ELBO, evidence_lower_bound
 from vaelib.networks import (
     BernoulliDecoder,
@@ -68,10 +69,10 @@ class VAE(nn.Module):
         sigma: float | None = 1.0,
     ) -> None:
         super().__init__()
-        if not shape or min(shape) < 1:
-            raise ValueError(f"shape must hold positive sizes, not {tuple(shape)}")
-        if latent_dim < 1:
-            raise ValueError(f"latent_dim must be at least 1, not {latent_dim}")
+        check_integers(1, shape=shape, hidden=hidden)
+        check_at_least(1, latent_dim=latent_dim)
+        if not shape:
+            raise ValueError("shape must hold at least one size, but is empty")
         self.arguments: dict[str, Any] = {
             "shape": [int(size) for size in shape],
             "latent_dim": int(latent_dim),

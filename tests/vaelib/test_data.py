@@ -78,7 +78,7 @@ def test_a_cpu_generator_draws_the_same_for_every_device(device: torch.device) -
 def test_binarise_refuses_what_is_no_probability(wrong: float) -> None:
     with pytest.raises(ValueError, match=r"in \[0, 1\]"):
         binarise(torch.tensor([0.5, wrong]), seeded())
-    with pytest.raises(TypeError, match=r"uint8.*divide pixels by 255"):
+    with pytest.raises(ValueError, match=r"uint8.*divide pixels by 255"):
         binarise(torch.tensor([0, 255], dtype=torch.uint8), seeded())
 
 
@@ -180,9 +180,9 @@ def test_misused_conventions_say_what_to_do(images: Images) -> None:
 
 def test_tensors_that_are_no_images_are_refused(images: Images) -> None:
     pixels, labels = images.pixels, images.labels
-    with pytest.raises(TypeError, match="pixels must be uint8"):
+    with pytest.raises(ValueError, match="pixels must be uint8"):
         Images(pixels / 255, labels, "levels", "train")
-    with pytest.raises(TypeError, match=r"labels int64, got torch.uint8 and"):
+    with pytest.raises(ValueError, match=r"labels int64, got torch.uint8 and"):
         Images(pixels, labels.int(), "levels", "train")
     with pytest.raises(ValueError, match=r"\(N, C, H, W\)"):
         Images(pixels[:, 0], labels, "levels", "train")
@@ -249,7 +249,7 @@ def test_no_images_no_batches(images: Images) -> None:
 
 @pytest.mark.parametrize("batch_size", [0, -1, 2.0, True, "8"])
 def test_bad_batch_size_is_refused_at_the_call(images: Images, batch_size: int) -> None:
-    with pytest.raises(ValueError, match="batch_size must be a positive integer, got"):
+    with pytest.raises(ValueError, match="batch_size must be an integer of at least 1, not"):
         images.batches(batch_size, seeded())
 
 

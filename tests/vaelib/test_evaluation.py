@@ -386,8 +386,9 @@ class TestLinearProbe:
         assert linear_probe(same, labels, same, labels) == pytest.approx(1 / 3)
 
     def test_names_bad_arguments(self):
+        labels = torch.arange(3)
         with pytest.raises(ValueError, match=r"^test_labels must be \(4,\)"):
-            linear_probe(torch.zeros(3, 1), torch.zeros(3), torch.zeros(4, 1), torch.zeros(3))
+            linear_probe(torch.zeros(3, 1), labels, torch.zeros(4, 1), labels)
 
 
 class TestSharpness:

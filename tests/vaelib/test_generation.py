@@ -203,8 +203,11 @@ START, END = torch.tensor([1.0, 2.0]), torch.tensor([3.0, -1.0])
 
 
 BAD = {
-    "no samples": (lambda model, g: sample_prior(model, 0, g), "n must be at least 1, not 0"),
-    "no grid": (lambda model, g: latent_grid(1), "n must be at least 2, not 1"),
+    "no samples": (
+        lambda model, g: sample_prior(model, 0, g),
+        "n must be an integer .*not 0",
+    ),
+    "no grid": (lambda model, g: latent_grid(1), "n must be an integer of at least 2, not 1"),
     "infinite grid": (lambda model, g: latent_grid(3, tail=0.0), "tail must lie strictly"),
     "empty grid": (lambda model, g: latent_grid(3, tail=0.5), "tail must lie strictly"),
     "nan grid": (lambda model, g: latent_grid(3, tail=math.nan), "tail must lie strictly"),
@@ -217,8 +220,11 @@ BAD = {
         lambda model, g: reconstruct(model, torch.zeros(4, 1, 4, 5), torch.zeros(3)),
         r"eps must end in .*\(4, 3\), but is \(3,\)",
     ),
-    "one step": (lambda model, g: interpolate(START, END, 1), "steps must be at least 2"),
-    "one step round": (lambda model, g: interpolate_spherical(START, END, 1), "steps must be at"),
+    "one step": (
+        lambda model, g: interpolate(START, END, 1),
+        "steps must be an integer",
+    ),
+    "one step round": (lambda model, g: interpolate_spherical(START, END, 1), "steps must be an"),
     "two sizes": (lambda model, g: interpolate(START, END[:1], 3), r"are \(2,\) and \(1,\)"),
     "batches": (lambda model, g: interpolate(START[None], END[None], 3), r"z_start must be \(K,\)"),
     "integers": (lambda model, g: interpolate(START.long(), END.long(), 3), "must be floating"),

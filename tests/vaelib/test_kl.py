@@ -467,7 +467,7 @@ class TestBadInput:
     def test_monte_carlo(self, parameters: tuple[Tensor, ...]) -> None:
         mu, logvar, *_ = parameters
         q = DiagonalGaussian(mu, logvar)
-        with pytest.raises(ValueError, match="n_samples must be at least 1, not 0"):
+        with pytest.raises(ValueError, match="n_samples must be an integer of at least 1, not 0"):
             kl_monte_carlo(q, q, n_samples=0)
         with pytest.raises(ValueError, match=r"one batch_shape, but have \(4,\) and \(2,\)"):
             kl_monte_carlo(q, q[:2], n_samples=1)

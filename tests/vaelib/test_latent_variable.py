@@ -370,8 +370,11 @@ class TestLinearGaussian:
             ((torch.zeros(3, 0), torch.zeros(3), 1.0), r"weight must be \(D, K\).*\(3, 0\)"),
             ((torch.zeros(3, 1), torch.zeros(2), 1.0), r"mean must be \(3,\).*\(2,\)"),
             ((torch.zeros(3, 1), torch.zeros(3).double(), 1.0), r"mean must be .*float64"),
-            ((torch.zeros(3, 1), torch.zeros(3), 0.0), "sigma must be one positive.*0.0"),
-            ((torch.zeros(3, 1), torch.zeros(3), math.nan), "sigma must be one positive.*nan"),
+            ((torch.zeros(3, 1), torch.zeros(3), 0.0), "sigma must be a positive number, not 0.0"),
+            (
+                (torch.zeros(3, 1), torch.zeros(3), math.nan),
+                "sigma must be a .*not nan",
+            ),
             ((torch.zeros(3, 1), torch.zeros(3), torch.ones(3)), "sigma must be one positive"),
         ],
     )
@@ -399,7 +402,7 @@ class TestLinearGaussian:
 
     @pytest.mark.parametrize("latent_dim", [0, 4])
     def test_maximum_likelihood_refuses_other_latent_dimensions(self, latent_dim: int) -> None:
-        with pytest.raises(ValueError, match=f"latent_dim must lie in 1…3, not {latent_dim}"):
+        with pytest.raises(ValueError, match=f"latent_dim must .*not {latent_dim}"):
             LinearGaussian.maximum_likelihood(torch.zeros(9, 4), latent_dim)
 
     def test_maximum_likelihood_refuses_data_without_noise(

@@ -482,7 +482,7 @@ BAD_CALLS: dict[str, tuple[Callable[[Tensor, Tensor], object], str]] = {
     ),
     "gaussian sigma zero": (
         lambda a, x: gaussian_log_likelihood(a, x, 0.0),
-        r"sigma must be positive, but holds 0",
+        r"sigma must be a positive number, not 0",
     ),
     "gaussian sigma negative": (
         lambda a, x: gaussian_log_likelihood(a, x, torch.tensor([1.0, 1, 1, 1, -2])),
@@ -490,7 +490,7 @@ BAD_CALLS: dict[str, tuple[Callable[[Tensor, Tensor], object], str]] = {
     ),
     "gaussian sigma NaN": (
         lambda a, x: gaussian_log_likelihood(a, x, math.nan),
-        r"sigma must be finite",
+        r"sigma must be a positive number, not nan",
     ),
     "gaussian mean NaN": (
         lambda a, x: gaussian_log_likelihood(a * math.nan, x, 1.0),
@@ -526,13 +526,13 @@ class TestWithoutValidation:
         torch.testing.assert_close(value, bernoulli_log_likelihood(logits, grey))
         assert Bernoulli(logits / 0, event_dims=1).log_prob(grey).isnan().all()
         assert gaussian_log_likelihood(logits, grey * math.nan, 1.0).isnan().all()
-        assert gaussian_log_likelihood(logits, grey, -1.0).isnan().all()
+        assert gaussian_log_likelihood(logits, grey, torch.tensor(-1.0)).isnan().all()
 
     def test_unless_asked_for(self, logits: Tensor, grey: Tensor) -> None:
         with pytest.raises(ValueError, match="x holds grey pixels"):
             Bernoulli(logits, event_dims=1, validate_args=True).log_prob(grey)
         with pytest.raises(ValueError, match="sigma must be positive"):
-            Gaussian(logits, -1.0, event_dims=1, validate_args=True)
+            Gaussian(logits, torch.tensor(-1.0), event_dims=1, validate_args=True)
 
     def test_shapes_are_still_checked(self, device: torch.device) -> None:
         """(N, 4, 4) would broadcast against (S, N, 1, 4, 4) to another number a row: no error."""

@@ -695,7 +695,7 @@ BAD_CALLS: dict[str, tuple[Call, str]] = {
     ),
     "score function NaN": (
         lambda a, b: score_function_gradient(torch.sin, a[0, 0], math.nan * b[0, 0], b[0]),
-        r"sigma must be positive, but is nan",
+        r"sigma must be finite",
     ),
     "score function f": (
         lambda a, b: score_function_gradient(torch.mean, a[0, 0], b[0, 0].exp(), b[0]),

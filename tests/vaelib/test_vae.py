@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -279,7 +280,7 @@ class TestArguments:
         assert set(vae.arguments) == set(inspect.signature(VAE).parameters)
 
     def test_take_any_sequence_of_integers(self) -> None:
-        vae = VAE(torch.Size([1, 4, 4]), 2, hidden=(torch.tensor(8),))  # type: ignore[arg-type]
+        vae = VAE(torch.Size([1, 4, 4]), 2, hidden=(np.int64(8),))  # type: ignore[arg-type]
         assert vae.arguments["shape"] == [1, 4, 4]
         assert vae.arguments["hidden"] == [8]
         json.dumps(vae.arguments)
@@ -397,10 +398,13 @@ BAD_CALLS: dict[str, tuple[Call, str]] = {
         lambda vae, x, eps: vae(x, eps.long()),
         r"eps must be floating point, but is torch.int64",
     ),
-    "latent_dim": (lambda *_: VAE(SHAPE, latent_dim=0), r"latent_dim must be at least 1, not 0"),
-    "no shape": (lambda *_: VAE(()), r"shape must hold positive sizes, not \(\)"),
-    "empty shape": (lambda *_: VAE((1, 0, 4)), r"shape must hold positive sizes"),
-    "hidden": (lambda *_: VAE(SHAPE, hidden=[0]), r"sizes must be two or more positive numbers"),
+    "latent_dim": (
+        lambda *_: VAE(SHAPE, latent_dim=0),
+        r"latent_dim must be an integer",
+    ),
+    "no shape": (lambda *_: VAE(()), r"shape must hold at least one size"),
+    "empty shape": (lambda *_: VAE((1, 0, 4)), r"shape must hold integers of at least 1"),
+    "hidden": (lambda *_: VAE(SHAPE, hidden=[0]), r"hidden must hold integers of at least 1"),
     "network": (
         lambda *_: VAE(SHAPE, network="convolution"),  # type: ignore[arg-type]
         r'network must be "fully connected" or "convolutional", not \'convolution\'',
@@ -415,7 +419,7 @@ BAD_CALLS: dict[str, tuple[Call, str]] = {
     ),
     "sigma": (
         lambda *_: VAE(SHAPE, likelihood="gaussian", sigma=-1.0),
-        r"sigma must be positive, not -1.0",
+        r"sigma must be a positive number, not -1.0",
     ),
     "two widths": (
         lambda *_: VAE(SHAPE, hidden=[4, 8], network="convolutional"),

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vaelib._checks import check_at_least
-from vaelib.data import Images
+from vaelib._checks import check_at_least, check_positive
+from vaelib.data import Images, check_images
 from vaelib.networks import convolutional_decoder, convolutional_encoder
 
 __all__ = ["GAN", "adversarial_step", "discriminator_loss", "fit_gan", "generator_loss"]
@@ -23,6 +23,8 @@ __all__ = ["GAN", "adversarial_step", "discriminator_loss", "fit_gan", "generato
 
 class GAN(nn.Module):
     """Two convolutional networks, built as the decoder and the encoder of a convolutional VAE.
+
+    Goodfellow et al. 2014.
 
     Arguments:
         shape: (C, H, W), H and W at least 4.
@@ -34,6 +36,9 @@ class GAN(nn.Module):
         discriminator: images → (N, 1) logits of their being real.
 
     Parameters start as PyTorch draws them, from the global generator: `torch.manual_seed` before.
+
+    Raises:
+        ValueError: when an argument is none of the above.
 
     Example:
         >>> gan = GAN((1, 8, 8), latent_dim=4, width=2)
@@ -61,12 +66,12 @@ class GAN(nn.Module):
             generator: the source of randomness, not the network of that name; one on the CPU draws
                 the same z for every device.
         """
-        check_at_least(1, n=n)
         images: Tensor = self.generator(self.noise(n, generator))
         return images
 
     def noise(self, n: int, generator: torch.Generator) -> Tensor:
         """z ~ N(0, I): (n, K), in the model's dtype and on its device."""
+        check_at_least(1, n=n)
         like = next(self.parameters())
         z = torch.randn(
             n, self.latent_dim, generator=generator, dtype=like.dtype, device=generator.device
@@ -126,6 +131,7 @@ def fit_gan(
         For each epoch the mean loss of the discriminator and that of the generator, in nats.
 
     Raises:
+        ValueError: when a number is out of range, or images are none.
         FloatingPointError: when a loss becomes NaN or infinite.
 
     Example:
@@ -139,6 +145,8 @@ def fit_gan(
     from tqdm import trange
 
     check_at_least(1, epochs=epochs, batch_size=batch_size)
+    check_positive(learning_rate=learning_rate)
+    check_images(images=images)
     discriminator_optimizer, generator_optimizer = (
         torch.optim.Adam(player.parameters(), lr=learning_rate, betas=(0.5, 0.999), fused=True)
         for player in (gan.discriminator, gan.generator)

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vaelib._checks import check_at_least
-from vaelib.data import Images, binarise
+from vaelib._checks import check_at_least, check_finite, check_fits, check_integers, check_positive
+from vaelib.data import Images, binarise, check_images
 from vaelib.likelihood import Bernoulli
 
 __all__ = ["MaskedConv2d", "PixelCNN", "fit_pixelcnn"]
@@ -43,7 +43,9 @@ class MaskedConv2d(nn.Conv2d):
     visible: Tensor
 
     def __init__(self, n_in: int, n_out: int, size: int, mask: str) -> None:
-        if size < 3 or size % 2 == 0 or mask not in ("A", "B"):
+        check_at_least(1, n_in=n_in, n_out=n_out)
+        check_at_least(3, size=size)
+        if size % 2 == 0 or mask not in ("A", "B"):
             raise ValueError(
                 f'size must be odd and at least 3 and mask "A" or "B", not {size} and {mask!r}'
             )
@@ -92,6 +94,8 @@ class _Residual(nn.Module):
 class PixelCNN(nn.Module):
     """A masked convolution, residual layers of them, and one logit for each pixel.
 
+    van den Oord et al. 2016, section 3.
+
     A logit sees 3 + layers·(size − 1)/2 rows up, except for a wedge to the upper right, the blind
     spot that later PixelCNNs removed.
 
@@ -118,7 +122,8 @@ class PixelCNN(nn.Module):
         self, shape: Sequence[int], channels: int = 16, layers: int = 4, size: int = 5
     ) -> None:
         super().__init__()
-        if len(shape) != 3 or shape[0] != 1 or min(shape) < 1:
+        check_integers(1, shape=shape)
+        if len(shape) != 3 or shape[0] != 1:
             raise ValueError(f"shape must be (1, H, W), pixels of one channel, not {tuple(shape)}")
         check_at_least(1, channels=channels, layers=layers)
         self.shape = tuple(shape)
@@ -132,8 +137,10 @@ class PixelCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Bernoulli:
         """All p(x_d given x_1, …, x_{d−1}) at once: (N, 1, H, W) → as many Bernoulli pixels."""
+        check_fits("x", x, self)
         if x.shape[1:] != self.shape:
             raise ValueError(f"x must be (N, *{self.shape}), but is {tuple(x.shape)}")
+        check_finite(x=x)
         h = self.first(_signed(x))
         for layer in self.layers:
             h = layer(h)
@@ -210,8 +217,8 @@ def fit_pixelcnn(
         For each epoch the mean log p(x) in nats, each example with the parameters of its own step.
 
     Raises:
-        ValueError: when the images are grey, or when training diverges and the logits are no longer
-            finite: lower learning_rate.
+        ValueError: when a number is out of range, the images are none or grey, or training diverges
+            and the logits are no longer finite: lower learning_rate.
 
     Example:
         >>> from vaelib.data import load_dataset
@@ -225,6 +232,8 @@ def fit_pixelcnn(
     from tqdm import trange
 
     check_at_least(1, epochs=epochs, batch_size=batch_size)
+    check_positive(learning_rate=learning_rate)
+    check_images(images=images)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
     steps = epochs * math.ceil(len(images) / batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(
