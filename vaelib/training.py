@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,15 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from vaelib._checks import check_at_least, check_device, value_checks
+from vaelib._checks import (
+    check_at_least,
+    check_device,
+    check_finite,
+    check_floating,
+    check_not_negative,
+    check_positive,
+    value_checks,
+)
 from vaelib.checkpoint import read_checkpoint, write_checkpoint
 from vaelib.data import Images
 from vaelib.elbo import ELBO
@@ -32,7 +40,16 @@ __all__ = ["History", "NonFiniteError", "fit", "training_step"]
 
 
 class NonFiniteError(FloatingPointError):
-    """A term of the bound became NaN or infinite; the message says which, when and what is safe."""
+    """A term of the bound became NaN or infinite; the message says which, when and what is safe.
+
+    Example:
+        >>> from vaelib import VAE
+        >>> try:
+        ...     fit(VAE(shape=(2,), likelihood="gaussian"), 1e30 * torch.ones(2, 2), progress=False)
+        ... except NonFiniteError as error:
+        ...     print(str(error).split(";")[0])
+        reconstruction and KL became NaN or infinite in step 1 (epoch 1)
+    """
 
 
 @dataclass(repr=False)
@@ -47,6 +64,15 @@ class History:
         beta: (E,) the KL's weight in the epoch's last step: 1 unless asked otherwise.
         active_units: (E,) latent dimensions that the encoder uses (Burda et al. 2015, section 5.2).
         validation_elbo: (E,) mean ELBO, always with β = 1, on the validation set; (0,) without.
+
+    Example:
+        >>> from vaelib import VAE, load_dataset
+        >>> _ = torch.manual_seed(0)
+        >>> digits = load_dataset("digits", "validation").binarise("dynamic")
+        >>> vae = VAE(digits.shape, latent_dim=2, hidden=[16])
+        >>> history = fit(vae, digits, digits, epochs=3, progress=False)
+        >>> history.kl.shape, history.best_epoch
+        (torch.Size([3, 2]), 3)
     """
 
     convention: str
@@ -110,6 +136,8 @@ def training_step(
 ) -> ELBO:
     """One step of gradient ascent on the mean ELBO of a minibatch.
 
+    Kingma & Welling 2013, algorithm 1.
+
     Arguments:
         model: `model(x, eps)` gives the `ELBO`.
         optimizer: makes exactly one step; stale gradients have no part in it.
@@ -136,11 +164,13 @@ def training_step(
         >>> bool(bounds[-1] > bounds[0])
         True
     """
+    check_floating(x=x, eps=eps)
     size = len(x) if size is None else size
-    _check_positive(size=size, clip_norm=clip_norm)
+    check_positive(size=size)
+    if clip_norm is not None:
+        check_positive(clip_norm=clip_norm)
     _check_precision(precision)
-    if not beta >= 0:
-        raise ValueError(f"beta must be ≥ 0, not {beta}")
+    check_not_negative(beta=beta)
     bound, loss = _loss(model, x, eps, beta, precision, size)
     _forget_gradients(model, optimizer)
     loss.backward()
@@ -171,6 +201,8 @@ def fit(
     compile: bool = False,
 ) -> History:
     """Train by maximising the mean ELBO with Adam; the model is changed in place.
+
+    Kingma & Welling 2013, algorithm 1; Adam is of Kingma & Ba 2015.
 
     Under `torchrun` every process takes its part of each minibatch, which then holds `batch_size`
     examples a process: two processes reach what one reaches with twice the batch size.
@@ -223,17 +255,20 @@ def fit(
         True
     """
     check_at_least(1, epochs=epochs, batch_size=batch_size, samples=samples)
+    check_at_least(0, seed=seed)
     if patience is not None:
         check_at_least(1, patience=patience)
-    _check_positive(learning_rate=learning_rate, clip_norm=clip_norm)
-    if not (beta >= 0 and warmup_epochs >= 0):
-        raise ValueError(f"beta and warmup_epochs must be ≥ 0, not {beta} and {warmup_epochs}")
+    check_positive(learning_rate=learning_rate)
+    if clip_norm is not None:
+        check_positive(clip_norm=clip_norm)
+    check_not_negative(beta=beta, warmup_epochs=warmup_epochs)
     if resume and checkpoint is None:
         raise ValueError("resume needs a checkpoint to continue from")
     if patience is not None and validation is None:
         raise ValueError("patience needs a validation set to wait for")
-    if len(train) < 2 or (validation is not None and len(validation) < 2):
-        raise ValueError("train and validation must hold at least two examples")
+    _check_data(train=train)
+    if validation is not None:
+        _check_data(validation=validation)
     device = _choose_device(device)
     with processes(device) as group:
         if compile and group.count > 1:
@@ -448,13 +483,15 @@ class _Run:
         measured = train[:: len(train) // 100 + 1] if validation is None else validation
         x = measured.floats(noise) if isinstance(measured, Images) else measured
         x = x.to(model.prior.mean)
-        with torch.no_grad():
-            few = x[:: len(x) // 100 + 1]
-            self.history.append(active_units=active_units(model.encoder(few)).sum())
-        if validation is not None:
-            self.history.append(validation_elbo=evaluate_elbo(model, x, noise).mean())
-            if self.history.best_epoch == len(self.history):
-                self.best_model = copy.deepcopy(self.model.state_dict())
+        few = x[:: len(x) // 100 + 1]
+        last_step = len(self.history) * _steps_per_epoch(self) - 1
+        with _divergence_named(self, last_step, lambda: evaluate_elbo(model, x, noise)):
+            with torch.no_grad():
+                self.history.append(active_units=active_units(model.encoder(few)).sum())
+            if validation is not None:
+                self.history.append(validation_elbo=evaluate_elbo(model, x, noise).mean())
+        if self.history.best_epoch == len(self.history):
+            self.best_model = copy.deepcopy(self.model.state_dict())
 
 
 def _train_epoch(
@@ -478,7 +515,10 @@ def _train_epoch(
         x, noise = group.part(whole).to(dtype), group.part(eps, dim=1)
         compiled = settings["compile"] and len(whole) == settings["batch_size"]
         # Checked once: later minibatches are of the same kind, and a check makes a GPU wait.
-        with value_checks(step == first):
+        with (
+            value_checks(step == first),
+            _divergence_named(run, step, partial(step_model, x, noise)),
+        ):
             if compiled and step == first:
                 with torch.no_grad():
                     step_model(x, noise)  # since a graph reads no values
@@ -492,14 +532,13 @@ def _train_epoch(
                 precision=settings["precision"],
                 size=len(whole) / group.count,
             )
-        terms = torch.cat([bound.reconstruction.unsqueeze(1), bound.kl], 1)
-        seen.append(terms.sum(0, dtype=torch.float64))
+        seen.append(_sums(bound))
         if whole.device.type == "cpu" and group.count == 1:
-            _check_finite(seen[-1].unsqueeze(0), step, run)
+            _check_sums(seen[-1].unsqueeze(0), step, run)
         bar.update()
     # Summed first, so that all processes see, and stop for, what one of them saw.
     sums = group.total(torch.stack(seen))
-    _check_finite(sums, first, run)
+    _check_sums(sums, first, run)
     mean = sums.sum(0) / len(train)
     run.history.append(reconstruction=mean[0], kl=mean[1:], beta=beta)
     bar.set_postfix_str(f"ELBO {run.history.elbo[-1]:.2f} nats")
@@ -516,21 +555,40 @@ def _minibatches(
         yield data[chosen]
 
 
-def _check_finite(sums: Tensor, first_step: int, run: _Run) -> None:
+@contextlib.contextmanager
+def _divergence_named(run: _Run, step: int, bound: Callable[[], ELBO]) -> Iterator[None]:
+    """Where a value is refused, tell whether it is the bound that is no number any more."""
+    try:
+        yield
+    except ValueError:
+        with value_checks(False), torch.no_grad():
+            _check_sums(_sums(bound()).unsqueeze(0), step, run)
+        raise
+
+
+def _sums(bound: ELBO) -> Tensor:
+    """Its terms, summed over examples: the reconstruction, then the KL of each dimension."""
+    terms = torch.cat([bound.reconstruction.unsqueeze(1), bound.kl], 1)
+    return terms.sum(0, dtype=torch.float64)
+
+
+def _check_sums(sums: Tensor, first_step: int, run: _Run) -> None:
     if math.isfinite(sums.sum()):
         return
     bad = ~sums.isfinite()
-    step = int(bad.any(1).nonzero()[0])
-    terms = ["reconstruction"] if bad[step, 0] else []
-    terms += ["KL"] if bad[step, 1:].any() else []
+    row = int(bad.any(1).nonzero()[0])
+    terms = ["reconstruction"] if bad[row, 0] else []
+    terms += ["KL"] if bad[row, 1:].any() else []
+    step = first_step + row
     remedy = (
         f"the run before this epoch is safe in {run.checkpoint}"
         if run.checkpoint
         else "no checkpoint was asked for"
     )
     raise NonFiniteError(
-        f"{' and '.join(terms)} became NaN or infinite in step {first_step + step + 1} (epoch "
-        f"{len(run.history) + 1}); {remedy}. A lower learning_rate or clip_norm=1 often helps"
+        f"{' and '.join(terms)} became NaN or infinite in step {step + 1} "
+        f"(epoch {step // _steps_per_epoch(run) + 1}); {remedy}. "
+        "A lower learning_rate or clip_norm=1 often helps"
     )
 
 
@@ -595,7 +653,14 @@ def _check_precision(precision: str, besides: str = "") -> None:
         raise ValueError(f'precision must be {besides}"float32" or "bfloat16", not {precision!r}')
 
 
-def _check_positive(**numbers: float | None) -> None:
-    for name, value in numbers.items():
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} must be positive, not {value}")
+def _check_data(**data: Images | Tensor) -> None:
+    for name, value in data.items():
+        if not isinstance(value, Images):
+            check_floating(**{name: value})
+            check_finite(**{name: value})
+        if isinstance(value, Tensor) and value.dim() < 2:
+            raise ValueError(
+                f"{name} must be (N, …), an example a row, but is {tuple(value.shape)}"
+            )
+        if len(value) < 2:
+            raise ValueError(f"{name} must hold at least two examples, not {len(value)}")

@@ -351,6 +351,19 @@ def test_nan_stops_with_step_term_and_safe_checkpoint(digits: Images, tmp_path: 
         assert torch.equal(value, good[name]), name
 
 
+@pytest.mark.parametrize("validated", [False, True])
+def test_an_epochs_last_step_that_diverges_is_told(
+    digits: Images, validated: bool, tmp_path: Path
+) -> None:
+    """It is seen first by the checks of values after the epoch, whose errors blame the data."""
+    validation = digits[:50] if validated else None
+    path = tmp_path / "run.pt"
+    with pytest.raises(NonFiniteError, match=r"KL became .* in step 1 \(epoch 1\); .*run\.pt"):
+        fit(make_vae(), digits[:100], validation, epochs=2, batch_size=100, learning_rate=1e30,
+            device="cpu", checkpoint=path, progress=False)  # fmt: skip
+    assert all(value.isfinite().all() for value in read_checkpoint(path)["model"].values())
+
+
 def test_ctrl_c_leaves_a_run_to_resume(
     digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -456,9 +469,9 @@ def test_clipping_and_stale_gradients_are_those_of_what_the_optimizer_holds() ->
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"size": 0}, "size must be positive"),
-        ({"clip_norm": -1.0}, "clip_norm must be positive"),
-        ({"beta": float("nan")}, "beta must be ≥ 0, not nan"),
+        ({"size": 0}, "size must be a positive number"),
+        ({"clip_norm": -1.0}, "clip_norm must be a positive number"),
+        ({"beta": float("nan")}, "beta must be a number of at least 0, not nan"),
         ({"precision": "float16"}, 'precision must be "float32" or "bfloat16"'),
     ],
 )
@@ -497,9 +510,9 @@ def test_an_optimizer_of_ones_own_keeps_its_state_from_call_to_call(digits: Imag
         ({"epochs": 1.5}, "epochs must be an integer of at least 1, not 1.5"),
         ({"batch_size": -1}, "batch_size must be an integer of at least 1"),
         ({"samples": 0}, "samples must be an integer of at least 1"),
-        ({"learning_rate": float("nan")}, "learning_rate must be positive, not nan"),
-        ({"clip_norm": 0.0}, "clip_norm must be positive"),
-        ({"beta": -1.0}, "beta and warmup_epochs must be ≥ 0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a positive number, not nan"),
+        ({"clip_norm": 0.0}, "clip_norm must be a positive number"),
+        ({"beta": -1.0}, "beta must be a number of at least 0, not -1"),
         ({"device": "gpu"}, "device must be one that PyTorch can use here, .* not 'gpu'"),
         ({"patience": 2}, "patience needs a validation set"),
         ({"precision": "float16"}, 'precision must be "auto", "float32" or "bfloat16"'),
