@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelib import generation
+from vaelib._checks import check_at_least
 from vaelib.elbo import LatentVariableModel
 
 if TYPE_CHECKING:
@@ -138,8 +139,7 @@ def image_grid(images: Tensor, columns: int | None = None, ax: Axes | None = Non
     """
     pixels = _pixels("images", images)
     columns = math.ceil(len(pixels) ** 0.5) if columns is None else columns
-    if columns < 1:
-        raise ValueError(f"columns must be at least 1, not {columns}")
+    check_at_least(1, columns=columns)
     ax = _draw_tiles([pixels[i : i + columns] for i in range(0, len(pixels), columns)], ax)
     ax.set_axis_off()
     return ax
@@ -202,8 +202,9 @@ def manifold(
     ax = _draw_tiles(tiles, ax, gap=0)
     z = [f"{value:.1f}".replace("-", "−") for value in generation.latent_grid(n, tail)[0, :, 0]]
     every = max(1, round(n / 5))
-    # Counted from the middle, so that 0 is among the ticks.
-    shown = [name if (i - n // 2) % every == 0 else "" for i, name in enumerate(z)]
+    # Counted from the middle, which is a picture at 0 where n is odd and else between two.
+    every, start = (every, 0) if n % 2 else (every | 1, every | 1)
+    shown = [v if abs(2 * i - n + 1) % (2 * every) == start else "" for i, v in enumerate(z)]
     _label_tiles(ax, x=shown, y=shown[::-1])
     ax.set(xlabel="$z_1$", ylabel="$z_2$")
     return ax
