@@ -307,21 +307,30 @@ def _idx_pair(dataset: str, part: str) -> tuple[Pixels, Labels]:
 def _cifar10_part(part: str) -> tuple[Pixels, Labels]:
     names = [f"data_batch_{i}.bin" for i in range(1, 6)] if part == "train" else ["test_batch.bin"]
     folder = _user_folder("cifar10")
-    if folder is None:
-        path = _locate("cifar10", "cifar-10-binary.tar.gz")
-        with tarfile.open(path) as archive:
-            members = [archive.extractfile(f"cifar-10-batches-bin/{name}") for name in names]
-            batches = [_cifar10_batch(path, member.read()) for member in members if member]
-    else:  # as many batches as there are
-        paths = [folder / (name + suffix) for name in names for suffix in ("", ".gz")]
-        batches = [_cifar10_batch(path, _read_bytes(path)) for path in paths if path.is_file()]
-        if not batches:
+    archive = "cifar-10-binary.tar.gz"
+    if folder is None or (folder / archive).is_file():
+        batches = _cifar10_archive(_locate("cifar10", archive), names)
+    else:  # as many batches as there are, each once
+        paths = [(folder / name, folder / f"{name}.gz") for name in names]
+        found = [path for pair in paths if (path := next(filter(Path.is_file, pair), None))]
+        if not found:
             raise FileNotFoundError(
-                f"{folder} holds no {names[0]} nor {names[0]}.gz: put it there, or unset "
-                f"VAELIB_DATA to download CIFAR-10"
+                f"{folder} holds no {archive}, {names[0]} nor {names[0]}.gz: put it there, or "
+                f"unset VAELIB_DATA to download CIFAR-10"
             )
+        batches = [_cifar10_batch(path, _read_bytes(path)) for path in found]
     records = np.concatenate(batches)
     return records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0].astype(np.int64)
+
+
+def _cifar10_archive(path: Path, names: list[str]) -> list[Pixels]:
+    try:
+        with tarfile.open(path) as archive:
+            members = [archive.extractfile(f"cifar-10-batches-bin/{name}") for name in names]
+            contents = [member.read() for member in members if member]
+    except (tarfile.TarError, EOFError, zlib.error, OSError, KeyError) as error:
+        raise _damaged(path, f"is no complete archive of CIFAR-10's batches ({error})") from error
+    return [_cifar10_batch(path, content) for content in contents]
 
 
 def _cifar10_batch(path: Path, data: bytes) -> Pixels:

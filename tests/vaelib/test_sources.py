@@ -118,7 +118,7 @@ def test_damaged_gzip_file_is_named(folder: Path, damage: Callable[[bytes], byte
 def test_missing_files_and_folders_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FileNotFoundError, match=r"mnist holds no train-images-idx3-ubyte.gz nor t"):
         load_dataset("mnist")
-    with pytest.raises(FileNotFoundError, match=r"cifar10 holds no data_batch_1.bin nor data_ba"):
+    with pytest.raises(FileNotFoundError, match=r"cifar10 holds no cifar-10-b.*_1.bin nor data_ba"):
         load_dataset("cifar10")
     with pytest.raises(FileNotFoundError, match=r"lfw holds no lfw-funneled.tgz: put it"):
         load_dataset("lfw")
@@ -142,6 +142,7 @@ def test_cifar10_takes_the_batches_that_are_there(folder: Path) -> None:
     third, third_images = cifar10_batch(8, seed=3)
     test, test_images = cifar10_batch(4, seed=6)
     (folder / "cifar10" / "data_batch_1.bin").write_bytes(first)
+    (folder / "cifar10" / "data_batch_1.bin.gz").write_bytes(gzip.compress(first))  # read once
     (folder / "cifar10" / "data_batch_3.bin.gz").write_bytes(gzip.compress(third))
     (folder / "cifar10" / "test_batch.bin").write_bytes(test)
     np.testing.assert_array_equal(load_dataset("cifar10", "test").pixels, test_images)
@@ -180,16 +181,32 @@ def tar_gz(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+CIFAR10 = {
+    f"cifar-10-batches-bin/{name}.bin": cifar10_batch(10, seed)[0]
+    for seed, name in enumerate([*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"])
+}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"no archive", tar_gz({"readme.html": b""}), tar_gz(CIFAR10)[:-2000]],
+    ids=["no archive", "no batches", "half"],
+)
+def test_cifar10s_archive_may_lie_in_the_users_folder(folder: Path, content: bytes) -> None:
+    path = folder / "cifar10" / "cifar-10-binary.tar.gz"
+    path.write_bytes(tar_gz(CIFAR10))
+    assert len(load_dataset("cifar10")) == 45
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{path} is no complete archive"):
+        load_dataset("cifar10")
+
+
 def test_downloaded_files_are_read_like_the_users(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # file:// stands for the network, which test_download.py tries.
-    batches = {
-        f"cifar-10-batches-bin/{name}.bin": cifar10_batch(10, seed)[0]
-        for seed, name in enumerate([*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"])
-    }
     files = {
-        ("cifar10", "cifar-10-binary.tar.gz"): tar_gz(batches),
+        ("cifar10", "cifar-10-binary.tar.gz"): tar_gz(CIFAR10),
         ("lfw", "lfw-funneled.tgz"): tar_gz({"lfw_funneled/A/A_0001.jpg": jpeg((9, 9, 9))}),
         ("mnist", "t10k-images-idx3-ubyte.gz"): gzip.compress(idx(IMAGES)),
         ("mnist", "t10k-labels-idx1-ubyte.gz"): gzip.compress(idx(LABELS)),
