@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -327,42 +327,48 @@ def _loss(
 
 
 def _compiled_step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    x: Tensor,
-    eps: Tensor,
-    *,
-    beta: float,
-    clip_norm: float | None,
-    precision: str,
-    size: float,
-) -> ELBO:
-    """`training_step` with its passes forwards and backwards as one graph, inside `_compiler`."""
-    # Tensors, since numbers would be constants of the graph.
-    numbers = torch.tensor([beta, size], dtype=eps.dtype, device=eps.device)
-    bound, gradients = _compiled_gradients()(model, x, eps, numbers, precision)
+    model: nn.Module, optimizer: torch.optim.Optimizer, clip_norm: float | None, precision: str
+) -> Callable[[Tensor, Tensor, float, float], Tensor]:
+    """`training_step` with its passes forwards and backwards as one graph, inside `_compiler`.
+
+    For one epoch, in which the model keeps its parameters; it gives the `_sums` of the bound.
+    """
+    trained, graph = _trained(model), _compiled_gradients()
+    # Each step gives these parameters another gradient, and all others shall have none.
     _forget_gradients(model, optimizer)
-    for parameter, gradient in zip(_trained(model), gradients, strict=True):
-        # A fused optimizer walks through memory: the gradient has to lie there as the parameter.
-        if gradient is not None and gradient.stride() != parameter.stride():
-            gradient = torch.empty_like(parameter).copy_(gradient)
-        parameter.grad = gradient
-    _update(optimizer, clip_norm)
-    return bound
+
+    def step(x: Tensor, eps: Tensor, beta: float, size: float) -> Tensor:
+        numbers = _as_tensor(beta, size, eps.dtype, eps.device)
+        sums, gradients = graph(model, x, eps, numbers, precision)
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            # A fused optimizer walks through memory: the gradient has to lie as the parameter does.
+            if gradient is not None and gradient.stride() != parameter.stride():
+                gradient = torch.empty_like(parameter).copy_(gradient)
+            parameter.grad = gradient
+        _update(optimizer, clip_norm)
+        return sums
+
+    return step
+
+
+@lru_cache(maxsize=1)
+def _as_tensor(beta: float, size: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    # Numbers themselves would be constants of the graph.
+    return torch.tensor([beta, size], dtype=dtype, device=device)
 
 
 @cache
-def _compiled_gradients() -> Callable[..., tuple[ELBO, tuple[Tensor, ...]]]:
+def _compiled_gradients() -> Callable[..., tuple[Tensor, tuple[Tensor, ...]]]:
     # A graph for each shape: one for all of them is slower by a fifth.
     return torch.compile(_gradients, dynamic=False)
 
 
 def _gradients(
     model: nn.Module, x: Tensor, eps: Tensor, numbers: Tensor, precision: str
-) -> tuple[ELBO, tuple[Tensor, ...]]:
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     bound, loss = _loss(model, x, eps, numbers[0], precision, numbers[1])
     gradients = torch.autograd.grad(loss, _trained(model), allow_unused=True)
-    return ELBO(bound.reconstruction.detach(), bound.kl.detach()), gradients
+    return _sums(bound), gradients
 
 
 def _trained(model: nn.Module) -> list[nn.Parameter]:
@@ -419,6 +425,7 @@ class _Run:
     settings: dict[str, Any]
     best_model: dict[str, Tensor] | None = None
     checkpoint: Path | None = None
+    checked: bool = False  # whether the values of a minibatch have been read
 
     def begin(self, path: Path, resume: bool, group: Processes, any_precision: bool) -> None:
         """Continue the run at `path`, or make it so that even the first epoch can be resumed.
@@ -503,6 +510,11 @@ def _train_epoch(
     warmup_steps = settings["warmup_epochs"] * n_steps
     first = len(run.history) * n_steps
     beta, seen = settings["beta"], []
+    compiled_step = (
+        _compiled_step(step_model, run.optimizer, settings["clip_norm"], settings["precision"])
+        if settings["compile"]
+        else None
+    )
     for step, whole in enumerate(_minibatches(train, settings["batch_size"], run.generator), first):
         if warmup_steps:
             beta = settings["beta"] * min(1.0, step / warmup_steps)
@@ -513,33 +525,38 @@ def _train_epoch(
             device=whole.device,
         )
         x, noise = group.part(whole).to(dtype), group.part(eps, dim=1)
-        compiled = settings["compile"] and len(whole) == settings["batch_size"]
+        size = len(whole) / group.count
         # Checked once: later minibatches are of the same kind, and a check makes a GPU wait.
         with (
-            value_checks(step == first),
+            value_checks(not run.checked),
             _divergence_named(run, step, partial(step_model, x, noise)),
         ):
-            if compiled and step == first:
-                with torch.no_grad():
-                    step_model(x, noise)  # since a graph reads no values
-            bound = (_compiled_step if compiled else training_step)(
-                step_model,
-                run.optimizer,
-                x,
-                noise,
-                beta=beta,
-                clip_norm=settings["clip_norm"],
-                precision=settings["precision"],
-                size=len(whole) / group.count,
-            )
-        seen.append(_sums(bound))
+            if compiled_step is not None and len(whole) == settings["batch_size"]:
+                if not run.checked:
+                    with torch.no_grad():
+                        step_model(x, noise)  # since a graph reads no values
+                sums = compiled_step(x, noise, beta, size)
+            else:
+                bound = training_step(
+                    step_model,
+                    run.optimizer,
+                    x,
+                    noise,
+                    beta=beta,
+                    clip_norm=settings["clip_norm"],
+                    precision=settings["precision"],
+                    size=size,
+                )
+                sums = _sums(bound)
+        run.checked = True
+        seen.append(sums)
         if whole.device.type == "cpu" and group.count == 1:
             _check_sums(seen[-1].unsqueeze(0), step, run)
         bar.update()
     # Summed first, so that all processes see, and stop for, what one of them saw.
-    sums = group.total(torch.stack(seen))
-    _check_sums(sums, first, run)
-    mean = sums.sum(0) / len(train)
+    totals = group.total(torch.stack(seen))
+    _check_sums(totals, first, run)
+    mean = totals.sum(0) / len(train)
     run.history.append(reconstruction=mean[0], kl=mean[1:], beta=beta)
     bar.set_postfix_str(f"ELBO {run.history.elbo[-1]:.2f} nats")
 
@@ -568,7 +585,7 @@ def _divergence_named(run: _Run, step: int, bound: Callable[[], ELBO]) -> Iterat
 
 def _sums(bound: ELBO) -> Tensor:
     """Its terms, summed over examples: the reconstruction, then the KL of each dimension."""
-    terms = torch.cat([bound.reconstruction.unsqueeze(1), bound.kl], 1)
+    terms = torch.cat([bound.reconstruction.unsqueeze(1), bound.kl], 1).detach()
     return terms.sum(0, dtype=torch.float64)
 
 
