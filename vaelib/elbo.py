@@ -37,8 +37,8 @@ __all__ = [
 class LatentVariableModel(Protocol):
     """What the bounds ask of a model: three distributions.
 
-    That of the encoder has a method `reparameterize(eps)`, as `DiagonalGaussian` and
-    `FullGaussian` do.
+    That of the encoder has the methods `reparameterize(eps)` and `log_prob_at(eps)`, as
+    `DiagonalGaussian` and `FullGaussian` do.
 
     Example:
         >>> from vaelib import LinearGaussian
@@ -125,7 +125,7 @@ def log_weights(model: LatentVariableModel, x: Tensor, eps: Tensor, q: Any | Non
     """
     q, z = _sample(model, x, eps, q)
     log_joint: Tensor = model.decoder(z).log_prob(x) + model.prior.log_prob(z)
-    log_q: Tensor = q.log_prob(z)
+    log_q: Tensor = q.log_prob_at(eps)
     return log_joint - log_q
 
 

@@ -167,6 +167,20 @@ class DiagonalGaussian(Distribution):
         """Move noise (…, *batch, K) to samples of that shape."""
         return reparameterize(self.mu, self.logvar, eps)
 
+    def log_prob_at(self, eps: Tensor) -> Tensor:
+        """Log-density at `reparameterize(eps)` in nats: (…, *batch).
+
+        From the noise itself: where σ is far below |μ|, rounding takes it from z − μ.
+
+        Example:
+            >>> eps = torch.tensor([[1.0]])
+            >>> q = DiagonalGaussian(torch.tensor([[1.0]]), torch.tensor([[-30.0]]))
+            >>> q.log_prob_at(eps)  # −½ − ½·log 2π + 15; by way of z one gets 13.4
+            tensor([13.5811])
+        """
+        _check_noise(self.mu, eps)
+        return -0.5 * (eps.square() + self.logvar + math.log(2 * math.pi)).sum(-1)
+
     def log_prob_terms(self, value: Tensor) -> Tensor:
         """Log-density of each dimension alone, in nats: (…, *batch, K)."""
         check_observed("value", value, self)
@@ -214,6 +228,12 @@ class FullGaussian(MultivariateNormal):
         """Move noise (…, *batch, K) to samples of that shape: μ + Lε."""
         _check_noise(self.loc, eps)
         return self.loc + (self._unbroadcasted_scale_tril @ eps.unsqueeze(-1)).squeeze(-1)
+
+    def log_prob_at(self, eps: Tensor) -> Tensor:
+        """Log-density at `reparameterize(eps)` in nats: (…, *batch); exact as the noise is."""
+        _check_noise(self.loc, eps)
+        log_scale = self._unbroadcasted_scale_tril.diagonal(dim1=-2, dim2=-1).log()
+        return -(0.5 * (eps.square() + math.log(2 * math.pi)) + log_scale).sum(-1)
 
 
 def pathwise_gradient(

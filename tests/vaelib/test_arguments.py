@@ -188,6 +188,12 @@ CASES: dict[str, Case] = {
         {"value: other dtype"},
     ),
     "DiagonalGaussian.reparameterize": (_codes().reparameterize, {"eps": EPS}, {"eps: empty"}),
+    "DiagonalGaussian.log_prob_at": (_codes().log_prob_at, {"eps": EPS}, {"eps: empty"}),
+    "FullGaussian.log_prob_at": (
+        vaelib.FullGaussian(torch.zeros(5, 2), torch.eye(2)).log_prob_at,
+        {"eps": EPS},
+        {"eps: empty"},
+    ),
     "FullGaussian": (
         vaelib.FullGaussian(torch.zeros(5, 2), torch.eye(2)).reparameterize,
         {"eps": EPS},

@@ -597,3 +597,19 @@ def test_encoders_may_be_any_module(generator: torch.Generator) -> None:
 def test_equal_weights_are_as_many_as_they_are_at_any_level(level: float) -> None:
     size = effective_sample_size(torch.full((10, 3), level))
     torch.testing.assert_close(size, torch.full((3,), 10.0), rtol=1e-6, atol=0)
+
+
+def test_weights_of_a_narrow_q_keep_their_digits_in_single_precision() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight, mean, x, mu, eps = (
+        torch.randn(shape, generator=generator) for shape in ((5, 2), 5, (4, 5), (4, 2), (8, 4, 2))
+    )
+
+    def weights(dtype: torch.dtype) -> Tensor:
+        model = LinearGaussian(weight.to(dtype), mean.to(dtype), sigma=1.0)
+        q = DiagonalGaussian(mu.to(dtype), torch.full_like(mu, -30.0, dtype=dtype))
+        return log_weights(model, x.to(dtype), eps.to(dtype), q)
+
+    torch.testing.assert_close(
+        weights(torch.float32).double(), weights(torch.float64), rtol=1e-5, atol=1e-4
+    )

@@ -328,6 +328,42 @@ def one_eps_for_all_dimensions(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tenso
     return mu + (0.5 * logvar).exp() * eps[..., :1]
 
 
+class TestDensityAtTheNoise:
+    def test_is_the_density_at_the_sample(
+        self, mu: Tensor, logvar: Tensor, covariance: Tensor, many: Tensor
+    ) -> None:
+        for q in (DiagonalGaussian(mu, logvar), FullGaussian(mu, covariance)):
+            torch.testing.assert_close(q.log_prob_at(many), q.log_prob(q.reparameterize(many)))
+
+    def test_has_the_gradients_of_the_density_at_the_sample(
+        self, mu: Tensor, logvar: Tensor, eps: Tensor
+    ) -> None:
+        def by_way_of_the_sample(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
+            q = DiagonalGaussian(mu, logvar)
+            return q.log_prob(q.reparameterize(eps)) + 0 * mu.sum()
+
+        assert_gradients_equal(
+            lambda mu, logvar, eps: DiagonalGaussian(mu, logvar).log_prob_at(eps) + 0 * mu.sum(),
+            by_way_of_the_sample,
+            mu,
+            logvar,
+            eps,
+        )
+
+    @pytest.mark.parametrize("level", [-30.0, 30.0])
+    def test_keeps_its_digits_in_single_precision(
+        self, mu: Tensor, eps: Tensor, level: float
+    ) -> None:
+        """z − μ would lose them: at −30 σ is 3e-7, and 1 + 3e-7 is the next float but one."""
+        logvar = torch.full_like(mu, level)
+        expected = DiagonalGaussian(mu, logvar).log_prob_at(eps)
+        single = DiagonalGaussian(mu.float(), logvar.float())
+        full = FullGaussian(mu.float(), scale_tril=torch.diag_embed(single.stddev))
+        for q in (single, full):
+            torch.testing.assert_close(q.log_prob_at(eps.float()).double(), expected, rtol=1e-5,
+                                       atol=1e-4)  # fmt: skip
+
+
 class TestPublishedMistakes:
     """Each is made here, and each breaks the law that the library's sampler is held to."""
 
