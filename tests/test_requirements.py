@@ -15,6 +15,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import vaelib
+
 ROOT = Path(__file__).parents[1]
 CODE = ("autograder", "benchmarks", "book", "chapters", "scripts", "solutions", "tests", "vaelib")
 OWN = {*CODE, *(path.stem for path in (ROOT / "tests").glob("*.py"))}
@@ -81,3 +83,7 @@ def test_what_is_imported_is_named(folder: str) -> None:
         for name in imported(code(path)):
             packages = {canonicalize_name(package) for package in brought_by.get(name, [name])}
             assert packages & known, f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_a_citation_names_the_version_there_is() -> None:
+    assert f"\nversion: {vaelib.__version__}\n" in (ROOT / "CITATION.cff").read_text()
