@@ -40,7 +40,7 @@ class Contender(Protocol):
 
 
 class Vaelib:
-    """`vaelib.training.fit`; the optimizer is the one that `fit` would make."""
+    """`vaelib.training.fit`, as it comes; each call starts with a new Adam."""
 
     def __init__(
         self,
@@ -54,7 +54,6 @@ class Vaelib:
         self.vae = vae_of(start)
         self.images, self.batch_size, self.seed = images, batch_size, 1000 * seed
         self.precision, self.compile = precision, compile
-        self.optimizer = torch.optim.Adam(self.vae.parameters(), lr=LEARNING_RATE, fused=True)
 
     def train(self, epochs: int) -> None:
         self.seed += 1  # other noise and another order in each call
@@ -66,7 +65,7 @@ class Vaelib:
             seed=self.seed,
             device="cpu",
             precision=self.precision,
-            optimizer=self.optimizer,
+            learning_rate=LEARNING_RATE,
             progress=False,
             compile=self.compile,
         )

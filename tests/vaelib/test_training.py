@@ -202,15 +202,16 @@ HEADERS = Path(sysconfig.get_path("include")) / "Python.h"
 # PyTorch's compiler uses what PyTorch itself calls old.
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 class TestCompile:
+    @pytest.mark.parametrize("batch_size", [80, 1000], ids=["ragged", "smaller than a batch"])
     def test_equals_a_run_without_it_to_rounding(
-        self, digits: Images, device: torch.device
+        self, digits: Images, device: torch.device, batch_size: int
     ) -> None:
         runs = []
         for compile in (False, True):
             vae = make_vae().double()
-            history = fit(vae, digits, epochs=3, batch_size=80, samples=2, warmup_epochs=2,
-                          clip_norm=50.0, precision="float32", device=device, progress=False,
-                          compile=compile)  # fmt: skip
+            history = fit(vae, digits, epochs=3, batch_size=batch_size, samples=2,
+                          warmup_epochs=2, clip_norm=50.0, precision="float32", device=device,
+                          progress=False, compile=compile)  # fmt: skip
             runs.append((parameters(vae), history.reconstruction, history.kl))
         for without, compiled in zip(*runs, strict=True):
             torch.testing.assert_close(compiled, without, rtol=1e-9, atol=1e-9)
@@ -283,6 +284,12 @@ class TestCompile:
         monkeypatch.setattr(cpp, "cxx", (None, "no-such-compiler"))
         with pytest.raises(RuntimeError, match=r"^compile=True failed .*C\+\+ compiler such as"):
             fit(make_vae(), digits, epochs=1, device="cpu", progress=False, compile=True)
+
+    def test_trains_with_its_own_adam_alone(self, digits: Images) -> None:
+        vae = make_vae()
+        adam = torch.optim.Adam(vae.parameters())
+        with pytest.raises(ValueError, match="compile makes a graph of fit's own Adam"):
+            fit(vae, digits, optimizer=adam, compile=True, progress=False)
 
     def test_is_refused_to_several_processes(
         self, digits: Images, monkeypatch: pytest.MonkeyPatch
