@@ -99,7 +99,9 @@ def measure_speed(
     for precision in {name.split()[1]: None for name in ours}:
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
         runs[f"products {precision}"] = matrix_products(sizes, dtype)
+    runs |= {"one thread": small_work(1), "all threads": small_work(torch.get_num_threads())}
     seconds = interleave({name: timed(run) for name, run in runs.items()}, rounds)
+    alone, together = seconds.pop("one thread"), seconds.pop("all threads")
     rows = []
     for name, theirs in seconds.items():
         rate = spread([epochs * len(images) / time for time in theirs], digits=0)
@@ -107,6 +109,10 @@ def measure_speed(
     title = f"Batch {batch_size}: examples a second, median (smallest–largest) of {rounds} rounds"
     report.table(
         title, ["", "examples a second", *(f"speed of {our} ÷ this" for our in ours)], rows
+    )
+    report.text(
+        f"Small work, e^x of 70,000 numbers: all threads ÷ one, {spread(ratios(alone, together))}. "
+        "Where this is near 1, the cores lie far apart, as they do at times on a shared machine."
     )
     if batch_size != 128:
         return
@@ -123,6 +129,20 @@ def measure_speed(
             f"training speed, batch 128: {our} ÷ its matrix products alone",
             spread(ratios(seconds[f"products {precision}"], by=seconds[our])),
         )
+
+
+def small_work(threads: int) -> Callable[[], None]:
+    """Work that is over so soon that it matters how quickly threads meet, many times."""
+    x = torch.linspace(-1, 1, 70_000)
+
+    def run() -> None:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        for _ in range(2_000):
+            torch.exp(x)
+        torch.set_num_threads(before)
+
+    return run
 
 
 def measure_quality(
