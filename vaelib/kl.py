@@ -11,7 +11,13 @@ from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal, kl_divergence
 from torch.distributions.kl import register_kl
 
-from vaelib._checks import check_at_least, check_finite, check_floating, check_same_shape
+from vaelib._checks import (
+    broadcasts,
+    check_at_least,
+    check_finite,
+    check_floating,
+    check_same_shape,
+)
 from vaelib.reparameterization import DiagonalGaussian, FullGaussian
 
 __all__ = [
@@ -144,13 +150,11 @@ def _check_pair(q: Distribution, p: Distribution) -> None:
             "q and p must have one event_shape, "
             f"but have {tuple(q.event_shape)} and {tuple(p.event_shape)}"
         )
-    try:
-        torch.broadcast_shapes(q.batch_shape, p.batch_shape)
-    except RuntimeError:
+    if not broadcasts(q.batch_shape, p.batch_shape):
         raise ValueError(
             "q and p must have one batch_shape, "
             f"but have {tuple(q.batch_shape)} and {tuple(p.batch_shape)}"
-        ) from None
+        )
 
 
 @register_kl(DiagonalGaussian, DiagonalGaussian)  # type: ignore[untyped-decorator]

@@ -10,7 +10,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from vaelib._checks import check_at_least, check_finite, check_fits, check_integers, check_positive
+from vaelib._checks import (
+    check_at_least,
+    check_finite,
+    check_fits,
+    check_floating,
+    check_integers,
+    check_positive,
+)
 from vaelib.likelihood import Bernoulli, Gaussian
 from vaelib.reparameterization import DiagonalGaussian
 
@@ -128,13 +135,13 @@ class GaussianEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> DiagonalGaussian:
         """(N, *shape) → distribution with batch shape (N,), events (K,)."""
-        check_fits("x", x, self.body)
+        check_floating(x=x)
         if x.shape[1:] != self.shape:
             raise ValueError(
                 f"x must be (N, {', '.join(map(str, self.shape))}), but is {tuple(x.shape)}"
             )
         check_finite(x=x)
-        features = _full_precision(self.body(x))
+        features = _full_precision(_outputs("x", x, self.body))
         if features.dim() != 2 or features.shape[1] % 2:
             raise ValueError(
                 "body must give 2K numbers a row, K means and K log variances, "
@@ -222,12 +229,11 @@ class GaussianDecoder(nn.Module):
 
 def _decode(body: nn.Module, z: Tensor, shape: tuple[int, ...]) -> Tensor:
     # Convolutions know one batch dimension; samples and examples are folded into it.
-    check_fits("z", z, body)
-    latent_dim = _n_inputs(body)
-    if z.dim() == 0 or latent_dim not in (None, z.shape[-1]):
-        raise ValueError(f"z must be (…, {latent_dim or 'K'}), but is {tuple(z.shape)}")
+    check_floating(z=z)
+    if z.dim() == 0:
+        raise ValueError("z must have a latent dimension, (…, K), but is a scalar")
     check_finite(z=z)
-    rows = body(z.reshape(-1, z.shape[-1]))
+    rows = _outputs("z", z.reshape(-1, z.shape[-1]), body)
     if rows.shape[1:].numel() != prod(shape):
         raise ValueError(
             f"body must give {prod(shape)} numbers a row to fill the shape {shape}, "
@@ -236,11 +242,22 @@ def _decode(body: nn.Module, z: Tensor, shape: tuple[int, ...]) -> Tensor:
     return _full_precision(rows).reshape(*z.shape[:-1], *shape)
 
 
-def _n_inputs(body: nn.Module) -> int | None:
-    """How many numbers a network takes, where its first layer is linear."""
-    while isinstance(body, nn.Sequential) and len(body):
-        body = body[0]
-    return body.in_features if isinstance(body, nn.Linear) else None
+def _outputs(name: str, rows: Tensor, body: nn.Module) -> Tensor:
+    try:
+        outputs: Tensor = body(rows)
+    except RuntimeError:
+        # Asked only now, since a look at the parameters takes longer than a small product.
+        check_fits(name, rows, body)
+        first = body
+        while isinstance(first, nn.Sequential) and len(first):
+            first = first[0]
+        if isinstance(first, nn.Linear) and rows.shape[-1] != first.in_features:
+            raise ValueError(
+                f"{name} must end in the {first.in_features} numbers that body takes, "
+                f"but in {rows.shape[-1]}"
+            ) from None
+        raise
+    return outputs
 
 
 def _full_precision(outputs: Tensor) -> Tensor:
