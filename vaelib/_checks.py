@@ -28,6 +28,8 @@ __all__ = [
     "check_positive",
     "check_same_dtype",
     "check_same_shape",
+    "check_shape",
+    "check_tensor",
     "validates",
     "value_checks",
 ]
@@ -46,6 +48,13 @@ def check_integers(least: int, **sequences: Sequence[int]) -> None:
         # Text is a sequence, too, but its letters are no integers.
         if not isinstance(value, Sequence) or not all(_is_count(n) and n >= least for n in value):
             raise ValueError(f"{name} must hold integers of at least {least}, not {value!r}")
+
+
+def check_shape(shape: Sequence[int]) -> None:
+    """Refuse what is no shape of an observation, which has at least one size."""
+    check_integers(1, shape=shape)
+    if not shape:
+        raise ValueError("shape must hold at least one size, but is empty")
 
 
 def check_positive(**numbers: float) -> None:
@@ -73,14 +82,20 @@ def check_device(device: torch.device | str) -> torch.device:
         ) from error
 
 
-def check_floating(**tensors: Tensor) -> None:
-    """Refuse integers, on which torch rounds, or fails where nobody knows the argument's name."""
+def check_tensor(**tensors: Tensor) -> None:
+    """Refuse lists and arrays."""
     for name, value in tensors.items():
         if not isinstance(value, Tensor):
             raise ValueError(
                 f"{name} must be a tensor, but is {type(value).__name__}: convert it "
                 "(`torch.as_tensor`)"
             )
+
+
+def check_floating(**tensors: Tensor) -> None:
+    """Refuse integers, on which torch rounds, or fails where nobody knows the argument's name."""
+    check_tensor(**tensors)
+    for name, value in tensors.items():
         if not value.is_floating_point():
             raise ValueError(
                 f"{name} must be floating point, but is {value.dtype}: convert it (`.float()`)"
@@ -124,9 +139,9 @@ def check_finite(asked: bool | None = None, /, **tensors: Tensor) -> None:
 
 def check_observed(name: str, value: Tensor, distribution: Distribution) -> None:
     """Refuse a value that is no observation of `distribution`, or of another batch."""
-    if not isinstance(value, Tensor) or value.is_complex():
-        kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
-        raise ValueError(f"{name} must be a tensor of real numbers, but is {kind}")
+    check_tensor(**{name: value})
+    if value.is_complex():
+        raise ValueError(f"{name} must be real, but is {value.dtype}")
     event, batch = distribution.event_shape, distribution.batch_shape
     split = value.dim() - len(event)
     if value.shape[split:] != event:

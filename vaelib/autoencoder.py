@@ -28,6 +28,7 @@ from vaelib._checks import (
     check_positive,
     check_same_dtype,
     check_same_shape,
+    check_shape,
     value_checks,
 )
 from vaelib.data import Images, check_images
@@ -146,10 +147,9 @@ class Autoencoder(nn.Module):
         if network not in HIDDEN:
             raise ValueError(f"network must be one of {', '.join(HIDDEN)}, not {network!r}")
         hidden = HIDDEN[network] if hidden is None else hidden
-        check_integers(1, shape=shape, hidden=hidden)
+        check_shape(shape)
+        check_integers(1, hidden=hidden)
         check_at_least(1, code_dim=code_dim)
-        if not shape:
-            raise ValueError("shape must hold at least one size, but is empty")
         if network != "deep" and len(hidden) != len(HIDDEN[network]):
             raise ValueError(
                 f"hidden must hold {len(HIDDEN[network])} numbers for a {network} network, "
@@ -420,7 +420,7 @@ def few_labels_experiment(
             f"n_labels must be at most {len(train)}, the images of train, not {max(n_labels)}"
         )
     if not steps or any(a >= b for a, b in pairwise(steps)):
-        raise ValueError(f"steps must be positive and increase, not {list(steps)}")
+        raise ValueError(f"steps must be one or more and increase, not {list(steps)}")
     n_classes = int(train.labels.max()) + 1
     pretrained = initialise_classifier(autoencoder, autoencoder.code_dim, n_classes)
     errors = torch.zeros(2, len(n_labels), len(seeds), len(steps))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vaelib import sources
-from vaelib._checks import check_at_least, check_device
+from vaelib._checks import check_at_least, check_device, check_tensor
 
 __all__ = [
     "Convention",
@@ -103,10 +103,7 @@ class Images:
     convention: Convention = "grey"
 
     def __post_init__(self) -> None:
-        for name in ("pixels", "labels"):
-            if not isinstance(getattr(self, name), Tensor):
-                kind = type(getattr(self, name)).__name__
-                raise ValueError(f"{name} must be a tensor, but is {kind}")
+        check_tensor(pixels=self.pixels, labels=self.labels)
         if self.pixels.dtype != torch.uint8 or self.labels.dtype != torch.int64:
             raise ValueError(
                 f"pixels must be uint8 and labels int64, got {self.pixels.dtype} and "

@@ -20,6 +20,7 @@ from vaelib._checks import (
     check_finite,
     check_floating,
     check_not_negative,
+    check_tensor,
     value_checks,
 )
 from vaelib.data import Images
@@ -361,8 +362,9 @@ def linear_probe(
     for name, (features, labels) in pairs.items():
         check_floating(**{f"{name}_features": features})
         check_finite(**{f"{name}_features": features})
-        if not isinstance(labels, Tensor) or labels.is_floating_point():
-            raise ValueError(f"{name}_labels must be a tensor of integers")
+        check_tensor(**{f"{name}_labels": labels})
+        if labels.is_floating_point():
+            raise ValueError(f"{name}_labels must be integers, but are {labels.dtype}")
         one_width = features.dim() and features.shape[1:] == train_features.shape[1:]
         if not one_width or not features.numel():
             raise ValueError(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vaelib._checks import check_finite, check_floating
+from vaelib._checks import check_finite, check_floating, check_tensor
 from vaelib.elbo import LatentVariableModel
 from vaelib.networks import BernoulliDecoder, GaussianDecoder
 
@@ -95,8 +95,7 @@ def _read_codes(codes: Tensor, labels: Tensor) -> tuple[Tensor, list[str], Tenso
     if codes.dim() != 2 or codes.shape[1] != 2 or not len(codes):
         raise ValueError(f"codes must be (N, 2), at least one, but are {tuple(codes.shape)}")
     check_finite(codes=codes)
-    if not isinstance(labels, Tensor):
-        raise ValueError(f"labels must be a tensor, but is {type(labels).__name__}")
+    check_tensor(labels=labels)
     if labels.shape != codes.shape[:1] or labels.is_floating_point():
         raise ValueError(
             f"labels must be ({len(codes)},) integers, one a code, "

@@ -17,6 +17,7 @@ from vaelib._checks import (
     check_floating,
     check_integers,
     check_positive,
+    check_shape,
 )
 from vaelib.likelihood import Bernoulli, Gaussian
 from vaelib.reparameterization import DiagonalGaussian
@@ -268,14 +269,12 @@ def _full_precision(outputs: Tensor) -> Tensor:
 def _check_network(body: nn.Module, shape: Sequence[int]) -> None:
     if not isinstance(body, nn.Module):
         raise ValueError(f"body must be a network (nn.Module), but is {type(body).__name__}")
-    check_integers(1, shape=shape)
-    if not shape:
-        raise ValueError("shape must hold at least one size, but is empty")
+    check_shape(shape)
 
 
 def _image_shape(shape: Sequence[int], width: int) -> tuple[int, int, int]:
     check_at_least(1, width=width)
-    check_integers(1, shape=shape)
+    check_shape(shape)
     if len(shape) != 3 or min(shape[1:]) < 4:
         raise ValueError(f"shape must be (C, H, W) with H and W at least 4, not {tuple(shape)}")
     return shape[0], shape[1], shape[2]

@@ -226,6 +226,7 @@ def fit(
         patience: stop after so many epochs without a better validation ELBO, and leave the model
             with the parameters of the best epoch.
         optimizer: over `model.parameters()`, in place of Adam; keeps its state from call to call.
+            Not together with `compile`.
         checkpoint: file that holds the run as it was after its last whole epoch.
         resume: continue the run in `checkpoint` where there is one. N + M epochs equal N, then M,
             bit for bit on the same machine.
@@ -579,7 +580,8 @@ def _train_epoch(
         # Checked once: later minibatches are of the same kind, and a check makes a GPU wait.
         with (
             value_checks(not run.checked),
-            _divergence_named(run, step, partial(step_model, x, noise)),
+            # Of the model itself: processes that see no fault would not take part in another step.
+            _divergence_named(run, step, partial(run.model, x, noise)),
         ):
             if compiled_step is not None and len(whole) == settings["batch_size"]:
                 if not run.checked:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from vaelib._checks import check_at_least, check_integers
+from vaelib._checks import check_at_least, check_integers, check_shape
 from vaelib.elbo import ELBO, evidence_lower_bound
 from vaelib.networks import (
     BernoulliDecoder,
@@ -69,10 +69,9 @@ class VAE(nn.Module):
         sigma: float | None = 1.0,
     ) -> None:
         super().__init__()
-        check_integers(1, shape=shape, hidden=hidden)
+        check_shape(shape)
+        check_integers(1, hidden=hidden)
         check_at_least(1, latent_dim=latent_dim)
-        if not shape:
-            raise ValueError("shape must hold at least one size, but is empty")
         self.arguments: dict[str, Any] = {
             "shape": [int(size) for size in shape],
             "latent_dim": int(latent_dim),

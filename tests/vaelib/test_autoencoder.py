@@ -482,7 +482,7 @@ def test_an_error_is_the_share_of_wrong_answers(trained, digits):
 
 @pytest.mark.parametrize("steps", [[], [5, 5], [5, 2]])
 def test_steps_that_do_not_increase_are_named(trained, digits, steps):
-    with pytest.raises(ValueError, match="steps must be positive and increase"):
+    with pytest.raises(ValueError, match="steps must be one or more and increase"):
         experiment(trained, digits, steps=steps)
 
 

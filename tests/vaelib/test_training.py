@@ -371,6 +371,30 @@ def test_an_epochs_last_step_that_diverges_is_told(
     assert all(value.isfinite().all() for value in read_checkpoint(path)["model"].values())
 
 
+def test_divergence_is_told_without_another_step_of_all_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those that see no fault would not take part, and this one would wait for them."""
+    steps = 0
+
+    class Together(Processes):
+        def wrap(self, model: nn.Module) -> nn.Module:
+            class Synchronised(nn.Module):
+                def forward(self, x: Tensor, eps: Tensor) -> ELBO:
+                    nonlocal steps
+                    steps += 1
+                    bound: ELBO = model(x, eps)
+                    return bound
+
+            return Synchronised()
+
+    monkeypatch.setattr("vaelib.training.processes", lambda _: contextlib.nullcontext(Together()))
+    vae = VAE(shape=(2,), likelihood="gaussian")
+    with pytest.raises(NonFiniteError, match="step 1"):
+        fit(vae, 1e30 * torch.ones(2, 2), device="cpu", progress=False)
+    assert steps == 1
+
+
 def test_ctrl_c_leaves_a_run_to_resume(
     digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vaelib._checks import check_at_least, check_finite, check_fits, check_integers, check_positive
+from vaelib._checks import check_at_least, check_finite, check_fits, check_positive, check_shape
 from vaelib.data import Images, binarise, check_images
 from vaelib.likelihood import Bernoulli
 
@@ -122,7 +122,7 @@ class PixelCNN(nn.Module):
         self, shape: Sequence[int], channels: int = 16, layers: int = 4, size: int = 5
     ) -> None:
         super().__init__()
-        check_integers(1, shape=shape)
+        check_shape(shape)
         if len(shape) != 3 or shape[0] != 1:
             raise ValueError(f"shape must be (1, H, W), pixels of one channel, not {tuple(shape)}")
         check_at_least(1, channels=channels, layers=layers)
