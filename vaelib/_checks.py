@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from numbers import Integral, Real
 
 import torch
@@ -22,6 +23,7 @@ __all__ = [
     "check_finite",
     "check_fits",
     "check_floating",
+    "check_generator",
     "check_integers",
     "check_not_negative",
     "check_observed",
@@ -80,6 +82,18 @@ def check_device(device: torch.device | str) -> torch.device:
         raise ValueError(
             f'device must be one that PyTorch can use here, such as "cpu", not {str(device)!r}'
         ) from error
+
+
+def check_generator(generator: torch.Generator | int) -> torch.Generator:
+    """The generator itself, or one on the CPU with that seed."""
+    if isinstance(generator, torch.Generator):
+        return generator
+    if _is_count(generator) and 0 <= generator < 2**63:
+        return torch.Generator().manual_seed(int(generator))
+    raise ValueError(
+        "generator must be a torch.Generator or a seed (an integer from 0 to 2⁶³ − 1), "
+        f"not {generator!r}"
+    )
 
 
 def check_tensor(**tensors: Tensor) -> None:
@@ -161,7 +175,8 @@ def broadcasts(one: Sequence[int], other: Sequence[int]) -> bool:
     return all(a == b or 1 in (a, b) for a, b in pairs)
 
 
-_reads_values = True
+# Of each thread (and task) by itself: one that trains must not switch off another one's checks.
+_reads_values = ContextVar("reads_values", default=True)
 
 
 @contextlib.contextmanager
@@ -171,12 +186,11 @@ def value_checks(on: bool) -> Iterator[None]:
     A switch of vaelib's own: that of `torch.distributions` is turned off for the whole process by
     the first call of `torch.compile`, and with it a Bernoulli would take grey pixels in silence.
     """
-    global _reads_values
-    before, _reads_values = _reads_values, on
+    before = _reads_values.set(on)
     try:
         yield
     finally:
-        _reads_values = before
+        _reads_values.reset(before)
 
 
 def validates(validate_args: bool | None) -> bool:
@@ -184,7 +198,7 @@ def validates(validate_args: bool | None) -> bool:
     if validate_args is not None:
         return validate_args
     # In this order, so that the graph does not depend on the switch.
-    return not torch.compiler.is_compiling() and _reads_values
+    return not torch.compiler.is_compiling() and _reads_values.get()
 
 
 def _is_count(value: object) -> bool:

@@ -7,7 +7,7 @@ The randomness sits in ε, an argument; z is then a smooth function of the param
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +17,8 @@ from torch.distributions import Distribution, MultivariateNormal, constraints
 from vaelib._checks import (
     check_finite,
     check_floating,
+    check_generator,
+    check_integers,
     check_observed,
     check_same_dtype,
     check_same_shape,
@@ -26,6 +28,7 @@ from vaelib._checks import (
 __all__ = [
     "DiagonalGaussian",
     "FullGaussian",
+    "noise",
     "pathwise_gradient",
     "pathwise_terms",
     "reparameterize",
@@ -33,6 +36,31 @@ __all__ = [
     "score_function_gradient",
     "score_function_terms",
 ]
+
+
+def noise(shape: Sequence[int], generator: torch.Generator | int, like: Tensor) -> Tensor:
+    """Standard normal noise ε, in the dtype and on the device of `like`.
+
+    It is drawn where the generator lives, then moved: a generator on the CPU gives the same noise
+    for every device.
+
+    Arguments:
+        shape: of the noise.
+        generator: or an integer seed.
+        like: a floating-point tensor.
+
+    Raises:
+        ValueError: when an argument is not one of these.
+
+    Example:
+        >>> noise((2, 3), 0, like=torch.zeros(1)).shape
+        torch.Size([2, 3])
+    """
+    check_integers(0, shape=shape)
+    check_floating(like=like)
+    generator = check_generator(generator)
+    eps = torch.randn(tuple(shape), generator=generator, dtype=like.dtype, device=generator.device)
+    return eps.to(like.device)
 
 
 def reparameterize(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:

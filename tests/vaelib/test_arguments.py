@@ -389,6 +389,11 @@ CASES: dict[str, Case] = {
         {"log_w": _normal(4, 5)},
         {"log_w: other dtype", "log_w: other shape"},
     ),
+    "importance_weighted_elbo": (
+        lambda x, eps: vaelib.importance_weighted_elbo(_vae(), x, eps),
+        {"x": X, "eps": EPS},
+        set(),
+    ),
     "inference_gap": (
         lambda x, log_marginal, **numbers: vaelib.inference_gap(
             _vae(), x, log_marginal, _generator(), **numbers
@@ -487,6 +492,21 @@ CASES: dict[str, Case] = {
         lambda samples: vaelib.mutual_information(_codes(), _generator(), samples=samples),
         {"samples": 2},
         set(),
+    ),
+    "noise": (
+        vaelib.noise,
+        {"shape": (2, 3), "generator": 0, "like": X},
+        {
+            "shape: empty",
+            "shape: 0 in it",
+            "generator: 0",
+            "like: other dtype",
+            "like: other shape",
+            "like: scalar",
+            "like: empty",
+            "like: nan in it",
+            "like: inf in it",
+        },
     ),
     "pathwise_gradient": (
         lambda **rest: vaelib.pathwise_gradient(torch.square, **rest),
