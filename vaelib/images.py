@@ -35,7 +35,7 @@ __all__ = [
 Convention = Literal["grey", "dynamic", "static"]
 
 # Bytes of pixels that are looked at, or drawn, at a time where all of them are.
-_BLOCK = 2**24
+_BLOCK = 2**20
 
 
 def binarise(probabilities: Tensor, generator: torch.Generator | int) -> Tensor:
