@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vaelib._checks import value_checks
 from vaelib._modes import evaluating
-from vaelib.checkpoint import read_checkpoint, write_checkpoint
+from vaelib.checkpoint import description, read_checkpoint, write_checkpoint
 from vaelib.elbo import ELBO
 from vaelib.history import History
 from vaelib.minibatches import Minibatch
@@ -83,7 +83,7 @@ class Run:
     def state(self) -> dict[str, Any]:
         """Tensors and plain values alone."""
         return {
-            "arguments": getattr(self.model, "arguments", None),
+            **description(self.model),
             "settings": self.settings,
             "contents": self.contents,
             "probe": self.probe(),
@@ -105,8 +105,8 @@ class Run:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Become the run that `state` was taken of."""
-        mine = {**(getattr(self.model, "arguments", None) or {}), **self.settings}
-        theirs = {**(state.get("arguments") or {}), **state["settings"]}
+        mine = {**(description(self.model)["arguments"] or {}), **self.settings}
+        theirs = {**(state["arguments"] or {}), **state["settings"]}
         for name, value in mine.items():
             if theirs.get(name) != value:
                 raise ValueError(
