@@ -86,6 +86,7 @@ from vaelib.reparameterization import (
     score_function_gradient,
     score_function_terms,
 )
+from vaelib.scaling import Scaling, standardise
 from vaelib.training import (
     History,
     NonFiniteError,
@@ -120,6 +121,7 @@ __all__ = [
     "NonFiniteError",
     "NonlinearGaussian",
     "PixelCNN",
+    "Scaling",
     "active_units",
     "bernoulli_log_likelihood",
     "effective_sample_size",
@@ -167,5 +169,6 @@ __all__ = [
     "score_function_gradient",
     "score_function_terms",
     "sharpness",
+    "standardise",
     "training_step",
 ]

@@ -266,6 +266,7 @@ CASES: dict[str, Case] = {
             "convention": "grey",
         },
         {
+            "labels: None",
             "name: nonsense",
             "name: number",
             "split: nonsense",
@@ -274,19 +275,59 @@ CASES: dict[str, Case] = {
         },
     ),
     "Images.batches": (
-        lambda batch_size: _digits().batches(batch_size, _generator()),
-        {"batch_size": 3},
-        set(),
+        lambda **arguments: _digits().batches(**arguments),
+        {"batch_size": 3, "generator": 0},
+        {"generator: 0"},
+    ),
+    "Images.floats": (
+        lambda generator: _digits().binarise("dynamic").floats(generator),
+        {"generator": 0},
+        {"generator: 0", "generator: None"},
+    ),
+    "Images.from_array": (
+        vaelib.Images.from_array,
+        {
+            "array": X,
+            "labels": torch.arange(5),
+            "channels": "first",
+            "scale": (-1.0, 2.0),
+            "name": "mine",
+        },
+        {
+            "array: no tensor",
+            "array: other dtype",
+            "array: other shape",
+            "array: empty",
+            "array: integers",
+            "labels: no tensor",
+            "name: nonsense",
+            "name: number",
+        },
+    ),
+    "Images.random_split": (
+        lambda **arguments: _digits().random_split(**arguments),
+        {"generator": 0, "train": 0.5, "validation": 0.25, "test": 0.25},
+        {"generator: 0"},
     ),
     "Images.binarise": (
-        lambda convention: _digits().binarise(convention, _generator()),
-        {"convention": "static"},
-        set(),
+        lambda **arguments: _digits().binarise(**arguments),
+        {"convention": "static", "generator": 0},
+        {"generator: 0"},
     ),
     "LatentExplorer": (
         lambda **arguments: vaelib.LatentExplorer(_vae(), **arguments),
         {"codes": _normal(5, 2), "labels": torch.arange(5)},
         {"codes: other dtype"},
+    ),
+    "Scaling.apply": (
+        vaelib.Scaling(torch.zeros(3), torch.ones(3)).apply,
+        {"x": ROWS},
+        {"x: other dtype", "x: integers", "x: nan in it", "x: inf in it", "x: empty"},
+    ),
+    "Scaling.undo": (
+        vaelib.Scaling(torch.zeros(3), torch.ones(3)).undo,
+        {"x": ROWS},
+        {"x: other dtype", "x: nan in it", "x: inf in it", "x: empty"},
     ),
     "active_units": (
         lambda threshold: vaelib.active_units(_codes(), threshold),
@@ -554,6 +595,11 @@ CASES: dict[str, Case] = {
         vaelib.sharpness,
         {"images": X},
         {"images: other dtype", "images: other shape"},
+    ),
+    "standardise": (
+        vaelib.standardise,
+        {"table": ROWS},
+        {"table: other dtype", "table: other shape", "table: integers"},
     ),
     "training_step": (
         lambda **rest: vaelib.training_step(MODEL, _adam(MODEL), **rest),
