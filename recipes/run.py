@@ -6,9 +6,11 @@ import argparse
 import contextlib
 import json
 import platform
+import shutil
 import subprocess
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from importlib.metadata import version
@@ -19,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 import vaelib
-from vaelib import Images, load_dataset
+from vaelib import History, Images, load_dataset
 from vaelib.checkpoint import read_checkpoint, write_checkpoint
 from vaelib.pretrained import Measurement, Record, write_pretrained
 
@@ -60,10 +62,10 @@ class Run:
         self.checkpoint: Path = options.checkpoint or ROOT / "runs" / f"{name}.pt"
         self.folder: Path = options.export or ROOT / "vaelib" / "weights"
         if self.quick:
-            # Kept alive with the run, and gone with it.
-            self._elsewhere = tempfile.TemporaryDirectory()
-            self.checkpoint = options.checkpoint or Path(self._elsewhere.name) / f"{name}.pt"
-            self.folder = options.export or Path(self._elsewhere.name)
+            elsewhere = Path(tempfile.mkdtemp())
+            weakref.finalize(self, shutil.rmtree, elsewhere)
+            self.checkpoint = options.checkpoint or elsewhere / f"{name}.pt"
+            self.folder = options.export or elsewhere
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         self.clock = self.checkpoint.with_suffix(".json")
         self.epochs, self.seconds, self.commit = 0, 0.0, _commit()
@@ -87,11 +89,11 @@ class Run:
         labels = torch.cat([part.labels for part in parts])
         return Images(pixels, labels, "mnist", "train")
 
-    def tick(self, **values: float) -> None:
-        """An epoch is over: keep the clock, and say how far the run is."""
+    def tick(self, epochs: int, **values: float) -> None:
+        """So many epochs are over: keep the clock, and say how far the run is."""
         now = time.perf_counter()
         self.seconds, self._began = self.seconds + now - self._began, now
-        self.epochs += 1
+        self.epochs = epochs
         kept = {"epochs": self.epochs, "seconds": self.seconds, "commit": self.commit}
         self.clock.write_text(json.dumps(kept))
         said = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in values.items())
@@ -109,11 +111,36 @@ class Run:
                 "same command goes on from there, and --as-it-is exports what there is"
             ) from None
 
+    def fit(self, model: nn.Module, train: Images, **options: Any) -> None:
+        """`vaelib.fit` with these options, continued where it was stopped."""
+        if self.as_it_is:
+            model.load_state_dict(read_checkpoint(self.checkpoint)["model"])
+            model.to(self.device)
+            return
+
+        def tick(history: History, _: nn.Module) -> None:
+            self.tick(len(history), ELBO=history.elbo[-1].item())
+
+        with self.interruptible():
+            vaelib.fit(
+                model,
+                train,
+                seed=SEED,
+                device=self.device,
+                compile=not self.quick and shutil.which("c++") is not None,
+                checkpoint=self.checkpoint,
+                resume=True,
+                on_epoch=tick,
+                progress=False,
+                **options,
+            )
+
     def train(
         self,
         epochs: int,
         parts: Mapping[str, Any],
         epoch: Callable[[int, torch.Generator], Mapping[str, float]],
+        enough: Callable[[], bool] = lambda: False,
     ) -> None:
         """Call `epoch` until so many are done, keeping the state of all `parts` after each.
 
@@ -121,19 +148,20 @@ class Run:
             epochs: of the whole run.
             parts: modules, optimizers, schedulers: what has a `state_dict`; the model is "model".
             epoch: gets its number, from 0, and a generator of its own; what it returns is printed.
+            enough: whether to stop before, asked before each epoch.
         """
         if self.checkpoint.exists():
             state = read_checkpoint(self.checkpoint)
             for name, part in parts.items():
                 part.load_state_dict(state[name])
         with self.interruptible():
-            while self.epochs < epochs and not self.as_it_is:
+            while self.epochs < epochs and not enough() and not self.as_it_is:
                 # The epoch is the seed: a resumed run draws what a whole one would.
                 generator = torch.Generator(self.device).manual_seed(1000 * SEED + self.epochs)
                 values = epoch(self.epochs, generator)
                 state = {name: part.state_dict() for name, part in parts.items()}
                 write_checkpoint(self.checkpoint, state)
-                self.tick(**values)
+                self.tick(self.epochs + 1, **values)
 
     def export(
         self,
@@ -141,7 +169,7 @@ class Run:
         arguments: Mapping[str, Any],
         measure: Callable[[Any], list[Measurement]],
         *,
-        data: str = "mnist train (60,000)",
+        train: Images,
         convention: str,
         compare: Callable[[Any], float],
         note: str = "",
@@ -154,7 +182,7 @@ class Run:
             model: trained.
             arguments: that its class is built from.
             measure: gives what it reached.
-            data, convention: that it was trained on.
+            train, convention: what it was trained on, and how its pixels were read.
             compare: a number that says how good a model is, such as a bound in nats; for the same
                 model always the same.
             note: as in `Record`.
@@ -179,7 +207,7 @@ class Run:
             device=_device_name(self.device),
             hours=round(self.seconds / 3600, 3),
             epochs=self.epochs,
-            data=data,
+            data=f"{train.name} {train.split} ({len(train):,})",
             convention=convention,
             versions={name: version(name) for name in ("torch", "numpy")}
             | {"vaelib": vaelib.__version__, "python": platform.python_version()},
@@ -188,6 +216,40 @@ class Run:
         )
         write_pretrained(self.folder, record, stored.state_dict())
         print(record, flush=True)
+
+
+class Best:
+    """The parameters that a model had when a number was at its lowest; a part of a run.
+
+    Arguments:
+        model: whose parameters are kept.
+
+    Attributes:
+        value: the lowest number so far.
+        age: how many numbers have been seen since.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.value, self.age = float("inf"), 0
+        self.parameters = deepcopy(model.state_dict())
+
+    def see(self, value: float) -> None:
+        """Keep the model as it is now if the number is lower than before."""
+        self.age += 1
+        if value < self.value:
+            self.value, self.age = value, 0
+            self.parameters = deepcopy(self.model.state_dict())
+
+    def restore(self) -> None:
+        """Make the model what it was at its best."""
+        self.model.load_state_dict(self.parameters)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"value": self.value, "age": self.age, "parameters": self.parameters}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.value, self.age, self.parameters = state["value"], state["age"], state["parameters"]
 
 
 def measurement(quantity: str, values: Tensor, images: Images, **fields: Any) -> Measurement:

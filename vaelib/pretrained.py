@@ -197,11 +197,11 @@ def write_pretrained(folder: Path, record: Record, state: Mapping[str, Tensor]) 
     Raises:
         OSError: when the folder is not there or the disk is full.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     dtype = getattr(torch, record.dtype)
     stored = {name: value.detach().cpu().to(dtype).contiguous() for name, value in state.items()}
-    save_file(stored, folder / f"{record.name}.safetensors")
+    (folder / f"{record.name}.safetensors").write_bytes(save(stored))
     text = json.dumps(asdict(record), indent=2, ensure_ascii=False)
     (folder / f"{record.name}.json").write_text(text + "\n", "utf-8")
 

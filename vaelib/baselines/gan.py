@@ -154,13 +154,10 @@ def fit_gan(
     check_positive(learning_rate=learning_rate)
     check_images(images=images)
     generator = check_generator(generator)
-    if optimizers is None:
-        of_discriminator, of_generator = (
-            torch.optim.Adam(player.parameters(), lr=learning_rate, betas=(0.5, 0.999), fused=True)
-            for player in (gan.discriminator, gan.generator)
-        )
-    else:
-        of_discriminator, of_generator = optimizers
+    of_discriminator, of_generator = optimizers or (
+        torch.optim.Adam(player.parameters(), lr=learning_rate, betas=(0.5, 0.999), fused=True)
+        for player in (gan.discriminator, gan.generator)
+    )
     history: list[tuple[float, float]] = []
     with products(images.pixels.device, precision), training(gan):
         for epoch in trange(epochs, unit="epoch", file=sys.stdout, disable=not progress):
