@@ -240,6 +240,10 @@ class Images:
             order = order.to(self.pixels.device)
         return self._batches(batch_size, order, noise)
 
+    def read(self, index: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The images of an index (B,) as floats (B, C, H, W), read as the convention says."""
+        return self._read(self.pixels.index_select(0, index), self._noise(generator, "read"))
+
     def _batches(
         self, batch_size: int, order: Tensor | None, noise: torch.Generator | None
     ) -> Iterator[Tensor]:
