@@ -553,7 +553,3 @@ def _examples(q: Distribution, at_least: int) -> int:
             f"{tuple(q.batch_shape)} and {tuple(q.event_shape)}"
         )
     return q.batch_shape[0]
-
-
-def _convention(model: Any, data: Images | Tensor) -> str:
-    return convention_of(data, model)  # until training imports that
