@@ -52,6 +52,7 @@ from vaelib.evaluation import (
     sharpness,
 )
 from vaelib.explorer import LatentExplorer
+from vaelib.flow import TransformedGaussian
 from vaelib.generation import (
     interpolate,
     interpolate_spherical,
@@ -122,6 +123,7 @@ __all__ = [
     "NonlinearGaussian",
     "PixelCNN",
     "Scaling",
+    "TransformedGaussian",
     "active_units",
     "bernoulli_log_likelihood",
     "effective_sample_size",
