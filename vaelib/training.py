@@ -8,9 +8,11 @@ in `resumption`, how steps are made faster in `compiled` and `captured`.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,12 +103,9 @@ def training_step(
     check_positive(size=size)
     check_precision(precision)
     check_not_negative(beta=beta)
-    bound, loss = negative_bound(model, x, eps, y, beta, precision, size)
-    # Neither need hold all parameters of the other.
-    model.zero_grad()
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
+    bound = _ascend(
+        model, optimizer, _held(model, optimizer), x, eps, y, beta, size, precision=precision
+    )
     return ELBO(bound.reconstruction.detach(), bound.kl.detach())
 
 
@@ -313,7 +312,7 @@ def _train_epoch(
         rows = _steps(run, step, data, betas, group)
     seen: list[Tensor] = []
     for row in rows:
-        if row.device.type == "cpu" and group.count == 1:
+        if row.device.type == "cpu" and group.count == 1 and not math.isfinite(row.sum()):
             check_finite_terms(row.unsqueeze(0), done * steps + len(seen), run)
         seen.append(row)
         shown.step()
@@ -362,7 +361,8 @@ def _choose_step(
 ) -> Step | CapturedStep:
     objective = group.wrap(run.objective)
     precision, batch_size = run.settings["precision"], run.settings["batch_size"]
-    plain = partial(_plain_step, objective, run.optimizer, precision)
+    held = _held(objective, run.optimizer)
+    plain = partial(_plain_step, objective, run.optimizer, held, precision=precision)
     in_memory = isinstance(data, InMemory) and data.device.type == "cuda"
     if can_be_captured and isinstance(data, InMemory) and in_memory and group.count == 1:
         static = StaticStep(
@@ -380,19 +380,33 @@ def _choose_step(
     return plain
 
 
-def _plain_step(
+def _held(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """The parameters of both, as neither need hold all of the other's."""
+    groups = (group["params"] for group in optimizer.param_groups)
+    return list({id(p): p for p in chain(model.parameters(), *groups)}.values())
+
+
+def _ascend(
     objective: nn.Module,
     optimizer: torch.optim.Optimizer,
-    precision: Precision,
+    held: list[Tensor],
     x: Tensor,
     eps: Tensor,
     y: Tensor | None,
     beta: float,
     size: float,
-) -> Tensor:
-    return term_sums(
-        training_step(objective, optimizer, x, eps, y, beta=beta, precision=precision, size=size)
-    )
+    precision: Precision,
+) -> ELBO:
+    bound, loss = negative_bound(objective, x, eps, y, beta, precision, size)
+    for parameter in held:
+        parameter.grad = None
+    loss.backward()
+    optimizer.step()
+    return bound
+
+
+def _plain_step(*arguments: Any, precision: Precision) -> Tensor:
+    return term_sums(_ascend(*arguments, precision=precision))
 
 
 def _adapt_learning_rate(scheduler: Any | None, history: History) -> None:
