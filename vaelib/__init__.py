@@ -69,8 +69,10 @@ from vaelib.kl import (
 from vaelib.latent_variable import LinearGaussian, NonlinearGaussian
 from vaelib.likelihood import (
     Bernoulli,
+    DiscretisedLogistic,
     Gaussian,
     bernoulli_log_likelihood,
+    bits_per_dim,
     gaussian_log_likelihood,
 )
 from vaelib.networks import BernoulliDecoder, GaussianDecoder, GaussianEncoder
@@ -102,6 +104,7 @@ __all__ = [
     "Bernoulli",
     "BernoulliDecoder",
     "DiagonalGaussian",
+    "DiscretisedLogistic",
     "Estimate",
     "FewLabels",
     "FullGaussian",
@@ -120,6 +123,7 @@ __all__ = [
     "PixelCNN",
     "active_units",
     "bernoulli_log_likelihood",
+    "bits_per_dim",
     "effective_sample_size",
     "evaluate_elbo",
     "evidence_lower_bound",
