@@ -18,7 +18,7 @@ from vaelib.autoencoder import (
     random_codes,
     reconstruction_error,
 )
-from vaelib.baselines import GAN, PixelCNN, fit_gan, fit_pixelcnn
+from vaelib.baselines import GAN, PPCA, PixelCNN, fit_gan, fit_pixelcnn
 from vaelib.checkpoint import (
     load_vae,
     save_vae,
@@ -75,7 +75,12 @@ from vaelib.likelihood import (
     bits_per_dim,
     gaussian_log_likelihood,
 )
-from vaelib.networks import BernoulliDecoder, GaussianDecoder, GaussianEncoder
+from vaelib.networks import (
+    BernoulliDecoder,
+    DiscretisedLogisticDecoder,
+    GaussianDecoder,
+    GaussianEncoder,
+)
 from vaelib.reparameterization import (
     DiagonalGaussian,
     FullGaussian,
@@ -99,12 +104,14 @@ __version__ = "0.1.0"
 __all__ = [
     "ELBO",
     "GAN",
+    "PPCA",
     "VAE",
     "Autoencoder",
     "Bernoulli",
     "BernoulliDecoder",
     "DiagonalGaussian",
     "DiscretisedLogistic",
+    "DiscretisedLogisticDecoder",
     "Estimate",
     "FewLabels",
     "FullGaussian",
