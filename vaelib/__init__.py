@@ -35,6 +35,7 @@ from vaelib.elbo import (
     evidence_lower_bound,
     fit_posterior,
     importance_weighted_bound,
+    importance_weighted_elbo,
     inference_gap,
     log_marginal_monte_carlo,
     log_weights,
@@ -84,6 +85,7 @@ from vaelib.networks import (
 from vaelib.reparameterization import (
     DiagonalGaussian,
     FullGaussian,
+    noise,
     pathwise_gradient,
     pathwise_terms,
     reparameterize,
@@ -91,6 +93,7 @@ from vaelib.reparameterization import (
     score_function_gradient,
     score_function_terms,
 )
+from vaelib.scaling import Scaling, standardise
 from vaelib.training import (
     History,
     NonFiniteError,
@@ -128,6 +131,7 @@ __all__ = [
     "NonFiniteError",
     "NonlinearGaussian",
     "PixelCNN",
+    "Scaling",
     "active_units",
     "bernoulli_log_likelihood",
     "bits_per_dim",
@@ -142,6 +146,7 @@ __all__ = [
     "fit_posterior",
     "gaussian_log_likelihood",
     "importance_weighted_bound",
+    "importance_weighted_elbo",
     "inference_gap",
     "initialise_classifier",
     "interpolate",
@@ -162,6 +167,7 @@ __all__ = [
     "log_weights",
     "manifold",
     "mutual_information",
+    "noise",
     "pathwise_gradient",
     "pathwise_terms",
     "random_codes",
@@ -174,5 +180,6 @@ __all__ = [
     "score_function_gradient",
     "score_function_terms",
     "sharpness",
+    "standardise",
     "training_step",
 ]

@@ -31,7 +31,7 @@ from vaelib._checks import (
     check_shape,
     value_checks,
 )
-from vaelib.data import Images, check_images
+from vaelib.data import Images, check_images, check_labels
 from vaelib.networks import convolutional_decoder, convolutional_encoder, fully_connected
 
 __all__ = [
@@ -409,6 +409,8 @@ def few_labels_experiment(
         (torch.Size([2, 3, 2]), torch.Size([2, 3, 2]))
     """
     check_images(train=train, test=test)
+    labels = check_labels("train", train)
+    check_labels("test", test)
     check_at_least(1, batch_size=batch_size)
     check_positive(learning_rate=learning_rate)
     check_integers(1, n_labels=n_labels, steps=steps)
@@ -421,12 +423,12 @@ def few_labels_experiment(
         )
     if not steps or any(a >= b for a, b in pairwise(steps)):
         raise ValueError(f"steps must be one or more and increase, not {list(steps)}")
-    n_classes = int(train.labels.max()) + 1
+    n_classes = int(labels.max()) + 1
     pretrained = initialise_classifier(autoencoder, autoencoder.code_dim, n_classes)
     errors = torch.zeros(2, len(n_labels), len(seeds), len(steps))
     for i, n in enumerate(n_labels):
         for j, seed in enumerate(seeds):
-            chosen = balanced_subset(train.labels, n, _seeded(seed))
+            chosen = balanced_subset(labels, n, _seeded(seed))
             for arm, start in enumerate((_drawn_anew(pretrained, _seeded(seed)), pretrained)):
                 errors[arm, i, j] = _fine_tune(
                     copy.deepcopy(start),
@@ -466,16 +468,17 @@ def _fine_tune(
     generator: torch.Generator,
 ) -> Tensor:
     x, x_test = train.floats(), test.floats()
+    y, y_test = check_labels("train", train), check_labels("test", test)
     optimizer = torch.optim.Adam(classifier.parameters(), lr=learning_rate, fused=True)
     errors = []
     for step in range(1, steps[-1] + 1):
         batch = torch.randperm(len(x), generator=generator)[:batch_size].to(x.device)
-        loss = F.cross_entropy(classifier(x[batch]), train.labels[batch])
+        loss = F.cross_entropy(classifier(x[batch]), y[batch])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         if step in steps:
             with torch.no_grad():
-                wrong = classifier(x_test).argmax(-1) != test.labels
+                wrong = classifier(x_test).argmax(-1) != y_test
             errors.append(wrong.float().mean())
     return torch.stack(errors).cpu()

@@ -1,24 +1,33 @@
 """The evidence lower bound and its kin, all from one primitive: `log_weights`.
 
-log w = log p(x, z) − log q(z given x), z ~ q. Its mean over samples is the ELBO, the logarithm of
+log w = log p(x, z) − log q(z|x), z ~ q. Its mean over samples is the ELBO, the logarithm of
 the mean weight is the importance-weighted bound and, with many samples, the log-likelihood
 (Kingma & Welling 2013, eq. 2; Burda et al. 2015, eq. 8).
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from vaelib._checks import check_at_least, check_finite, check_floating, check_positive, validates
+from vaelib._checks import (
+    check_at_least,
+    check_finite,
+    check_floating,
+    check_generator,
+    check_positive,
+    validates,
+)
+from vaelib._modes import evaluating
 from vaelib.kl import kl_terms
-from vaelib.reparameterization import DiagonalGaussian
+from vaelib.reparameterization import DiagonalGaussian, noise
 
 __all__ = [
     "ELBO",
@@ -28,9 +37,12 @@ __all__ = [
     "evidence_lower_bound",
     "fit_posterior",
     "importance_weighted_bound",
+    "importance_weighted_elbo",
     "inference_gap",
     "log_marginal_monte_carlo",
     "log_weights",
+    "model_bound",
+    "takes_labels",
 ]
 
 
@@ -54,21 +66,21 @@ class LatentVariableModel(Protocol):
 
     @property
     def encoder(self) -> Callable[..., Any]:
-        """X (N, …) → q(z given x)."""
+        """X (N, …) → q(z|x)."""
         ...
 
     @property
     def decoder(self) -> Callable[..., Any]:
-        """Z (…, K) → p(x given z)."""
+        """Z (…, K) → p(x|z)."""
         ...
 
 
 @dataclass(frozen=True)
 class ELBO:
-    """One bound an example, its terms kept apart; averaging happens at the edge.
+    """One bound per example, its terms kept apart; averaging happens at the edge.
 
     Attributes:
-        reconstruction: (N,) estimates of E_q[log p(x given z)], in nats.
+        reconstruction: (N,) estimates of E_q[log p(x|z)], in nats.
         kl: (N, K) KL to the prior for each latent dimension, in nats; (N, 1) where it does not
             split.
 
@@ -93,12 +105,12 @@ class ELBO:
         return self.reconstruction - beta * self.kl.sum(-1)
 
     def mean(self) -> Tensor:
-        """The ELBO averaged over examples: a scalar, in nats an example."""
+        """The ELBO averaged over examples: a scalar, in nats per example."""
         return self.per_example.mean()
 
 
 def log_weights(model: LatentVariableModel, x: Tensor, eps: Tensor, q: Any | None = None) -> Tensor:
-    """Log p(x, z) − log q(z given x) at z moved from eps: one value a sample and example.
+    """Log p(x, z) − log q(z|x) at z moved from eps: one value per sample and example.
 
     Burda et al. 2015, eq. 8.
 
@@ -132,12 +144,15 @@ def log_weights(model: LatentVariableModel, x: Tensor, eps: Tensor, q: Any | Non
 def evidence_lower_bound(
     model: LatentVariableModel, x: Tensor, eps: Tensor, q: Any | None = None
 ) -> ELBO:
-    """The ELBO with its two terms: E_q[log p(x given z)] over eps, KL(q ‖ prior) in closed form.
+    """The ELBO with its two terms: E_q[log p(x|z)] over eps, and KL(q ‖ prior).
 
     Kingma & Welling 2013, eq. 7 (their second estimator). The mean of `log_weights` over samples
     estimates the same bound without the closed form. Which of the two varies less depends on q:
     `log_weights` do not vary at all where q is the posterior (Roeder et al. 2017), this estimate
     where the decoder ignores z.
+
+    The KL is the closed form where there is one. Otherwise, as with a flow or a mixture, it is the
+    mean of log q(z|x) − log p(z) over the same samples, which no longer splits into dimensions.
 
     Arguments:
         model, x, eps, q: as for `log_weights`.
@@ -147,7 +162,6 @@ def evidence_lower_bound(
 
     Raises:
         ValueError: as `log_weights`.
-        NotImplementedError: when the KL of q to the prior has no closed form: use `log_weights`.
 
     Example:
         >>> from vaelib import LinearGaussian
@@ -157,9 +171,73 @@ def evidence_lower_bound(
         torch.Size([1, 1])
     """
     q, z = _sample(model, x, eps, q)
-    # One q for all examples has one KL for all: still a row for each.
-    kl = kl_terms(q, model.prior).expand(len(x), -1)
-    return ELBO(model.decoder(z).log_prob(x).mean(0), kl)
+    reconstruction = model.decoder(z).log_prob(x).mean(0)
+    prior = model.prior
+    try:
+        # One q for all examples has one KL for all: still a row for each.
+        kl = kl_terms(q, prior).expand(len(x), -1)
+    except NotImplementedError:
+        kl = (q.log_prob_at(eps) - prior.log_prob(z)).mean(0).unsqueeze(-1)
+    return ELBO(reconstruction, kl)
+
+
+def importance_weighted_elbo(model: LatentVariableModel, x: Tensor, eps: Tensor) -> ELBO:
+    """The importance-weighted bound of eps's S samples, in the form that `fit` maximises.
+
+    Burda et al. 2015, eq. 8: `per_example` is `importance_weighted_bound(log_weights(…))`, with the
+    gradient of that bound. The KL is reported as for the ELBO, and the reconstruction is what has
+    to be added to it; so with β ≠ 1 this is not a bound.
+
+    Arguments:
+        model, x, eps: as for `log_weights`.
+
+    Returns:
+        `ELBO` whose value per example is the bound of S samples.
+
+    Raises:
+        ValueError: as `log_weights`.
+
+    Example:
+        >>> from vaelib import LinearGaussian
+        >>> model = LinearGaussian(torch.ones(3, 1), torch.zeros(3), sigma=1.0)
+        >>> x = torch.tensor([[1.0, 2.0, 3.0]])
+        >>> bound = importance_weighted_elbo(model, x, torch.randn(5, 1, 1))
+        >>> bool(torch.allclose(bound.per_example, model.log_marginal(x)))
+        True
+    """
+    check_floating(x=x)
+    q = model.encoder(x)
+    bound = importance_weighted_bound(log_weights(model, x, eps, q))
+    with torch.no_grad():
+        kl = evidence_lower_bound(model, x, eps, q).kl
+    return ELBO(bound + kl.sum(-1), kl)
+
+
+def model_bound(model: Any, x: Tensor, eps: Tensor, y: Tensor | None = None) -> ELBO:
+    """The bound that a model maximises: its own `forward`, or the ELBO of one that has none.
+
+    Arguments:
+        model: `model(x, eps)` or `model(x, eps, y)`, or a `LatentVariableModel` without `forward`.
+        x: (N, …) observations.
+        eps: (S, N, K) standard normal noise.
+        y: (N,) labels; passed on where they are given.
+
+    Example:
+        >>> from vaelib import LinearGaussian
+        >>> model = LinearGaussian(torch.ones(3, 1), torch.zeros(3), sigma=1.0)
+        >>> model_bound(model, torch.ones(2, 3), torch.zeros(1, 2, 1)).per_example.shape
+        torch.Size([2])
+    """
+    if getattr(type(model), "forward", nn.Module.forward) is nn.Module.forward:
+        return evidence_lower_bound(model, x, eps)
+    bound: ELBO = model(x, eps) if y is None else model(x, eps, y)
+    return bound
+
+
+def takes_labels(model: Any) -> bool:
+    """Whether a model's `forward`, or an objective, has a parameter `y` for labels."""
+    function = model.forward if isinstance(model, nn.Module) else model
+    return callable(function) and "y" in inspect.signature(function).parameters
 
 
 def importance_weighted_bound(log_w: Tensor) -> Tensor:
@@ -238,7 +316,7 @@ class InferenceGap:
 def fit_posterior(
     model: LatentVariableModel,
     x: Tensor,
-    generator: torch.Generator,
+    generator: torch.Generator | int,
     *,
     steps: int = 500,
     samples: int = 16,
@@ -254,7 +332,7 @@ def fit_posterior(
     Arguments:
         model: its parameters stay as they are.
         x: (N, …).
-        generator: draws the noise of every step.
+        generator: draws the noise of every step; or an integer seed.
         steps, samples, learning_rate: of the search.
 
     Returns:
@@ -274,7 +352,8 @@ def fit_posterior(
     check_at_least(2, steps=steps)
     check_at_least(1, samples=samples)
     check_positive(learning_rate=learning_rate)
-    with torch.no_grad():
+    generator = check_generator(generator)
+    with torch.no_grad(), evaluating(model):
         start = model.encoder(x)
     shape = start.batch_shape + start.event_shape
     if isinstance(start, DiagonalGaussian):
@@ -285,8 +364,8 @@ def fit_posterior(
     optimizer = torch.optim.Adam([parameters], lr=learning_rate)
     average = torch.zeros_like(parameters)
     for step in range(steps):
-        eps = torch.randn((samples, *shape), generator=generator, dtype=mu.dtype, device=mu.device)
-        with torch.enable_grad():
+        eps = noise((samples, *shape), generator, like=mu)
+        with torch.enable_grad(), evaluating(model):
             bound = evidence_lower_bound(
                 model, x, eps, q=DiagonalGaussian(parameters[0], parameters[1])
             )
@@ -302,7 +381,7 @@ def inference_gap(
     model: LatentVariableModel,
     x: Tensor,
     log_marginal: Tensor,
-    generator: torch.Generator,
+    generator: torch.Generator | int,
     *,
     steps: int = 500,
     samples: int = 1000,
@@ -312,7 +391,7 @@ def inference_gap(
     Arguments:
         model, x: as for `log_weights`.
         log_marginal: (N,) log p(x), exact or estimated with many importance samples.
-        generator: draws all noise; both bounds are estimated on the same draw.
+        generator: draws all noise, both bounds are estimated on the same draw; or an integer seed.
         steps: of the search for the best diagonal Gaussian.
         samples: for the estimate of each bound.
 
@@ -343,11 +422,10 @@ def inference_gap(
             f"but is {tuple(log_marginal.shape)}"
         )
     check_finite(log_marginal=log_marginal)
+    generator = check_generator(generator)
     best = fit_posterior(model, x, generator, steps=steps)
-    eps = torch.randn(
-        (samples, *best.mu.shape), generator=generator, dtype=best.mu.dtype, device=best.mu.device
-    )
-    with torch.no_grad():
+    eps = noise((samples, *best.mu.shape), generator, like=best.mu)
+    with torch.no_grad(), evaluating(model):
         best_bound = evidence_lower_bound(model, x, eps, q=best).per_example
         bound = evidence_lower_bound(model, x, eps).per_example
     return InferenceGap(log_marginal - best_bound, best_bound - bound)

@@ -1,7 +1,8 @@
 """Training: forward through encoder, sample and decoder for a minibatch, then backwards.
 
 `fit` maximises the mean ELBO by Adam, as the training chapter does by hand: a `training_step` for
-each minibatch, and around it what a long run needs (history, validation, checkpoints, processes).
+each minibatch, and around it what a long run needs. What it keeps is in `history`, how it resumes
+in `resumption`, how steps are made faster in `compiled` and `captured`.
 """
 
 from __future__ import annotations
@@ -10,117 +11,49 @@ import contextlib
 import copy
 import math
 import os
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
 from vaelib._checks import (
     check_at_least,
     check_device,
-    check_finite,
     check_floating,
     check_not_negative,
     check_positive,
     value_checks,
 )
-from vaelib.checkpoint import read_checkpoint, write_checkpoint
+from vaelib._modes import evaluating, training
+from vaelib.captured import CapturedStep, StaticStep, capturable, stream
+from vaelib.compiled import CompiledStep, compiler, is_plain_adam
 from vaelib.data import Images
 from vaelib.elbo import ELBO
-from vaelib.evaluation import _convention, active_units, evaluate_elbo
+from vaelib.evaluation import active_units, convention_of
+from vaelib.history import History, Interrupted, NonFiniteError
+from vaelib.minibatches import (
+    Data,
+    InMemory,
+    Minibatch,
+    Minibatches,
+    first_minibatch,
+    minibatches,
+    to_device,
+)
+from vaelib.objective import Objective, Precision, negative_bound, noise_dim, term_sums
 from vaelib.parallel import Processes, processes
+from vaelib.precision import check_precision, faster_precision
+from vaelib.progress import Progress
+from vaelib.reparameterization import noise
+from vaelib.resumption import Run, bound_of, fingerprint
 
-__all__ = ["History", "NonFiniteError", "fit", "training_step"]
+__all__ = ["History", "Interrupted", "NonFiniteError", "fit", "training_step"]
 
-
-class NonFiniteError(FloatingPointError):
-    """A term of the bound became NaN or infinite; the message says which, when and what is safe.
-
-    Example:
-        >>> from vaelib import VAE
-        >>> try:
-        ...     fit(VAE(shape=(2,), likelihood="gaussian"), 1e30 * torch.ones(2, 2), progress=False)
-        ... except NonFiniteError as error:
-        ...     print(str(error).split(";")[0])
-        reconstruction and KL became NaN or infinite in step 1 (epoch 1)
-    """
-
-
-@dataclass(repr=False)
-class History:
-    """What `fit` saw, one row an epoch (E); CPU tensors, all bounds in nats an example.
-
-    Attributes:
-        convention: what the pixels are, for example "dynamic binarisation".
-        reconstruction: (E,) mean E_q[log p(x given z)] over the epoch's training examples, each
-            with the parameters of its own step.
-        kl: (E, K) mean KL to the prior for each latent dimension, likewise.
-        beta: (E,) the KL's weight in the epoch's last step: 1 unless asked otherwise.
-        active_units: (E,) latent dimensions that the encoder uses (Burda et al. 2015, section 5.2).
-        validation_elbo: (E,) mean ELBO, always with β = 1, on the validation set; (0,) without.
-
-    Example:
-        >>> from vaelib import VAE, load_dataset
-        >>> _ = torch.manual_seed(0)
-        >>> digits = load_dataset("digits", "validation").binarise("dynamic")
-        >>> vae = VAE(digits.shape, latent_dim=2, hidden=[16])
-        >>> history = fit(vae, digits, digits, epochs=3, progress=False)
-        >>> history.kl.shape, history.best_epoch
-        (torch.Size([3, 2]), 3)
-    """
-
-    convention: str
-    reconstruction: Tensor
-    kl: Tensor
-    beta: Tensor
-    active_units: Tensor
-    validation_elbo: Tensor
-
-    @classmethod
-    def empty(cls, latent_dim: int, convention: str) -> History:
-        """Before the first epoch."""
-        none = torch.zeros(0, dtype=torch.float64)
-        units = torch.zeros(0, dtype=torch.int64)
-        return cls(convention, none, torch.zeros(0, latent_dim).double(), none, units, none)
-
-    @property
-    def elbo(self) -> Tensor:
-        """(E,) reconstruction − KL on the training examples."""
-        return self.reconstruction - self.kl.sum(-1)
-
-    @property
-    def epochs(self) -> Tensor:
-        """(E,) 1, 2, …"""
-        return torch.arange(1, len(self) + 1)
-
-    @property
-    def best_epoch(self) -> int | None:
-        """The epoch with the highest validation ELBO; `None` without validation."""
-        return int(self.validation_elbo.argmax()) + 1 if len(self.validation_elbo) else None
-
-    def __len__(self) -> int:
-        return len(self.reconstruction)
-
-    def __repr__(self) -> str:
-        if not len(self):
-            return f"History(0 epochs, {self.convention})"
-        text = f"History({len(self)} epochs, {self.convention}: ELBO {self.elbo[-1]:.2f} nats"
-        if len(self.validation_elbo):
-            text += f", validation {self.validation_elbo[-1]:.2f}"
-        return text + ")"
-
-    def append(self, **row: Tensor | float) -> None:
-        """Add an epoch: one value for each attribute that has rows."""
-        for name, value in row.items():
-            column: Tensor = getattr(self, name)
-            added = torch.as_tensor(value, dtype=column.dtype, device="cpu").unsqueeze(0)
-            setattr(self, name, torch.cat([column, added]))
+LEARNING_RATE = 1e-3
+EVALUATED_AT_ONCE = 1000
 
 
 def training_step(
@@ -128,10 +61,10 @@ def training_step(
     optimizer: torch.optim.Optimizer,
     x: Tensor,
     eps: Tensor,
+    y: Tensor | None = None,
     *,
     beta: float = 1.0,
-    clip_norm: float | None = None,
-    precision: Literal["float32", "bfloat16"] = "float32",
+    precision: Precision = "float32",
     size: float | None = None,
 ) -> ELBO:
     """One step of gradient ascent on the mean ELBO of a minibatch.
@@ -139,12 +72,12 @@ def training_step(
     Kingma & Welling 2013, algorithm 1.
 
     Arguments:
-        model: `model(x, eps)` gives the `ELBO`.
+        model: `model(x, eps)`, or `model(x, eps, y)` with labels, gives the `ELBO`.
         optimizer: makes exactly one step; stale gradients have no part in it.
         x: (N, …) the minibatch.
         eps: (S, N, K) its noise.
+        y: (N, …) its labels, for a model that takes them.
         beta: weight of the KL term.
-        clip_norm: largest norm of the gradient; a longer one is shortened to it.
         precision: of the matrix products; parameters and sums keep their own.
         size: what the sum over examples is divided by; N unless x is a part of a minibatch.
 
@@ -167,74 +100,86 @@ def training_step(
     check_floating(x=x, eps=eps)
     size = len(x) if size is None else size
     check_positive(size=size)
-    if clip_norm is not None:
-        check_positive(clip_norm=clip_norm)
-    _check_precision(precision)
+    check_precision(precision)
     check_not_negative(beta=beta)
-    bound, loss = _loss(model, x, eps, beta, precision, size)
-    _forget_gradients(model, optimizer)
+    bound, loss = negative_bound(model, x, eps, y, beta, precision, size)
+    # Neither need hold all parameters of the other.
+    model.zero_grad()
+    optimizer.zero_grad()
     loss.backward()
-    _update(optimizer, clip_norm)
+    optimizer.step()
     return ELBO(bound.reconstruction.detach(), bound.kl.detach())
 
 
 def fit(
     model: nn.Module,
-    train: Images | Tensor,
-    validation: Images | Tensor | None = None,
+    train: Data,
+    validation: Data | None = None,
     *,
     epochs: int = 10,
     batch_size: int = 128,
-    learning_rate: float = 1e-3,
+    learning_rate: float | None = None,
     samples: int = 1,
+    objective: Callable[..., ELBO] | None = None,
+    beta: float | Callable[[float], float] = 1.0,
+    patience: int | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    scheduler: Any | None = None,
     seed: int = 0,
     device: torch.device | str | None = None,
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
-    beta: float = 1.0,
-    warmup_epochs: float = 0,
-    clip_norm: float | None = None,
-    patience: int | None = None,
-    optimizer: torch.optim.Optimizer | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    resume: bool = False,
-    progress: bool = True,
     compile: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int = 1,
+    resume: bool = False,
+    on_epoch: Callable[[History, nn.Module], object] | None = None,
+    progress: bool = True,
 ) -> History:
     """Train by maximising the mean ELBO with Adam; the model is changed in place.
 
     Kingma & Welling 2013, algorithm 1; Adam is of Kingma & Ba 2015.
 
-    Under `torchrun` every process takes its part of each minibatch, which then holds `batch_size`
-    examples a process: two processes reach what one reaches with twice the batch size.
+    The model trains in training mode and is validated in evaluation mode, and each of its modules
+    is put back into the mode it was found in. On CUDA a whole step is replayed as one graph, unless
+    the model does what a graph cannot hold; a line then says what that is. Under `torchrun` every
+    process takes its part of each minibatch, which then holds `batch_size` examples per process.
 
     Arguments:
-        model: a `LatentVariableModel` whose `model(x, eps)` is its `ELBO`, such as `VAE`.
-        train, validation: `Images`, read by their convention, or floating-point tensors (N, …).
+        model: a module whose `model(x, eps)`, or `model(x, eps, y)` with labels, is its `ELBO`, and
+            which has a `prior`, such as `VAE`.
+        train, validation: `Images`, read by their convention; floating-point tensors (N, …); a
+            `Dataset` or `DataLoader` of such examples, alone or with a label.
         epochs: of the whole run, those before a resumption included.
-        batch_size: examples a step (and process).
-        learning_rate: of Adam (its other numbers are PyTorch's).
+        batch_size: examples per step (and process). A `DataLoader` has its own.
+        learning_rate: of fit's own Adam, 0.001 unless given (its other numbers are PyTorch's). A
+            resumed run goes on with the rate it had unless another is given.
         samples: draws of z for each example and step.
+        objective: maximised in place of the model's own bound: `objective(model, x, eps)`, or with
+            labels `objective(model, x, eps, y)`, gives an `ELBO`; `importance_weighted_elbo` does.
+        beta: weight of the KL term, or a function of the epoch (0.5 is half-way through the first)
+            that gives it, such as `lambda epoch: min(1.0, epoch / 10)` (Bowman et al. 2016). Only 1
+            maximises the ELBO (Higgins et al. 2017).
+        patience: stop after so many epochs without a better validation ELBO, and leave the model
+            with the parameters of the best epoch.
+        optimizer: over the model's parameters, in place of Adam; keeps its state from call to call.
+        scheduler: of the optimizer's learning rate, from `torch.optim.lr_scheduler`: one step per
+            epoch (for `ReduceLROnPlateau` with −ELBO), and kept in the checkpoint.
         seed: of the order, the noise and dynamic pixels; not of the parameters, which the model
             brings along. The global generator is left alone, so what a model draws from it by
             itself, as dropout does, is not replayed.
         device: CUDA where there is one, else the CPU.
-        precision: of the matrix products. `"auto"` is bfloat16 on a CPU that has instructions for
-            it, else float32.
-        beta: weight of the KL term; only 1 maximises the ELBO (Higgins et al. 2017).
-        warmup_epochs: over which that weight rises linearly from 0 (Bowman et al. 2016).
-        clip_norm: largest norm of the gradient.
-        patience: stop after so many epochs without a better validation ELBO, and leave the model
-            with the parameters of the best epoch.
-        optimizer: over `model.parameters()`, in place of Adam; keeps its state from call to call.
-            Not together with `compile`.
-        checkpoint: file that holds the run as it was after its last whole epoch.
-        resume: continue the run in `checkpoint` where there is one. N + M epochs equal N, then M,
-            bit for bit on the same machine.
-        progress: whether to draw a bar.
+        precision: of the matrix products. `"auto"` takes the faster of the two, by a measurement,
+            where the processor has instructions for bfloat16.
         compile: whether `torch.compile` makes one graph of a step, forwards, backwards and Adam. It
-            takes some seconds, and on the CPU a C++ compiler and Python's headers; then steps are
-            faster, and parameters agree with those of a run without it to rounding. Hooks on
-            gradients are not called.
+            takes from ten seconds to minutes, and on the CPU a C++ compiler and Python's headers;
+            then steps are faster, and parameters agree with those of a run without it to rounding.
+            Hooks on gradients are not called.
+        checkpoint: file that holds the run as it was after a whole epoch.
+        checkpoint_every: epochs from one writing of the checkpoint to the next.
+        resume: continue the run in `checkpoint` where there is one. N + M epochs equal N, then M,
+            bit for bit on the same machine (but for a `DataLoader`, whose order is its own).
+        on_epoch: called after every epoch with the history so far and the model.
+        progress: whether to show a bar or, where there is no terminal, a line per epoch.
 
     Returns:
         `History`.
@@ -244,7 +189,9 @@ def fit(
             of another run.
         RuntimeError: when compile is asked for and fails.
         FileExistsError: when `checkpoint` is there and `resume` is not asked for.
-        NonFiniteError: when the bound becomes NaN or infinite.
+        NonFiniteError: when the bound becomes NaN or infinite. The model is then as it was after
+            the last whole epoch.
+        Interrupted: on Ctrl-C. This and the former bring the history along.
 
     Example:
         >>> from vaelib import VAE, load_dataset
@@ -256,430 +203,283 @@ def fit(
         True
     """
     check_at_least(1, epochs=epochs, batch_size=batch_size, samples=samples)
+    check_at_least(1, checkpoint_every=checkpoint_every)
     check_at_least(0, seed=seed)
     if patience is not None:
         check_at_least(1, patience=patience)
-    check_positive(learning_rate=learning_rate)
-    if clip_norm is not None:
-        check_positive(clip_norm=clip_norm)
-    check_not_negative(beta=beta, warmup_epochs=warmup_epochs)
-    if compile and optimizer is not None:
-        raise ValueError("compile makes a graph of fit's own Adam: leave optimizer out")
+    if not callable(beta):
+        check_not_negative(beta=beta)
     if resume and checkpoint is None:
         raise ValueError("resume needs a checkpoint to continue from")
     if patience is not None and validation is None:
         raise ValueError("patience needs a validation set to wait for")
-    _check_data(train=train)
-    if validation is not None:
-        _check_data(validation=validation)
+    _check_model(model)
+    _check_optimizer(model, optimizer, scheduler, learning_rate, compile)
     device = _choose_device(device)
-    with processes(device) as group:
+    maximised = Objective(model, objective)
+    data = _labelled_for(maximised, minibatches("train", train))
+    validated = None
+    if validation is not None:
+        validated = _labelled_for(maximised, minibatches("validation", validation))
+    with processes(device) as group, stream(device):
         if compile and group.count > 1:
             raise ValueError("compile trains in one process, not under torchrun")
         model.to(device)
-        train = train.to(device)
-        validation = None if validation is None else validation.to(device)
-        run = _Run(
-            model,
+        data = to_device(data, device)
+        example = first_minibatch(data, batch_size, next(model.parameters()))
+        run = Run(
+            maximised,
             optimizer or _adam(model, learning_rate),
+            scheduler,
             torch.Generator(device).manual_seed(seed),
-            _empty_history(model, train),
+            History.empty(convention_of(train if isinstance(train, Images) else example[0], model)),
             settings={
                 "data": _name(train),
-                "examples": len(train),
+                "examples": len(data),
                 "validation": _name(validation),
-                "validation examples": 0 if validation is None else len(validation),
-                "parameters": str(next(model.parameters()).dtype),
+                "validation examples": 0 if validated is None else len(validated),
+                "parameters": str(example[0].dtype),
                 "batch_size": batch_size * group.count,
                 "optimizer": "Adam" if optimizer is None else type(optimizer).__name__,
-                "learning_rate": learning_rate if optimizer is None else None,
                 "samples": samples,
+                "objective": maximised.name,
                 "seed": seed,
-                "precision": _choose_precision(precision, device),
-                "beta": beta,
-                "warmup_epochs": warmup_epochs,
-                "clip_norm": clip_norm,
+                "precision": _choose_precision(precision, maximised, example, samples),
+                "beta": [beta(t / 2) for t in range(20)] if callable(beta) else float(beta),
                 "compile": compile,
             },
+            contents={
+                "model": fingerprint(model),
+                "training set": data.fingerprint(),
+                "validation set": None if validated is None else validated.fingerprint(),
+            },
+            probe=partial(bound_of, maximised, example),
         )
         if checkpoint is not None:
             run.begin(Path(checkpoint), resume, group, any_precision=precision == "auto")
-        step_model = group.wrap(model)
-        with _progress_bar(run, epochs, progress and group.is_first) as bar, _compiler(compile):
-            while len(run.history) < epochs and not _has_waited(run.history, patience):
-                _train_epoch(run, step_model, train, group, bar)
-                run.validate(train, validation)
-                if checkpoint is not None and group.is_first:
-                    write_checkpoint(checkpoint, run.state())
+            if learning_rate is not None:
+                run.set_learning_rate(learning_rate)
+        steps = data.steps(batch_size * group.count)
+        with (
+            Progress(epochs, steps, len(run.history), progress and group.is_first) as shown,
+            capturable(run.optimizer, device) as can_be_captured,
+            compiler() if compile else contextlib.nullcontext(),
+            training(model),
+        ):
+            step = _choose_step(run, data, group, can_be_captured, shown)
+            try:
+                while len(run.history) < epochs and not _has_waited(run.history, patience):
+                    run.remember()
+                    _train_epoch(run, step, data, beta, group, shown)
+                    _validate(run, data, validated)
+                    _adapt_learning_rate(scheduler, run.history)
+                    shown.epoch(run.history)
+                    if group.is_first and len(run.history) % checkpoint_every == 0:
+                        run.save()
+                    if on_epoch is not None:
+                        on_epoch(run.history, model)
+            except NonFiniteError:
+                run.go_back()
+                raise
+            except KeyboardInterrupt as stop:
+                raise Interrupted(
+                    f"stopped after {len(run.history)} of {epochs} epochs", run.history
+                ) from stop
+        if group.is_first and len(run.history) % checkpoint_every:
+            run.save()
         if patience is not None and run.best_model is not None:
             model.load_state_dict(run.best_model)
     return run.history
 
 
-def _loss(
-    model: nn.Module,
-    x: Tensor,
-    eps: Tensor,
-    beta: float | Tensor,
-    precision: str,
-    size: float | Tensor,
-) -> tuple[ELBO, Tensor]:
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        bound: ELBO = model(x, eps)
-    return bound, -bound.weighted(beta).sum() / size
-
-
-def _compiled_step(
-    model: nn.Module,
-    adam: torch.optim.Optimizer,
-    clip_norm: float | None,
-    precision: str,
-    count: int,
-) -> Callable[[Tensor, Tensor, float, float], Tensor]:
-    """`training_step` with fit's own Adam, of which it is step `count` + 1, as one graph.
-
-    To be called inside `_compiler`; gives the `_sums` of the bound. Adam is written out, since in
-    the graph its pass over the parameters is one with the last pass over the gradients, which saves
-    a sixth of a small step; torch's own, as the compiler finds it, saves nothing.
-    """
-    state = _adam_state(model, adam, count)
-    moments = [(kept["exp_avg"], kept["exp_avg_sq"]) for kept in state]
-    (group,) = adam.param_groups
-    (beta1, beta2), epsilon, clips = group["betas"], group["eps"], clip_norm is not None
-
-    def step(x: Tensor, eps: Tensor, beta: float, size: float) -> Tensor:
-        nonlocal count
-        count += 1
-        for kept in state:
-            kept["step"].fill_(count)
-        # In a tensor, since numbers by themselves would be constants of the graph.
-        numbers = eps.new_tensor(
-            [
-                beta,
-                size,
-                group["lr"] / (1 - beta1**count),
-                (1 - beta2**count) ** -0.5,
-                clip_norm or 0.0,
-            ]
-        )
-        return _graph()(model, x, eps, numbers, moments, beta1, beta2, epsilon, clips, precision)
-
-    return step
-
-
-def _adam_state(
-    model: nn.Module, adam: torch.optim.Optimizer, count: int
-) -> list[dict[str, Tensor]]:
-    """What Adam knows, after `count` steps, of each parameter that is trained."""
-    trained = _trained(model)
-    if not adam.state:
-        # A step with gradients of 0 moves nothing, and makes the state as torch lays it out.
-        model.zero_grad()
-        for parameter in trained:
-            parameter.grad = torch.zeros_like(parameter)
-        adam.step()
-        for parameter in trained:
-            adam.state[parameter]["step"].fill_(count)
-    model.zero_grad()
-    return [adam.state[parameter] for parameter in trained]
-
-
-@cache
-def _graph() -> Callable[..., Tensor]:
-    # A graph for each shape: one for all of them is slower by a fifth.
-    return torch.compile(_ascend, dynamic=False)
-
-
-def _ascend(
-    model: nn.Module,
-    x: Tensor,
-    eps: Tensor,
-    numbers: Tensor,
-    moments: list[tuple[Tensor, Tensor]],
-    beta1: float,
-    beta2: float,
-    epsilon: float,
-    clips: bool,
-    precision: str,
-) -> Tensor:
-    """Kingma & Ba 2015, algorithm 1, with the numbers that change from step to step in a tensor."""
-    beta, size, rate, scale, clip_norm = numbers.unbind()
-    bound, loss = _loss(model, x, eps, beta, precision, size)
-    trained = _trained(model)
-    gradients = torch.autograd.grad(loss, trained, allow_unused=True)
-    if clips:
-        norm = nn.utils.get_total_norm([g for g in gradients if g is not None])
-        shrink = (clip_norm / (norm + 1e-6)).clamp(max=1)
-        gradients = tuple(None if g is None else g * shrink for g in gradients)
-    with torch.no_grad():
-        for parameter, gradient, (mean, square) in zip(trained, gradients, moments, strict=True):
-            if gradient is not None:
-                mean.lerp_(gradient, 1 - beta1)
-                square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-                parameter.sub_(rate * mean / (square.sqrt() * scale + epsilon))
-    return _sums(bound)
-
-
-def _trained(model: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
-
-
-def _forget_gradients(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    # Neither need hold all parameters of the other.
-    model.zero_grad()
-    optimizer.zero_grad()
-
-
-def _update(optimizer: torch.optim.Optimizer, clip_norm: float | None) -> None:
-    if clip_norm is not None:
-        trained = [p for group in optimizer.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(trained, clip_norm)
-    optimizer.step()
-
-
-@contextlib.contextmanager
-def _compiler(on: bool) -> Iterator[None]:
-    if not on:
-        yield
-        return
-    # Compiling turns it off, and for the whole process: in a graph nobody can read a value.
-    before = Distribution._validate_args
-    import torch._dynamo
-
-    Distribution.set_default_validate_args(False)
-    # Gradients belong into the graph that gives the bound, which is not yet torch's default; and a
-    # session may train more than the eight models after which torch stops to compile.
-    config = torch._dynamo.config.patch(trace_autograd_ops=True, recompile_limit=64)
-    try:
-        with config:
-            yield
-    except torch._dynamo.exc.BackendCompilerFailed as error:
-        reason = str(error).splitlines()[0]
-        raise RuntimeError(
-            f"compile=True failed ({reason}): torch.compile needs a C++ compiler such as g++, and "
-            "Python's headers; without compile, fit trains to the same parameters, if slower"
-        ) from error
-    finally:
-        Distribution.set_default_validate_args(before)
-
-
-@dataclass
-class _Run:
-    """All that the next epoch depends on, and so all that a checkpoint holds."""
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    generator: torch.Generator
-    history: History
-    settings: dict[str, Any]
-    best_model: dict[str, Tensor] | None = None
-    checkpoint: Path | None = None
-    checked: bool = False  # whether the values of a minibatch have been read
-
-    def begin(self, path: Path, resume: bool, group: Processes, any_precision: bool) -> None:
-        """Continue the run at `path`, or make it so that even the first epoch can be resumed.
-
-        With `any_precision` the run goes on in its own, whatever this processor would be given.
-        """
-        self.checkpoint = path
-        # Summed, so that all have looked before the first one writes.
-        found = group.total(torch.tensor(float(path.exists()), device=self.generator.device))
-        if found > 0:
-            if not resume:
-                raise FileExistsError(
-                    f"{path} holds a run already: continue it with resume=True, or name another"
-                )
-            state = read_checkpoint(path)
-            try:
-                if any_precision:
-                    self.settings["precision"] = dict(state["settings"])["precision"]
-                self.restore(state)
-            except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-                raise ValueError(
-                    f"{path} holds no whole run to resume, or one of another kind of device"
-                ) from error
-        elif group.is_first:
-            write_checkpoint(path, self.state())
-
-    def state(self) -> dict[str, Any]:
-        """Tensors and plain values alone."""
-        return {
-            "arguments": getattr(self.model, "arguments", None),
-            "settings": self.settings,
-            "model": self.model.state_dict(),
-            "best_model": self.best_model,
-            "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
-            "history": {field.name: getattr(self.history, field.name) for field in fields(History)},
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Become the run that `state` was taken of."""
-        mine = {**(getattr(self.model, "arguments", None) or {}), **self.settings}
-        theirs = {**(state.get("arguments") or {}), **state["settings"]}
-        for name, value in mine.items():
-            if theirs.get(name) != value:
-                raise ValueError(
-                    f"{self.checkpoint} holds a run with {name} = {theirs.get(name)}, not {value}: "
-                    "resume with the same, or start a new run in another file"
-                )
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"])
-        self.history = History(**state["history"])
-        self.best_model = state["best_model"]
-
-    def validate(self, train: Images | Tensor, validation: Images | Tensor | None) -> None:
-        """Measure the epoch that has just ended."""
-        # The same noise each time, so that two epochs differ by their parameters alone; and none
-        # of the training's own stream.
-        noise = torch.Generator(self.generator.device).manual_seed(self.settings["seed"])
-        model: Any = self.model
-        # A unit is far above the threshold or far below it: a hundred images tell.
-        measured = train[:: len(train) // 100 + 1] if validation is None else validation
-        x = measured.floats(noise) if isinstance(measured, Images) else measured
-        x = x.to(model.prior.mean)
-        few = x[:: len(x) // 100 + 1]
-        last_step = len(self.history) * _steps_per_epoch(self) - 1
-        with _divergence_named(self, last_step, lambda: evaluate_elbo(model, x, noise)):
-            with torch.no_grad():
-                self.history.append(active_units=active_units(model.encoder(few)).sum())
-            if validation is not None:
-                self.history.append(validation_elbo=evaluate_elbo(model, x, noise).mean())
-        if self.history.best_epoch == len(self.history):
-            self.best_model = copy.deepcopy(self.model.state_dict())
+Step = Callable[[Tensor, Tensor, Tensor | None, float, float], Tensor]
+"""Of a minibatch x, eps, y, the weight β and the size: makes a step, and gives the `term_sums`."""
 
 
 def _train_epoch(
-    run: _Run, step_model: nn.Module, train: Images | Tensor, group: Processes, bar: Any
+    run: Run,
+    step: Step | CapturedStep,
+    data: Minibatches,
+    beta: float | Callable[[float], float],
+    group: Processes,
+    shown: Progress,
 ) -> None:
-    settings, dtype = run.settings, next(run.model.parameters()).dtype
-    latent_dim = run.history.kl.shape[1]
-    n_steps = _steps_per_epoch(run)
-    warmup_steps = settings["warmup_epochs"] * n_steps
-    first = len(run.history) * n_steps
-    beta, seen = settings["beta"], []
-    compiled_step = (
-        _compiled_step(
-            step_model, run.optimizer, settings["clip_norm"], settings["precision"], count=first
-        )
-        if settings["compile"]
-        else None
-    )
-    for step, whole in enumerate(_minibatches(train, settings["batch_size"], run.generator), first):
-        if warmup_steps:
-            beta = settings["beta"] * min(1.0, step / warmup_steps)
-        eps = torch.randn(
-            (settings["samples"], len(whole), latent_dim),
-            generator=run.generator,
-            dtype=dtype,
-            device=whole.device,
-        )
-        x, noise = group.part(whole).to(dtype), group.part(eps, dim=1)
-        size = len(whole) / group.count
-        # Checked once: later minibatches are of the same kind, and a check makes a GPU wait.
-        with (
-            value_checks(not run.checked),
-            # Of the model itself: processes that see no fault would not take part in another step.
-            _divergence_named(run, step, partial(run.model, x, noise)),
-        ):
-            if compiled_step is not None and len(whole) == settings["batch_size"]:
-                if not run.checked:
-                    with torch.no_grad():
-                        step_model(x, noise)  # since a graph reads no values
-                sums = compiled_step(x, noise, beta, size)
-            else:
-                bound = training_step(
-                    step_model,
-                    run.optimizer,
-                    x,
-                    noise,
-                    beta=beta,
-                    clip_norm=settings["clip_norm"],
-                    precision=settings["precision"],
-                    size=size,
-                )
-                sums = _sums(bound)
-        run.checked = True
-        seen.append(sums)
-        if whole.device.type == "cpu" and group.count == 1:
-            _check_sums(seen[-1].unsqueeze(0), step, run)
-        bar.update()
+    steps = data.steps(run.settings["batch_size"])
+    done = len(run.history)
+    betas = [beta(done + i / steps) if callable(beta) else beta for i in range(steps)]
+    if isinstance(step, CapturedStep):
+        rows = step.epoch(betas)
+    else:
+        rows = _steps(run, step, data, betas, group)
+    seen: list[Tensor] = []
+    for row in rows:
+        if row.device.type == "cpu" and group.count == 1:
+            _check_finite_terms(row.unsqueeze(0), done * steps + len(seen), run)
+        seen.append(row)
+        shown.step()
     # Summed first, so that all processes see, and stop for, what one of them saw.
-    totals = group.total(torch.stack(seen))
-    _check_sums(totals, first, run)
-    mean = totals.sum(0) / len(train)
-    run.history.append(reconstruction=mean[0], kl=mean[1:], beta=beta)
-    bar.set_postfix_str(f"ELBO {run.history.elbo[-1]:.2f} nats")
+    totals = group.total(torch.stack(seen)).cpu().double()
+    if isinstance(step, CompiledStep):
+        step.finish()
+    _check_finite_terms(totals, done * steps, run)
+    mean = totals.sum(0) / len(data)
+    rate = float(run.optimizer.param_groups[0]["lr"])
+    run.history.append(
+        reconstruction=mean[0], kl=mean[1:], beta=betas[len(seen) - 1], learning_rate=rate
+    )
 
 
-def _minibatches(
-    data: Images | Tensor, batch_size: int, generator: torch.Generator
+def _steps(
+    run: Run, step: Step, data: Minibatches, betas: list[float], group: Processes
 ) -> Iterator[Tensor]:
-    if isinstance(data, Images):
-        yield from data.batches(batch_size, generator)
-        return
-    order = torch.randperm(len(data), generator=generator, device=generator.device)
-    for chosen in order.split(batch_size):
-        yield data[chosen]
+    like, latent_dim = next(run.model.parameters()), noise_dim(run.model)
+    done = len(run.history)
+    # A value is read the first time that it is used; on a GPU, which would have to wait, only the
+    # first minibatch is. Pixels are known to be pixels.
+    new = done == run.begun_at or not data.is_in_memory
+    reads_all = new and not data.is_vouched_for and like.device.type == "cpu"
+    for i, (x, y) in enumerate(data.shuffled(run.settings["batch_size"], run.generator)):
+        x, size = x.to(like), len(x) / group.count
+        eps = noise((run.settings["samples"], len(x), latent_dim), run.generator, like)
+        x, eps = group.part(x), group.part(eps, dim=1)
+        y = None if y is None else group.part(y).to(like.device)
+        reads = reads_all or (done == run.begun_at and i == 0)
+        with value_checks(reads), _divergence_named(run, done * len(betas) + i, x, eps, y):
+            if reads and isinstance(step, CompiledStep):
+                _read_values(run.objective, x, eps, y)
+            row = step(x, eps, y, betas[min(i, len(betas) - 1)], size)
+        yield row
+
+
+def _read_values(objective: nn.Module, x: Tensor, eps: Tensor, y: Tensor | None) -> None:
+    # A compiled graph cannot.
+    with torch.no_grad(), evaluating(objective):
+        objective(x, eps, y)
+
+
+def _choose_step(
+    run: Run, data: Minibatches, group: Processes, can_be_captured: bool, shown: Progress
+) -> Step | CapturedStep:
+    objective = group.wrap(run.objective)
+    precision, batch_size = run.settings["precision"], run.settings["batch_size"]
+    plain = partial(_plain_step, objective, run.optimizer, precision)
+    in_memory = isinstance(data, InMemory) and data.device.type == "cuda"
+    if can_be_captured and isinstance(data, InMemory) and in_memory and group.count == 1:
+        static = StaticStep(
+            torch.compile(objective) if run.settings["compile"] else objective,
+            run.optimizer,
+            data,
+            run.generator,
+            noise_shape=(run.settings["samples"], batch_size, noise_dim(run.model)),
+            like=next(run.model.parameters()),
+            precision=precision,
+        )
+        return CapturedStep(static, plain, shown.say)
+    if run.settings["compile"]:
+        return CompiledStep(objective, plain, run.optimizer, precision, batch_size)
+    return plain
+
+
+def _plain_step(
+    objective: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    precision: Precision,
+    x: Tensor,
+    eps: Tensor,
+    y: Tensor | None,
+    beta: float,
+    size: float,
+) -> Tensor:
+    return term_sums(
+        training_step(objective, optimizer, x, eps, y, beta=beta, precision=precision, size=size)
+    )
+
+
+def _validate(run: Run, data: Minibatches, validation: Minibatches | None) -> None:
+    """Measure the epoch that has just ended."""
+    # The same noise each time, so that two epochs differ by their parameters alone; and none of the
+    # training's own stream.
+    generator = torch.Generator(run.generator.device).manual_seed(run.settings["seed"])
+    last_step = (len(run.history)) * data.steps(run.settings["batch_size"]) - 1
+    like, samples = next(run.model.parameters()), run.settings["samples"]
+    measured = data if validation is None else validation
+    total = torch.zeros((), dtype=torch.float64)
+    with torch.no_grad(), evaluating(run.objective):
+        for i, (x, y) in enumerate(measured.ordered(EVALUATED_AT_ONCE, generator)):
+            x, y = x.to(like), None if y is None else y.to(like.device)
+            eps = noise((samples, len(x), noise_dim(run.model)), generator, like)
+            with (
+                value_checks(i == 0 or like.device.type == "cpu"),
+                _divergence_named(run, last_step, x, eps, y),
+            ):
+                if i == 0:
+                    run.history.append(active_units=_count_active(run.objective, x, y))
+                if validation is None:
+                    return
+                total += run.objective(x, eps, y).per_example.sum().cpu()
+    run.history.append(validation_elbo=total / len(measured))
+    if not math.isfinite(total):
+        raise _divergence(run, last_step, "the validation bound")
+    if run.history.best_epoch == len(run.history):
+        run.best_model = copy.deepcopy(run.model.state_dict())
+
+
+def _count_active(objective: Objective, x: Tensor, y: Tensor | None) -> int:
+    # A unit is far above the threshold or far below it: a hundred examples tell.
+    few = slice(None, None, len(x) // 100 + 1)
+    if len(x) < 2:
+        return -1
+    given = (x[few], y[few]) if objective.takes_labels and y is not None else (x[few],)
+    try:
+        return int(active_units(objective.model.encoder(*given)).sum())  # type: ignore[operator]
+    except (AttributeError, NotImplementedError, TypeError):
+        return -1  # q(z|x) knows no mean
 
 
 @contextlib.contextmanager
-def _divergence_named(run: _Run, step: int, bound: Callable[[], ELBO]) -> Iterator[None]:
-    """Where a value is refused, tell whether it is the bound that is no number any more."""
+def _divergence_named(
+    run: Run, step: int, x: Tensor, eps: Tensor, y: Tensor | None
+) -> Iterator[None]:
+    """Where a value is refused and the data are not to blame, tell that it is the bound."""
     try:
         yield
     except ValueError:
+        if not x.isfinite().all():
+            raise
+        # By the model itself: processes that see no fault would not take part in another step.
         with value_checks(False), torch.no_grad():
-            _check_sums(_sums(bound()).unsqueeze(0), step, run)
+            row = term_sums(run.objective(x, eps, y)).cpu().double()
+            _check_finite_terms(row.unsqueeze(0), step, run)
         raise
 
 
-def _sums(bound: ELBO) -> Tensor:
-    """Its terms, summed over examples: the reconstruction, then the KL of each dimension."""
-    terms = torch.cat([bound.reconstruction.unsqueeze(1), bound.kl], 1).detach()
-    return terms.sum(0, dtype=torch.float64)
-
-
-def _check_sums(sums: Tensor, first_step: int, run: _Run) -> None:
-    if math.isfinite(sums.sum()):
+def _check_finite_terms(rows: Tensor, first_step: int, run: Run) -> None:
+    if math.isfinite(rows.sum()):
         return
-    bad = ~sums.isfinite()
+    bad = ~rows.isfinite()
     row = int(bad.any(1).nonzero()[0])
     terms = ["reconstruction"] if bad[row, 0] else []
     terms += ["KL"] if bad[row, 1:].any() else []
-    step = first_step + row
-    remedy = (
-        f"the run before this epoch is safe in {run.checkpoint}"
-        if run.checkpoint
-        else "no checkpoint was asked for"
-    )
-    raise NonFiniteError(
-        f"{' and '.join(terms)} became NaN or infinite in step {step + 1} "
-        f"(epoch {step // _steps_per_epoch(run) + 1}); {remedy}. "
-        "A lower learning_rate or clip_norm=1 often helps"
-    )
+    raise _divergence(run, first_step + row, " and ".join(terms))
 
 
-def _progress_bar(run: _Run, epochs: int, on: bool) -> Any:
-    from tqdm import tqdm
-
-    # To standard output, since notebooks show standard error as if something had gone wrong; and
-    # only where somebody watches, since a log would hold every state of the bar.
-    watched = sys.stdout.isatty() or "ipykernel" in sys.modules
-    return tqdm(
-        total=epochs * _steps_per_epoch(run),
-        initial=len(run.history) * _steps_per_epoch(run),
-        disable=not (on and watched),
-        file=sys.stdout,
-        unit="step",
-        mininterval=0.2,
+def _divergence(run: Run, step: int, what: str) -> NonFiniteError:
+    steps = math.ceil(run.settings["examples"] / run.settings["batch_size"])
+    kept = f" and the run in {run.checkpoint}" if run.checkpoint else ""
+    return NonFiniteError(
+        f"{what} became NaN or infinite in step {step + 1} (epoch {step // steps + 1}); the model"
+        f"{kept} is as it was before that epoch. A lower learning_rate often helps"
+        + (", with resume=True" if run.checkpoint else ""),
+        run.history,
     )
 
 
-def _steps_per_epoch(run: _Run) -> int:
-    steps: int = math.ceil(run.settings["examples"] / run.settings["batch_size"])
-    return steps
+def _adapt_learning_rate(scheduler: Any | None, history: History) -> None:
+    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        bounds = history.validation_elbo if len(history.validation_elbo) else history.elbo
+        scheduler.step(-bounds[-1].item())
+    elif scheduler is not None:
+        scheduler.step()
 
 
 def _has_waited(history: History, patience: int | None) -> bool:
@@ -687,16 +487,13 @@ def _has_waited(history: History, patience: int | None) -> bool:
     return patience is not None and best is not None and len(history) - best >= patience
 
 
-def _name(data: Images | Tensor | None) -> list[str] | None:
+def _name(data: Data | None) -> list[str] | None:
     return [data.name, data.convention] if isinstance(data, Images) else None
 
 
-def _empty_history(model: Any, train: Images | Tensor) -> History:
-    return History.empty(model.prior.event_shape[0], _convention(model, train))
-
-
-def _adam(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
-    return torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+def _adam(model: nn.Module, learning_rate: float | None) -> torch.optim.Optimizer:
+    rate = LEARNING_RATE if learning_rate is None else learning_rate
+    return torch.optim.Adam(model.parameters(), lr=rate, fused=True)
 
 
 def _choose_device(device: torch.device | str | None) -> torch.device:
@@ -707,29 +504,62 @@ def _choose_device(device: torch.device | str | None) -> torch.device:
     return torch.device("cpu")
 
 
-def _choose_precision(precision: str, device: torch.device) -> str:
+def _choose_precision(
+    precision: str, objective: Objective, example: Minibatch, samples: int
+) -> Precision:
     if precision != "auto":
-        _check_precision(precision, '"auto", ')
-        return precision
-    # Without such instructions bfloat16 is emulated and slower.
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
-    return "bfloat16" if device.type == "cpu" and native else "float32"
+        return check_precision(precision, '"auto", ')
+    x, y = example
+    eps = noise((samples, len(x), noise_dim(objective.model)), 0, like=x)
+    return faster_precision(objective, x, eps, y)
 
 
-def _check_precision(precision: str, besides: str = "") -> None:
-    if precision not in ("float32", "bfloat16"):
-        raise ValueError(f'precision must be {besides}"float32" or "bfloat16", not {precision!r}')
+def _labelled_for(objective: Objective, data: Minibatches) -> Minibatches:
+    if objective.takes_labels and not data.is_labelled:
+        raise ValueError(f"{data.name} must have labels, which the model takes as y")
+    return data
 
 
-def _check_data(**data: Images | Tensor) -> None:
-    for name, value in data.items():
-        if not isinstance(value, Images):
-            check_floating(**{name: value})
-            check_finite(**{name: value})
-        if isinstance(value, Tensor) and value.dim() < 2:
-            raise ValueError(
-                f"{name} must be (N, …), an example a row, but is {tuple(value.shape)}"
-            )
-        if len(value) < 2:
-            raise ValueError(f"{name} must hold at least two examples, not {len(value)}")
+def _check_model(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a module (nn.Module), but is {type(model).__name__}")
+    if not hasattr(model, "prior"):
+        raise ValueError(
+            "model must have a prior, as a `LatentVariableModel` has, but "
+            f"{type(model).__name__} has none"
+        )
+    parameter = next(model.parameters(), None)
+    if parameter is None:
+        raise ValueError("model must have parameters to train, but has none")
+    if parameter.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"model must have parameters in float32 or float64, but has {parameter.dtype}: keep "
+            'them in float32 (`model.float()`) and choose precision="bfloat16"'
+        )
+
+
+def _check_optimizer(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    scheduler: Any | None,
+    learning_rate: float | None,
+    compile: bool,
+) -> None:
+    if learning_rate is not None:
+        check_positive(learning_rate=learning_rate)
+    if optimizer is None:
+        if scheduler is not None:
+            raise ValueError("scheduler needs the optimizer whose learning rate it changes")
+        return
+    if learning_rate is not None:
+        raise ValueError("learning_rate is that of fit's own Adam: set it in optimizer")
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if not any(id(p) in held for p in model.parameters()):
+        raise ValueError("optimizer holds no parameter of the model: build it from this model's")
+    if scheduler is not None and getattr(scheduler, "optimizer", None) is not optimizer:
+        raise ValueError("scheduler must change the learning rate of optimizer, not of another one")
+    if compile and not is_plain_adam(optimizer):
+        raise ValueError(
+            "optimizer must be a torch.optim.Adam without extras where compile makes one graph of "
+            f"it, not {type(optimizer).__name__}: leave compile out"
+        )

@@ -355,6 +355,7 @@ CASES: dict[str, Case] = {
             "convention": "grey",
         },
         {
+            "labels: None",
             "name: nonsense",
             "name: number",
             "split: nonsense",
@@ -363,19 +364,59 @@ CASES: dict[str, Case] = {
         },
     ),
     "Images.batches": (
-        lambda batch_size: _digits().batches(batch_size, _generator()),
-        {"batch_size": 3},
-        set(),
+        lambda **arguments: _digits().batches(**arguments),
+        {"batch_size": 3, "generator": 0},
+        {"generator: 0"},
+    ),
+    "Images.floats": (
+        lambda generator: _digits().binarise("dynamic").floats(generator),
+        {"generator": 0},
+        {"generator: 0", "generator: None"},
+    ),
+    "Images.from_array": (
+        vaelib.Images.from_array,
+        {
+            "array": X,
+            "labels": torch.arange(5),
+            "channels": "first",
+            "scale": (-1.0, 2.0),
+            "name": "mine",
+        },
+        {
+            "array: no tensor",
+            "array: other dtype",
+            "array: other shape",
+            "array: empty",
+            "array: integers",
+            "labels: no tensor",
+            "name: nonsense",
+            "name: number",
+        },
+    ),
+    "Images.random_split": (
+        lambda **arguments: _digits().random_split(**arguments),
+        {"generator": 0, "train": 0.5, "validation": 0.25, "test": 0.25},
+        {"generator: 0"},
     ),
     "Images.binarise": (
-        lambda convention: _digits().binarise(convention, _generator()),
-        {"convention": "static"},
-        set(),
+        lambda **arguments: _digits().binarise(**arguments),
+        {"convention": "static", "generator": 0},
+        {"generator: 0"},
     ),
     "LatentExplorer": (
         lambda **arguments: vaelib.LatentExplorer(_vae(), **arguments),
         {"codes": _normal(5, 2), "labels": torch.arange(5)},
         {"codes: other dtype"},
+    ),
+    "Scaling.apply": (
+        vaelib.Scaling(torch.zeros(3), torch.ones(3)).apply,
+        {"x": ROWS},
+        {"x: other dtype", "x: integers", "x: nan in it", "x: inf in it", "x: empty"},
+    ),
+    "Scaling.undo": (
+        vaelib.Scaling(torch.zeros(3), torch.ones(3)).undo,
+        {"x": ROWS},
+        {"x: other dtype", "x: nan in it", "x: inf in it", "x: empty"},
     ),
     "active_units": (
         lambda threshold: vaelib.active_units(_codes(), threshold),
@@ -428,17 +469,12 @@ CASES: dict[str, Case] = {
             "device": "cpu",
             "precision": "float32",
             "beta": 1.0,
-            "warmup_epochs": 0,
-            "clip_norm": 1.0,
             "patience": 1,
         },
         {
             "train: other dtype",
             "validation: other dtype",
             "seed: 0",
-            "warmup_epochs: 0",
-            "warmup_epochs: fraction",
-            "warmup_epochs: whole float",
             "patience: None",
         },
     ),
@@ -478,6 +514,11 @@ CASES: dict[str, Case] = {
         {"log_w": _normal(4, 5)},
         {"log_w: other dtype", "log_w: other shape"},
     ),
+    "importance_weighted_elbo": (
+        lambda x, eps: vaelib.importance_weighted_elbo(_vae(), x, eps),
+        {"x": X, "eps": EPS},
+        set(),
+    ),
     "inference_gap": (
         lambda x, log_marginal, **numbers: vaelib.inference_gap(
             _vae(), x, log_marginal, _generator(), **numbers
@@ -515,7 +556,7 @@ CASES: dict[str, Case] = {
     "kl_to_standard_normal": (
         vaelib.kl_to_standard_normal,
         {"mu": _normal(5, 2), "logvar": _normal(5, 2)},
-        {"mu: other dtype", "logvar: other dtype"},
+        set(),
     ),
     "latent_grid": (
         vaelib.latent_grid,
@@ -577,6 +618,21 @@ CASES: dict[str, Case] = {
         {"samples": 2},
         set(),
     ),
+    "noise": (
+        vaelib.noise,
+        {"shape": (2, 3), "generator": 0, "like": X},
+        {
+            "shape: empty",
+            "shape: 0 in it",
+            "generator: 0",
+            "like: other dtype",
+            "like: other shape",
+            "like: scalar",
+            "like: empty",
+            "like: nan in it",
+            "like: inf in it",
+        },
+    ),
     "pathwise_gradient": (
         lambda **rest: vaelib.pathwise_gradient(torch.square, **rest),
         SCALAR_GAUSSIAN,
@@ -629,13 +685,17 @@ CASES: dict[str, Case] = {
         {"images": X},
         {"images: other dtype", "images: other shape"},
     ),
+    "standardise": (
+        vaelib.standardise,
+        {"table": ROWS},
+        {"table: other dtype", "table: other shape", "table: integers"},
+    ),
     "training_step": (
         lambda **rest: vaelib.training_step(MODEL, _adam(MODEL), **rest),
         {
             "x": X,
             "eps": EPS,
             "beta": 1.0,
-            "clip_norm": 1.0,
             "precision": "float32",
             "size": 5.0,
         },

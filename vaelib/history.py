@@ -1,0 +1,119 @@
+"""What a training saw: one row per epoch, kept whatever happens to the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["History", "Interrupted", "NonFiniteError"]
+
+
+@dataclass(repr=False)
+class History:
+    """What `fit` saw, one row per epoch (E); CPU tensors, all bounds in nats per example.
+
+    Attributes:
+        convention: what the pixels are, for example "dynamic binarisation".
+        reconstruction: (E,) mean E_q[log p(x|z)] over the epoch's training examples, each with the
+            parameters of its own step.
+        kl: (E, K) mean KL to the prior for each latent dimension, likewise; (E, 1) where it does
+            not split.
+        beta: (E,) the KL's weight in the epoch's last step: 1 unless asked otherwise.
+        learning_rate: (E,) of the epoch.
+        active_units: (E,) latent dimensions that the encoder uses (Burda et al. 2015, section 5.2);
+            −1 where q(z|x) has no mean, or there is only one example.
+        validation_elbo: (E,) mean bound on the validation set, always with β = 1; (0,) without.
+
+    Example:
+        >>> from vaelib import VAE, fit, load_dataset
+        >>> _ = torch.manual_seed(0)
+        >>> digits = load_dataset("digits", "validation").binarise("dynamic")
+        >>> vae = VAE(digits.shape, latent_dim=2, hidden=[16])
+        >>> history = fit(vae, digits, digits, epochs=3, progress=False)
+        >>> history.kl.shape, history.best_epoch
+        (torch.Size([3, 2]), 3)
+    """
+
+    convention: str
+    reconstruction: Tensor
+    kl: Tensor
+    beta: Tensor
+    learning_rate: Tensor
+    active_units: Tensor
+    validation_elbo: Tensor
+
+    @classmethod
+    def empty(cls, convention: str) -> History:
+        """Before the first epoch."""
+        none = torch.zeros(0, dtype=torch.float64)
+        units = torch.zeros(0, dtype=torch.int64)
+        return cls(convention, none, torch.zeros(0, 1).double(), none, none, units, none)
+
+    @property
+    def elbo(self) -> Tensor:
+        """(E,) reconstruction − KL on the training examples."""
+        return self.reconstruction - self.kl.sum(-1)
+
+    @property
+    def epochs(self) -> Tensor:
+        """(E,) 1, 2, …"""
+        return torch.arange(1, len(self) + 1)
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch with the highest validation ELBO; `None` without validation."""
+        return int(self.validation_elbo.argmax()) + 1 if len(self.validation_elbo) else None
+
+    def __len__(self) -> int:
+        return len(self.reconstruction)
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return f"History(0 epochs, {self.convention})"
+        text = f"History({len(self)} epochs, {self.convention}: ELBO {self.elbo[-1]:.2f} nats"
+        if len(self.validation_elbo):
+            text += f", validation {self.validation_elbo[-1]:.2f}"
+        return text + ")"
+
+    def append(self, **row: Tensor | float) -> None:
+        """Add an epoch: one value for each attribute that has rows."""
+        for name, value in row.items():
+            column: Tensor = getattr(self, name)
+            value = value.cpu() if isinstance(value, Tensor) else value
+            added = torch.as_tensor(value, dtype=column.dtype).unsqueeze(0)
+            # Only the first epoch tells how many columns the KL has.
+            setattr(self, name, torch.cat([column, added]) if len(column) else added)
+
+
+class NonFiniteError(FloatingPointError):
+    """A term of the bound became NaN or infinite; the message says which, when and what is safe.
+
+    Attributes:
+        history: of the whole epochs before it. The model is as it was after the last of them.
+
+    Example:
+        >>> from vaelib import VAE, fit
+        >>> try:
+        ...     fit(VAE(shape=(2,), likelihood="gaussian"), 1e30 * torch.ones(2, 2), progress=False)
+        ... except NonFiniteError as error:
+        ...     print(str(error).split(";")[0])
+        reconstruction and KL became NaN or infinite in step 1 (epoch 1)
+    """
+
+    def __init__(self, message: str, history: History) -> None:
+        super().__init__(message)
+        self.history = history
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during `fit`; a `KeyboardInterrupt` that brings along what was seen.
+
+    Attributes:
+        history: of the whole epochs before it. The model is as the last step left it.
+    """
+
+    def __init__(self, message: str, history: History) -> None:
+        super().__init__(message)
+        self.history = history

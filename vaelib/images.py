@@ -1,0 +1,545 @@
+"""Images, kept as uint8 and read in minibatches: a data set by name, or pictures of one's own.
+
+Three conventions say what a pixel is, and numbers of one cannot be compared with another's:
+*grey*, the intensity pixel/255; *dynamic*, a fresh draw from Bernoulli(pixel/255) each time the
+pixel is read (Burda et al. 2015, section 5); *static*, one such draw, made once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from numbers import Real
+from pathlib import Path
+from typing import Any, Literal, get_args, overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vaelib._checks import check_at_least, check_generator, check_tensor
+from vaelib.folders import read_folder
+from vaelib.indexing import Index, rows_of, shared_out
+from vaelib.scaling import Scaling, as_tensor, pixels_from_array
+
+__all__ = [
+    "Convention",
+    "Images",
+    "binarise",
+    "check_images",
+    "check_labels",
+]
+
+Convention = Literal["grey", "dynamic", "static"]
+
+# Bytes of pixels that are looked at, or drawn, at a time where all of them are.
+_BLOCK = 2**20
+
+
+def binarise(probabilities: Tensor, generator: torch.Generator | int) -> Tensor:
+    """Draw x ~ Bernoulli(p) for each p of `probabilities`, independently.
+
+    The noise is made on the generator's device: a CPU generator gives the same draws for images
+    on any device.
+
+    Arguments:
+        probabilities: any shape, in [0, 1].
+        generator: where the noise comes from, or an integer seed.
+
+    Returns:
+        Zeros and ones with the shape, dtype and device of `probabilities`.
+
+    Raises:
+        ValueError: if `probabilities` are not floating-point numbers, or one is outside [0, 1] or
+            NaN.
+
+    Example:
+        >>> binarise(torch.tensor([0.0, 0.5, 0.5, 1.0]), 0)
+        tensor([0., 1., 0., 1.])
+    """
+    if not probabilities.is_floating_point():
+        raise ValueError(
+            f"probabilities must be floats in [0, 1], got {probabilities.dtype}: divide pixels "
+            f"by 255 first"
+        )
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise ValueError("probabilities must be in [0, 1]: one is outside, or not a number")
+    generator = check_generator(generator)
+    # At least float32: the coarse grid of half-precision noise would shift the mean.
+    noise = torch.rand(
+        probabilities.shape,
+        generator=generator,
+        dtype=torch.promote_types(probabilities.dtype, torch.float32),
+        device=generator.device,
+    )
+    return (noise.to(probabilities.device) < probabilities).to(probabilities.dtype)
+
+
+def _draw(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """x ~ Bernoulli(pixel/255) for uint8 pixels: zeros and ones, float32.
+
+    Sixteen random bits u decide: x = 1 where 255·u < 65,536·pixel, which has the probability
+    pixel/255 rounded up to a multiple of 2⁻¹⁶. So 0 and 255 come out for certain, and in between
+    the error is below 1.6e-5, which it would take a thousand million draws of a pixel to see; with
+    a float for each pixel this takes four times as long. All numbers here are integers below 2²⁴
+    (over 2¹⁶), and so exact: every device draws the same from the same bits.
+    """
+    bits = torch.empty(-(-pixels.numel() // 4), dtype=torch.int64, device=generator.device)
+    bits.random_(-(2**63), None, generator=generator)
+    # Signed, so u − 32,768.
+    signed = bits.view(torch.int16)[: pixels.numel()].view(pixels.shape).to(pixels.device)
+    grey = pixels.to(torch.float32, memory_format=torch.contiguous_format)
+    return grey.sub_(127.5).sub_(signed, alpha=255 / 65536).clamp_(0, 1).ceil_()
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images, with labels or without, and the convention under which their pixels are read.
+
+    Indexing is numpy's. An integer gives one picture, (C, H, W) float32 in [0, 1], as it is stored:
+    pixel/255 under every convention. A slice, a list, an array or a tensor of integers, or a mask
+    gives `Images`; a slice shares its memory. Iterating gives single pictures, so that a torch
+    `DataLoader` takes `Images`, too.
+
+    Pixels are never written to, and only those of a minibatch become floats. So they may be those
+    of a file that is mapped into memory, which may be larger than memory: `from_array`.
+
+    Arguments:
+        pixels: (N, C, H, W) uint8, on the device where they will be used.
+        labels: (N,) int64, on the same device; `None` where there are none.
+        name: of the data set, such as "mnist5k".
+        split: "train", "validation", "test" or "all".
+        convention: "grey", "dynamic" or "static" (all pixels 0 or 255).
+        classes: the name of each label, where labels have names.
+        scaling: how the pixels were made from numbers in other units, where they were:
+            `images.scaling.undo(x)` is x in these units.
+
+    Raises:
+        ValueError: if a tensor has another type, shape or device, or if "static" is
+            claimed of grey pixels.
+
+    Example:
+        >>> from vaelib import load_dataset
+        >>> images = load_dataset("digits")
+        >>> images
+        Images(digits train: 1439 × (1, 8, 8), grey, cpu)
+        >>> images[images.labels == 3].binarise("dynamic")
+        Images(digits train: 145 × (1, 8, 8), dynamic, cpu)
+        >>> images[0].shape, len(images[[5, 3, -1]])
+        (torch.Size([1, 8, 8]), 3)
+    """
+
+    pixels: Tensor
+    labels: Tensor | None = None
+    name: str = "images"
+    split: str = "all"
+    convention: Convention = "grey"
+    classes: tuple[str, ...] = ()
+    scaling: Scaling | None = None
+
+    def __post_init__(self) -> None:
+        check_tensor(pixels=self.pixels)
+        if self.pixels.dtype != torch.uint8:
+            raise ValueError(
+                f"pixels must be uint8, but are {self.pixels.dtype}: Images.from_array converts"
+            )
+        if self.pixels.ndim != 4:
+            raise ValueError(f"pixels must be (N, C, H, W), but are {tuple(self.pixels.shape)}")
+        if self.labels is not None:
+            _check_labels(self.labels, self.pixels)
+        if self.convention not in get_args(Convention):
+            raise ValueError(
+                f"convention must be one of {get_args(Convention)}, not {self.convention!r}"
+            )
+        # In uint8 255 + 1 is 0, so 0 and 255 alone become 1 and 0.
+        if self.convention == "static" and not all(
+            (part + 1 <= 1).all() for part in self.pixels.split(self._block())
+        ):
+            raise ValueError(
+                'convention "static" needs pixels that are 0 or 255, but some are grey: '
+                'call binarise("static", generator) on the grey images'
+            )
+
+    @classmethod
+    def from_folder(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        size: int | tuple[int, int] | None = None,
+        colour: bool | None = None,
+        labels: bool | None = None,
+        name: str | None = None,
+    ) -> Images:
+        """Read the pictures in a folder and its sub-folders, or in a zip file of one.
+
+        They are read in the order of their paths and kept in memory, a byte a value; hidden files
+        are left out. A picture that the camera marks as turned is turned back.
+
+        Arguments:
+            path: of the folder.
+            size: (H, W), or one number for both: the middle of each picture is cut out with this
+                aspect ratio and resized. `None` takes pictures that have one size already.
+            colour: three channels (`True`) or one; `None` takes one if all pictures are grey.
+            labels: whether the first folder in which paths differ is the label, numbered in
+                alphabetical order (`images.classes` tells the names); `True` insists, `None`
+                does so where every picture is in such a folder and one holds several.
+            name: of the data set; that of the folder unless given.
+
+        Raises:
+            FileNotFoundError: when there is no such folder.
+            ValueError: when it holds no picture; when pictures differ in size and none is asked
+                for, or a file cannot be read: the first one is named.
+
+        Example:
+            >>> import tempfile
+            >>> from PIL import Image
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     for i in range(3):
+            ...         Image.new("RGB", (64, 48), (80 * i, 0, 0)).save(f"{folder}/{i}.png")
+            ...     images = Images.from_folder(folder, size=32, name="reds")
+            >>> images
+            Images(reds all: 3 × (3, 32, 32), grey, cpu)
+        """
+        if size is not None:
+            pair = size if isinstance(size, tuple) else (size, size)
+            if len(pair) != 2:
+                raise ValueError(f"size must be a number or (height, width), not {size!r}")
+            check_at_least(1, **{"size": pair[0], "size (width)": pair[1]})
+            size = pair
+        for argument, value in (("colour", colour), ("labels", labels)):
+            if value not in (None, True, False):
+                raise ValueError(f"{argument} must be True, False or None, not {value!r}")
+        pixels, targets, classes = read_folder(path, size, colour, labels)
+        return cls(
+            torch.from_numpy(pixels),
+            None if targets is None else torch.from_numpy(targets),
+            name or Path(path).resolve().name.removesuffix(".zip"),
+            classes=classes,
+        )
+
+    @classmethod
+    def from_array(
+        cls,
+        array: npt.NDArray[Any] | Tensor,
+        labels: npt.NDArray[Any] | Tensor | Sequence[int] | None = None,
+        *,
+        channels: Literal["first", "last"] | None = None,
+        scale: tuple[float, float] | None = None,
+        name: str = "images",
+    ) -> Images:
+        """Images from a numpy array or a tensor.
+
+        uint8 is shared, not copied, also where it may not be written to: `np.load(path,
+        mmap_mode="r")` of a file larger than memory works, and of each minibatch only its own
+        pixels are read from the disk. (Slices share it, too. Any other index, and so
+        `random_split`, copies.) Booleans become black and white, with the convention "static".
+        Other numbers are rounded to 256 levels; to train on exactly these, give `fit` a float
+        tensor.
+
+        Arguments:
+            array: (N, H, W), (N, C, H, W) or (N, H, W, C).
+            labels: (N,) integers.
+            channels: where they are. `None` tells by the size: 1 or 3 at one of the two places.
+            scale: (black, white), the numbers that become 0 and 255; `images.scaling` undoes it.
+                `None` takes floats in [0, 1].
+            name: of the data set.
+
+        Raises:
+            ValueError: when the array has another shape or type, or numbers outside the scale; when
+                the place of the channels is not clear; when labels do not fit. A table (N, D) is no
+                picture: see `standardise`.
+
+        Example:
+            >>> radar = np.linspace(-30.0, 60.0, 5 * 64).reshape(5, 8, 8)  # decibels
+            >>> images = Images.from_array(radar, scale=(-30, 60), name="radar")
+            >>> images
+            Images(radar all: 5 × (1, 8, 8), grey, cpu)
+            >>> images.scaling.undo(images[4]).max()
+            tensor(60.)
+        """
+        values = as_tensor("array", array)
+        pixels, scaling = pixels_from_array(values, channels, scale)
+        targets = None
+        if labels is not None:
+            targets = as_tensor("labels", labels)
+            if targets.is_floating_point():
+                raise ValueError(f"labels must be integers, but are {targets.dtype}")
+            targets = targets.to(pixels.device, torch.int64)
+        convention: Convention = "static" if values.dtype == torch.bool else "grey"
+        return cls(pixels, targets, name, convention=convention, scaling=scaling)
+
+    def __repr__(self) -> str:
+        return (
+            f"Images({self.name} {self.split}: {len(self)} × {self.shape}, {self.convention}, "
+            f"{self.pixels.device})"
+        )
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    @overload
+    def __getitem__(self, index: int | np.integer[Any]) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, index: Index) -> Images: ...
+
+    def __getitem__(self, index: Any) -> Tensor | Images:
+        """One picture (C, H, W) for an integer, else `Images`: see the class."""
+        rows = rows_of(index, len(self))
+        if isinstance(rows, int):
+            return self.pixels[rows].to(torch.float32).div_(255)
+        labels = None if self.labels is None else self.labels[rows]
+        return replace(self, pixels=self.pixels[rows], labels=labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        _, channels, height, width = self.pixels.shape
+        return channels, height, width
+
+    def to(self, device: torch.device | str) -> Images:
+        """The same images on `device`."""
+        labels = None if self.labels is None else self.labels.to(device)
+        return replace(self, pixels=self.pixels.to(device), labels=labels)
+
+    def random_split(
+        self,
+        generator: torch.Generator | int = 0,
+        *,
+        train: float = 0.8,
+        validation: float = 0.1,
+        test: float = 0.1,
+    ) -> tuple[Images, Images, Images]:
+        """Three parts that share no image and hold every one, drawn at random.
+
+        Where there are labels, each class is in each part in proportion, to ±2 images. The same
+        seed gives the same parts; within a part images are in random order.
+
+        Arguments:
+            generator: or an integer seed.
+            train, validation, test: the share of each, at least 0; together 1.
+
+        Returns:
+            the training, validation and test images, which name their `split`.
+
+        Raises:
+            ValueError: when the shares are no such numbers.
+
+        Example:
+            >>> images = Images.from_array(torch.zeros(50, 8, 8))
+            >>> train, validation, test = images.random_split(0)
+            >>> train, len(validation), len(test)
+            (Images(images train: 40 × (1, 8, 8), grey, cpu), 5, 5)
+        """
+        shares = {"train": train, "validation": validation, "test": test}
+        for name, share in shares.items():
+            if not isinstance(share, Real) or isinstance(share, bool) or not 0 <= share <= 1:
+                raise ValueError(f"{name} must be a share from 0 to 1, not {share!r}")
+        if abs(sum(shares.values()) - 1) > 1e-6:
+            raise ValueError(
+                f"train, validation and test must add up to 1, not {sum(shares.values()):g}"
+            )
+        generator = check_generator(generator)
+        order = torch.randperm(len(self), generator=generator, device=generator.device).cpu()
+        by_class = order
+        if self.labels is not None:
+            by_class = order[self.labels.cpu()[order].argsort(stable=True)]
+        # Through the classes in turn, every stretch is shared out in proportion.
+        part = torch.empty_like(order)
+        part[by_class] = shared_out(len(self), list(shares.values()))
+        first, second, third = (
+            replace(self[order[part[order] == number]], split=split)
+            for number, split in enumerate(shares)
+        )
+        return first, second, third
+
+    def binarise(
+        self,
+        convention: Literal["dynamic", "static"],
+        generator: torch.Generator | int | None = None,
+    ) -> Images:
+        """The images under a convention of binary pixels.
+
+        Arguments:
+            convention: "dynamic" keeps the grey pixels, and every reading draws anew; "static"
+                draws now, once.
+            generator: or an integer seed; needed for "static" and not used for "dynamic", where
+                `floats` and `batches` take one.
+
+        Raises:
+            ValueError: if the images are static already, or "static" has no generator.
+
+        Example:
+            >>> from vaelib import load_dataset
+            >>> grey = load_dataset("digits")
+            >>> static = grey.binarise("static", generator=0)
+            >>> static.floats().unique()
+            tensor([0., 1.])
+        """
+        if convention not in ("dynamic", "static"):
+            raise ValueError(f'convention must be "dynamic" or "static", not {convention!r}')
+        if self.convention == "static":
+            raise ValueError(
+                "these images are binarised already (static): start again from the grey ones"
+            )
+        if convention == "dynamic":
+            return replace(self, convention="dynamic")
+        generator = _required(generator, 'binarise("static")')
+        drawn = torch.empty(self.pixels.shape, dtype=torch.uint8, device=self.pixels.device)
+        block = self._block()
+        for pixels, out in zip(self.pixels.split(block), drawn.split(block), strict=True):
+            out.copy_(_draw(pixels, generator)).mul_(255)
+        return replace(self, pixels=drawn, convention="static")
+
+    def floats(self, generator: torch.Generator | int | None = None) -> Tensor:
+        """All images as (N, C, H, W) float32 in [0, 1], read as the convention says.
+
+        Arguments:
+            generator: or an integer seed; needed, and used, for the convention "dynamic" alone.
+
+        Raises:
+            ValueError: if the convention is "dynamic" and there is no generator.
+        """
+        return self._read(self.pixels, self._noise(generator, "floats"))
+
+    def read(self, index: Tensor, generator: torch.Generator | int | None = None) -> Tensor:
+        """The images of `index` as (B, C, H, W) float32 in [0, 1], read as the convention says.
+
+        For a loop that needs labels as well.
+
+        Arguments:
+            index: (B,) integers from 0 to N − 1, on the device of the pixels.
+            generator: as `floats` takes it.
+
+        Raises:
+            ValueError: if the convention is "dynamic" and there is no generator.
+
+        Example:
+            >>> from vaelib import load_dataset
+            >>> images = load_dataset("digits").binarise("dynamic")
+            >>> generator = torch.Generator().manual_seed(0)
+            >>> for index in torch.randperm(len(images), generator=generator).split(128):
+            ...     x, y = images.read(index, generator), images.labels[index]
+            >>> x.shape, y.shape
+            (torch.Size([31, 1, 8, 8]), torch.Size([31]))
+        """
+        noise = self._noise(generator, "read")
+        return self._read(self.pixels.index_select(0, index), noise)
+
+    def batches(
+        self, batch_size: int, generator: torch.Generator | int | None = None, shuffle: bool = True
+    ) -> Iterator[Tensor]:
+        """Minibatches (B, C, H, W), float32 in [0, 1], that visit every image once.
+
+        The last batch is smaller where `batch_size` does not divide N. Pixels stay uint8 on their
+        device until their batch is due.
+
+        Arguments:
+            batch_size: B, at least 1.
+            generator: of the order (drawn at the call) and, for the convention "dynamic", of the
+                pixels (drawn batch by batch). The same state gives the same batches; so does the
+                same seed, an integer, at each call.
+            shuffle: whether to visit in a random order rather than from first to last.
+
+        Raises:
+            ValueError: if `batch_size` is not a positive integer, or if a generator is needed (to
+                shuffle, or for "dynamic") and missing.
+
+        Example:
+            >>> from vaelib import load_dataset
+            >>> images = load_dataset("digits")
+            >>> [len(x) for x in images.batches(600, generator=0)]
+            [600, 600, 239]
+        """
+        check_at_least(1, batch_size=batch_size)
+        if generator is not None:
+            generator = check_generator(generator)
+        noise = self._noise(generator, "batches")
+        order = None
+        if shuffle:
+            source = _required(generator, "batches with shuffle=True")
+            order = torch.randperm(len(self), generator=source, device=source.device)
+            order = order.to(self.pixels.device)
+        return self._batches(batch_size, order, noise)
+
+    def _batches(
+        self, batch_size: int, order: Tensor | None, noise: torch.Generator | None
+    ) -> Iterator[Tensor]:
+        for start in range(0, len(self), batch_size):
+            chunk = slice(start, start + batch_size)
+            if order is None:
+                pixels = self.pixels[chunk]
+            else:
+                pixels = self.pixels.index_select(0, order[chunk])
+            yield self._read(pixels, noise)
+
+    def _noise(self, generator: torch.Generator | int | None, where: str) -> torch.Generator | None:
+        if self.convention != "dynamic":
+            return None
+        return _required(generator, f'{where} of "dynamic" images')
+
+    @staticmethod
+    def _read(pixels: Tensor, noise: torch.Generator | None) -> Tensor:
+        if noise is None:
+            return pixels.to(torch.float32).div_(255)
+        return _draw(pixels, noise)
+
+    def _block(self) -> int:
+        channels, height, width = self.shape
+        return max(1, _BLOCK // max(1, channels * height * width))
+
+
+def check_images(**images: Images) -> None:
+    """Refuse what is not `Images`, and `Images` that are empty.
+
+    Example:
+        >>> check_images(train=torch.zeros(5, 1, 8, 8))
+        Traceback (most recent call last):
+            ...
+        ValueError: train must be Images, as load_dataset gives them, but is Tensor
+    """
+    for name, value in images.items():
+        if not isinstance(value, Images):
+            kind = type(value).__name__
+            raise ValueError(f"{name} must be Images, as load_dataset gives them, but is {kind}")
+        if not len(value):
+            raise ValueError(f"{name} must hold at least one image, but are empty")
+
+
+def check_labels(name: str, images: Images) -> Tensor:
+    """The labels (N,) of the images; refused where there are none.
+
+    Example:
+        >>> check_labels("train", Images(torch.zeros(5, 1, 8, 8, dtype=torch.uint8)))
+        Traceback (most recent call last):
+            ...
+        ValueError: train must have labels, but Images(images all: 5 × (1, 8, 8), grey, cpu) ...
+    """
+    if images.labels is None:
+        raise ValueError(f"{name} must have labels, but {images} has none")
+    return images.labels
+
+
+def _check_labels(labels: Tensor, pixels: Tensor) -> None:
+    check_tensor(labels=labels)
+    if labels.dtype != torch.int64 or labels.shape != pixels.shape[:1]:
+        raise ValueError(
+            f"labels must be ({len(pixels)},) int64, one for each image, but are "
+            f"{tuple(labels.shape)} {labels.dtype}"
+        )
+    if labels.device != pixels.device:
+        raise ValueError(f"labels must be on {pixels.device} as pixels are, not {labels.device}")
+
+
+def _required(generator: torch.Generator | int | None, where: str) -> torch.Generator:
+    if generator is None:
+        raise ValueError(
+            f"{where} draws at random and needs a generator: "
+            f"generator=torch.Generator().manual_seed(0), or a seed"
+        )
+    return check_generator(generator)

@@ -1,0 +1,285 @@
+"""Minibatches of whatever `fit` and the evaluations are given: images, tensors, data sets, loaders.
+
+Data in memory are read by index, so that the order is ours and a run can be resumed; what comes
+from a `DataLoader` comes in its batches and its order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+from vaelib._checks import check_finite, check_floating
+from vaelib.data import Images
+
+__all__ = [
+    "Data",
+    "InMemory",
+    "Minibatch",
+    "Minibatches",
+    "first_minibatch",
+    "minibatches",
+    "to_device",
+]
+
+Data = Images | Tensor | Dataset[Any] | DataLoader[Any]
+
+Minibatch = tuple[Tensor, Tensor | None]
+"""x (N, …) floating point, and its labels y (N, …) where there are some."""
+
+HASHED_ROWS = 1000
+
+
+class Minibatches(Protocol):
+    """Data as a training loop and an evaluation see them.
+
+    Example:
+        >>> data: Minibatches = minibatches("train", torch.rand(5, 3))
+        >>> [len(x) for x, _ in data.ordered(2, torch.Generator())]
+        [2, 2, 1]
+    """
+
+    name: str
+    is_labelled: bool
+    is_in_memory: bool  # so that every epoch has the same values
+    is_vouched_for: bool  # values are known to be pixels
+
+    def __len__(self) -> int:
+        """How many examples there are."""
+        ...
+
+    def steps(self, batch_size: int) -> int:
+        """How many minibatches an epoch has."""
+        ...
+
+    def shuffled(self, batch_size: int, generator: torch.Generator) -> Iterator[Minibatch]:
+        """Every example once, in an order drawn from the generator, as dynamic pixels are."""
+        ...
+
+    def ordered(self, batch_size: int, generator: torch.Generator) -> Iterator[Minibatch]:
+        """Every example once, from first to last."""
+        ...
+
+    def fingerprint(self) -> str:
+        """What tells these data from others of the same size."""
+        ...
+
+
+def minibatches(name: str, data: Data) -> Minibatches:
+    """Minibatches of `data`.
+
+    Arguments:
+        name: of the argument, for errors.
+        data: `Images`, read by their convention; a floating-point tensor (N, …); a `Dataset` or
+            `DataLoader` of tensors, or of pairs of a tensor and a label.
+
+    Raises:
+        ValueError: when the data are something else, or empty.
+
+    Example:
+        >>> pairs = torch.utils.data.TensorDataset(torch.rand(5, 3), torch.arange(5))
+        >>> x, y = next(minibatches("train", pairs).ordered(2, torch.Generator()))
+        >>> x.shape, y
+        (torch.Size([2, 3]), tensor([0, 1]))
+    """
+    result: Minibatches
+    if isinstance(data, Images):
+        result = InMemory(name, data, data.labels)
+    elif isinstance(data, TensorDataset) and len(data.tensors) <= 2:
+        result = InMemory(name, *data.tensors)
+    elif isinstance(data, DataLoader):
+        result = _Loader(name, data)
+    elif isinstance(data, Dataset):
+        result = _FromDataset(name, data)
+    elif isinstance(data, Tensor):
+        result = InMemory(name, data)
+    else:
+        raise ValueError(
+            f"{name} must be Images, a tensor, a Dataset or a DataLoader, "
+            f"but is {type(data).__name__}"
+        )
+    if not len(result):
+        raise ValueError(f"{name} must hold at least one example, but is empty")
+    return result
+
+
+def to_device(data: Minibatches, device: torch.device) -> Minibatches:
+    """The same on a device, if they are in memory and take at most half of what is free there."""
+    if not isinstance(data, InMemory) or data.device == device:
+        return data
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if data.nbytes > free / 2:
+            return data
+    return data.to(device)
+
+
+def first_minibatch(data: Minibatches, batch_size: int, like: Tensor) -> Minibatch:
+    """An example of what there is, in the dtype and on the device of a parameter."""
+    x, y = next(iter(data.ordered(batch_size, torch.Generator(like.device).manual_seed(0))))
+    return x.to(like), None if y is None else y.to(like.device)
+
+
+class InMemory:
+    """Images or a tensor, and their labels: read by index, on the device where they are.
+
+    Example:
+        >>> data = InMemory("train", torch.arange(6.0).view(3, 2))
+        >>> data.read(torch.tensor([2, 0]), torch.Generator())[0]
+        tensor([[4., 5.],
+                [0., 1.]])
+    """
+
+    def __init__(self, name: str, x: Images | Tensor, y: Tensor | None = None) -> None:
+        if isinstance(x, Tensor):
+            check_floating(**{name: x})
+            if x.dim() < 2:
+                raise ValueError(
+                    f"{name} must be (N, …), one row per example, but is {tuple(x.shape)}"
+                )
+        self.name, self.x, self.y = name, x, y
+        self.is_labelled, self.is_in_memory = y is not None, True
+        self.is_vouched_for = isinstance(x, Images)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the data are."""
+        return (self.x.pixels if isinstance(self.x, Images) else self.x).device
+
+    @property
+    def nbytes(self) -> int:
+        """How much memory they take."""
+        return (self.x.pixels if isinstance(self.x, Images) else self.x).nbytes
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def to(self, device: torch.device) -> InMemory:
+        """The same data on a device."""
+        return InMemory(self.name, self.x.to(device), None if self.y is None else self.y.to(device))
+
+    def steps(self, batch_size: int) -> int:
+        """As `Minibatches`."""
+        return math.ceil(len(self) / batch_size)
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """A random order of all examples, (N,)."""
+        order = torch.randperm(len(self), generator=generator, device=generator.device)
+        return order.to(self.device)
+
+    def read(self, index: Tensor, generator: torch.Generator) -> Minibatch:
+        """The examples of an index (B,), dynamic pixels drawn from the generator."""
+        if isinstance(self.x, Images):
+            x = self.x.read(index, generator)
+        else:
+            x = self.x.index_select(0, index)
+        return x, None if self.y is None else self.y.index_select(0, index)
+
+    def shuffled(self, batch_size: int, generator: torch.Generator) -> Iterator[Minibatch]:
+        """As `Minibatches`."""
+        for index in self.order(generator).split(batch_size):
+            yield self.read(index, generator)
+
+    def ordered(self, batch_size: int, generator: torch.Generator) -> Iterator[Minibatch]:
+        """As `Minibatches`."""
+        for index in torch.arange(len(self), device=self.device).split(batch_size):
+            yield self.read(index, generator)
+
+    def fingerprint(self) -> str:
+        """A digest of the shape and of a thousand rows spread over the data."""
+        content = self.x.pixels if isinstance(self.x, Images) else self.x
+        rows = content[:: -(-len(content) // HASHED_ROWS)].detach().cpu().contiguous()
+        convention = self.x.convention if isinstance(self.x, Images) else ""
+        digest = hashlib.sha256(f"{tuple(content.shape)} {content.dtype} {convention}".encode())
+        digest.update(rows.view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+
+class _FromDataset:
+    """A map-style data set, read in an order of ours."""
+
+    def __init__(self, name: str, data: Dataset[Any]) -> None:
+        if isinstance(data, IterableDataset):
+            raise ValueError(f"{name} is an IterableDataset: give it in a DataLoader")
+        self.name, self.data = name, data
+        self.is_labelled = len(self) > 0 and isinstance(data[0], Sequence)
+        self.is_in_memory = self.is_vouched_for = False
+
+    def steps(self, batch_size: int) -> int:
+        return math.ceil(len(self) / batch_size)
+
+    def __len__(self) -> int:
+        return len(self.data)  # type: ignore[arg-type]
+
+    def shuffled(self, batch_size: int, generator: torch.Generator) -> Iterator[Minibatch]:
+        order = torch.randperm(len(self), generator=generator, device=generator.device)
+        return self._batches(order.cpu(), batch_size)
+
+    def ordered(self, batch_size: int, generator: torch.Generator) -> Iterator[Minibatch]:
+        return self._batches(torch.arange(len(self)), batch_size)
+
+    def _batches(self, order: Tensor, batch_size: int) -> Iterator[Minibatch]:
+        batches = [index.tolist() for index in order.split(batch_size)]
+        # With a generator, or the loader would draw a seed from the global one.
+        loader = DataLoader(self.data, batch_sampler=batches, generator=torch.Generator())
+        return _pairs(self.name, loader)
+
+    def fingerprint(self) -> str:
+        some = torch.linspace(0, len(self) - 1, min(len(self), 10)).long()
+        return _digest(self.name, len(self), next(self._batches(some, len(some))))
+
+
+class _Loader:
+    """A `DataLoader`: its batches as they come, in its own size and order."""
+
+    def __init__(self, name: str, loader: DataLoader[Any]) -> None:
+        try:
+            self.length = len(loader.dataset)  # type: ignore[arg-type]
+        except TypeError:
+            raise ValueError(
+                f"{name} must know how many examples it holds: give its data set a __len__"
+            ) from None
+        if loader.batch_size is None and loader.batch_sampler is None:
+            raise ValueError(f"{name} must give minibatches: set its batch_size")
+        self.name, self.loader = name, loader
+        self.is_labelled = self.length > 0 and self._first()[1] is not None
+        self.is_in_memory = self.is_vouched_for = False
+
+    def steps(self, batch_size: int) -> int:
+        return len(self.loader)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def _first(self) -> Minibatch:
+        return next(_pairs(self.name, self.loader))
+
+    def shuffled(self, batch_size: int, generator: torch.Generator) -> Iterator[Minibatch]:
+        return _pairs(self.name, self.loader)
+
+    def ordered(self, batch_size: int, generator: torch.Generator) -> Iterator[Minibatch]:
+        return _pairs(self.name, self.loader)
+
+    def fingerprint(self) -> str:
+        # Its order may be random: all that is sure is what kind of data it gives.
+        x, _ = self._first()
+        return f"{len(self)} × {tuple(x.shape[1:])} {x.dtype} by DataLoader"
+
+
+def _pairs(name: str, batches: DataLoader[Any]) -> Iterator[Minibatch]:
+    for batch in batches:
+        x, *rest = batch if isinstance(batch, Sequence) else [batch]
+        check_floating(**{name: x})
+        check_finite(**{name: x})
+        yield x, torch.as_tensor(rest[0]) if rest else None
+
+
+def _digest(name: str, length: int, batch: Minibatch) -> str:
+    data = InMemory(name, batch[0])
+    return f"{length} {data.fingerprint()}"

@@ -1,0 +1,84 @@
+"""Which precision a model trains faster in: measured, since it depends on sizes and processor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from vaelib._checks import value_checks
+from vaelib._modes import evaluating
+from vaelib.objective import Precision, negative_bound
+
+__all__ = ["check_precision", "faster_precision"]
+
+ROUNDS = 5
+KNOWN_TO_BE_SMALL = 20_000  # parameters
+
+_measured: dict[tuple[object, ...], Precision] = {}
+
+
+def check_precision(precision: str, besides: str = "") -> Precision:
+    """The precision; refused when it is another."""
+    if precision not in ("float32", "bfloat16"):
+        raise ValueError(f'precision must be {besides}"float32" or "bfloat16", not {precision!r}')
+    return cast(Precision, precision)
+
+
+def faster_precision(objective: nn.Module, x: Tensor, eps: Tensor, y: Tensor | None) -> Precision:
+    """The precision in which the gradient of this minibatch takes less time.
+
+    Where it is known it is not measured: float32 for a processor without instructions for bfloat16,
+    and for a network so small that products are the least of it. Nothing of the model changes: it
+    is measured in evaluation mode and makes no step. The answer is remembered for as long as the
+    process runs, so that a run can be replayed in it.
+    """
+    trained = [p for p in objective.parameters() if p.requires_grad]
+    numbers = sum(p.numel() for p in objective.parameters())
+    if not _has_bfloat16(x.device) or x.dtype != torch.float32 or numbers < KNOWN_TO_BE_SMALL:
+        return "float32"
+    key = (str(objective), tuple(x.shape), tuple(eps.shape), str(x.device))
+    if key in _measured:
+        return _measured[key]
+    seconds: dict[Precision, float] = {}
+    for precision in ("float32", "bfloat16"):
+
+        def gradient(precision: Precision = precision) -> None:
+            _, loss = negative_bound(objective, x, eps, y, 1.0, precision, len(x))
+            torch.autograd.grad(loss, trained, allow_unused=True)
+
+        with evaluating(objective), value_checks(False):
+            gradient()
+            seconds[precision] = min(_time(gradient, x.device) for _ in range(ROUNDS))
+    # A tie is for the more exact one.
+    faster = seconds["bfloat16"] < 0.9 * seconds["float32"]
+    _measured[key] = "bfloat16" if faster else "float32"
+    return _measured[key]
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    return device.type == "cpu" and bool(native)
+
+
+def _time(work: Callable[[], None], device: torch.device) -> float:
+    if device.type != "cuda":
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+    # As a graph, as in training: launched one by one, small kernels all take equally long.
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+        work()
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(10):
+        graph.replay()
+    torch.cuda.synchronize()
+    return (time.perf_counter() - start) / 10

@@ -1,0 +1,215 @@
+"""Numbers of one's own: arrays become pixels, tables are standardised, and both can be undone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vaelib._checks import check_floating
+
+__all__ = ["Scaling", "as_tensor", "pixels_from_array", "standardise"]
+
+Array = npt.NDArray[Any] | Tensor | Sequence[Any]
+
+# Values converted at a time, so that memory follows what comes out.
+_BLOCK = 2**22
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """The map x ↦ (x − shift) / scale, and the way back.
+
+    log p(x) of rows in their own units is log p of the scaled ones, less `scale.log().sum()`.
+
+    Arguments:
+        shift, scale: of all values () or of each column (D,), float64; the scale is positive.
+
+    Example:
+        >>> celsius = Scaling(shift=torch.tensor(32.0), scale=torch.tensor(1.8))
+        >>> celsius.apply(torch.tensor([212.0])), celsius.undo(torch.tensor([100.0]))
+        (tensor([100.]), tensor([212.]))
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def apply(self, x: Array) -> Tensor:
+        """Values (…, D) in their own units, scaled: float32."""
+        values = as_tensor("x", x)
+        self._check_width(values)
+        # In double precision, where a year or a time stamp keeps its digits; the CPU has it always.
+        scaled = (values.to("cpu", torch.float64) - self.shift) / self.scale
+        return scaled.to(torch.float32).to(values.device)
+
+    def undo(self, x: Tensor) -> Tensor:
+        """Scaled values (…, D) in their own units, in the dtype of `x`."""
+        check_floating(x=x)
+        self._check_width(x)
+        return x * self.scale.to(x) + self.shift.to(x)
+
+    def _check_width(self, x: Tensor) -> None:
+        if self.scale.dim() and x.shape[-1:] != self.scale.shape:
+            raise ValueError(
+                f"x must have the {len(self.scale)} columns that were scaled, but is "
+                f"{tuple(x.shape)}"
+            )
+
+
+def standardise(table: Array) -> tuple[Tensor, Scaling]:
+    """A table with mean 0 and standard deviation 1 in each column, and how to undo that.
+
+    What `fit` needs of columns with units of their own: the encoder starts near the prior, and one
+    σ of a Gaussian likelihood serves them all. Other rows, such as the test set's, are scaled by
+    the same numbers: `scaling.apply(rows)`. A constant column becomes 0.
+
+    Arguments:
+        table: (N, D) real numbers, an array or a tensor; N ≥ 2.
+
+    Returns:
+        the table as float32 on the CPU, and its `Scaling`.
+
+    Raises:
+        ValueError: when the table has another shape, or a value is missing or infinite; the first
+            such column is named.
+
+    Example:
+        >>> people = np.array([[1.62, 54_000.0], [1.81, 71_000.0], [1.70, 43_000.0]])
+        >>> x, scaling = standardise(people)
+        >>> x.mean(0).abs().max() < 1e-6, x.std(0, correction=0)
+        (tensor(True), tensor([1., 1.]))
+        >>> scaling.undo(x)[1]
+        tensor([1.8100e+00, 7.1000e+04])
+    """
+    values = as_tensor("table", table).to("cpu", torch.float64)
+    if values.dim() != 2 or len(values) < 2 or not values.numel():
+        raise ValueError(
+            f"table must be (N, D) with at least two rows, but is {tuple(values.shape)}"
+        )
+    if not (finite := values.isfinite().all(0)).all():
+        column = int((~finite).nonzero()[0])
+        raise ValueError(
+            f"table must be finite, but column {column} (from 0) holds NaN or infinity: drop the "
+            "rows that lack a value, or fill them in"
+        )
+    deviation = values.std(0, correction=0)
+    scaling = Scaling(values.mean(0), torch.where(deviation > 0, deviation, 1.0))
+    return scaling.apply(values), scaling
+
+
+def pixels_from_array(
+    values: Tensor,
+    channels: Literal["first", "last"] | None,
+    scale: tuple[float, float] | None,
+) -> tuple[Tensor, Scaling | None]:
+    """Pixels (N, C, H, W) uint8 of an array, and their scaling: see `Images.from_array`.
+
+    What is uint8 already is not copied.
+    """
+    if scale is not None:
+        _check_scale(scale)
+    values = _channels_first(values, channels)
+    if values.dtype in (torch.uint8, torch.bool):
+        if scale is not None:
+            raise ValueError(
+                "scale must be left out for uint8, where 0 is black and 255 is white, and for "
+                "booleans, where True is white"
+            )
+        is_binary = values.dtype == torch.bool
+        return (values.to(torch.uint8).mul_(255) if is_binary else values), None
+    if scale is None and not values.is_floating_point():
+        raise ValueError(
+            f"scale must say which numbers are black and white, since array is {values.dtype}: "
+            "such as scale=(0, 65535); or convert to uint8"
+        )
+    low, high = scale or (0.0, 1.0)
+    pixels = torch.empty(values.shape, dtype=torch.uint8, device=values.device)
+    rows = max(1, _BLOCK // max(1, values[:1].numel()))
+    for part, out in zip(values.split(rows), pixels.split(rows), strict=True):
+        if part.dtype not in (torch.float32, torch.float64):
+            part = part.to(torch.float32)
+        levels = ((part - low) * (255 / (high - low))).round()
+        # Also false for NaN.
+        if not ((levels >= 0) & (levels <= 255)).all():
+            raise ValueError(
+                f"array must hold numbers from {low:g} to {high:g}, but one is outside or NaN: "
+                "give scale=(black, white)"
+            )
+        out.copy_(levels)
+    return pixels, None if scale is None else Scaling(
+        *torch.tensor([low, high - low], dtype=torch.float64)
+    )
+
+
+def as_tensor(name: str, array: Array) -> Tensor:
+    """An array as a tensor over the same memory where that is possible.
+
+    Memory that may not be written to, such as that of a file mapped with mode "r", is shared, too:
+    nothing in vaelib writes to what it is given.
+    """
+    if isinstance(array, Tensor):
+        if array.is_complex():
+            raise ValueError(f"{name} must hold real numbers, but is {array.dtype}")
+        return array.detach()
+    try:
+        values = np.asarray(array)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array or a tensor: {error}") from error
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must hold real numbers, but is an array of {values.dtype}")
+    if not values.dtype.isnative or values.dtype.itemsize > 8:
+        values = values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
+    if any(stride < 0 for stride in values.strides):
+        values = values.copy()
+    if not values.flags.writeable:
+        values = np.asarray(_Lent(values))
+    return torch.from_numpy(values)
+
+
+class _Lent:
+    """Read-only memory under a description without that word.
+
+    torch warns of such memory, and to silence a warning is to do so in all threads.
+    """
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self.lender = array  # kept alive by whoever holds this
+        address, _ = array.__array_interface__["data"]
+        self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}
+
+
+def _check_scale(scale: tuple[float, float]) -> None:
+    try:
+        low, high = (float(end) for end in scale)
+    except (TypeError, ValueError):
+        low = high = 0.0
+    # Also false for NaN.
+    if not -np.inf < low < high < np.inf:
+        raise ValueError(f"scale must be (black, white), two numbers in this order, not {scale!r}")
+
+
+def _channels_first(values: Tensor, channels: Literal["first", "last"] | None) -> Tensor:
+    """(N, C, H, W), whatever the order was; a view."""
+    if channels not in (None, "first", "last"):
+        raise ValueError(f'channels must be "first" or "last", not {channels!r}')
+    if values.dim() == 3:
+        return values.unsqueeze(1)
+    if values.dim() != 4:
+        raise ValueError(
+            "array must hold images, (N, H, W), (N, C, H, W) or (N, H, W, C), but is "
+            f"{tuple(values.shape)}: a table (N, D) is scaled by `standardise`"
+        )
+    if channels is None:
+        first, last = values.shape[1] in (1, 3), values.shape[3] in (1, 3)
+        if first == last:
+            raise ValueError(
+                'channels must say where they are, "first" or "last": an array of '
+                f"{tuple(values.shape)} does not tell"
+            )
+        channels = "first" if first else "last"
+    return values if channels == "first" else values.permute(0, 3, 1, 2)
