@@ -110,7 +110,10 @@ likelihood="grey bernoulli") and do not call the result a log-likelihood
         check_observed("x", value, self)
         if self._validate_args:
             self._check_pixels(value)
-        logits, x = torch.broadcast_tensors(self.logits, value.to(self.logits.dtype))
+        logits, x = self.logits, value.to(self.logits.dtype)
+        if x.shape != logits.shape:
+            # Only x, which wants no gradient, where that is enough.
+            logits, x = _spread(logits, x)
         terms = F.binary_cross_entropy_with_logits(logits, x, reduction="none")
         return -_sum_event(terms, len(self.event_shape))
 
@@ -389,8 +392,17 @@ def _batch_dims(parameter: Tensor, event_dims: int) -> int:
     return parameter.dim() - event_dims
 
 
+def _spread(parameter: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    if x.dim() <= parameter.dim() and all(
+        a in (1, b) for a, b in zip(reversed(x.shape), reversed(parameter.shape), strict=False)
+    ):
+        return parameter, x.expand_as(parameter)
+    both: tuple[Tensor, Tensor] = torch.broadcast_tensors(parameter, x)
+    return both
+
+
 def _sum_event(terms: Tensor, event_dims: int) -> Tensor:
-    return terms.flatten(-event_dims).sum(-1) if event_dims else terms
+    return terms.sum(tuple(range(-event_dims, 0))) if event_dims else terms
 
 
 def _check_batched(name: str, value: Tensor) -> None:
