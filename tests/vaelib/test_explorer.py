@@ -52,7 +52,9 @@ def coloured() -> VAE:
 
 
 def html(model: VAE, codes: Tensor = CODES, labels: Tensor = LABELS) -> str:
-    return LatentExplorer(model, codes, labels)._repr_html_()
+    explorer = LatentExplorer(model, codes, labels)
+    assert explorer._repr_html_() == explorer.html
+    return explorer.html
 
 
 class Fragment(HTMLParser):
@@ -100,10 +102,10 @@ class TestFragment:
     def test_stays_as_it_was_when_the_model_is_trained_on(self):
         model = vae(hidden=(8,))
         explorer = LatentExplorer(model, CODES, LABELS)
-        before = explorer._repr_html_()
+        before = explorer.html
         with torch.no_grad():
             model.decoder.body[0].weight.zero_()
-        assert explorer._repr_html_() == before
+        assert explorer.html == before
 
     def test_a_thousand_codes_are_drawn_whatever_the_order_of_the_data(self):
         codes = CODES.repeat(10, 1)
