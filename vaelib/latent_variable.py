@@ -245,7 +245,8 @@ class LinearGaussian:
 
     def __init__(self, weight: Tensor, mean: Tensor, sigma: float | Tensor) -> None:
         check_floats("weight", weight, "D ≥ 1", "K ≥ 1")
-        check_floats("mean", mean, len(weight), dtype=weight.dtype)
+        check_floats("mean", mean, len(weight))
+        check_same_dtype(weight=weight, mean=mean)
         if not isinstance(sigma, Tensor):
             check_positive(sigma=sigma)
         self.weight = weight

@@ -521,5 +521,5 @@ def test_an_integer_is_a_seed():
         lambda seed: balanced_subset(labels, 4, seed),
     ):
         assert torch.equal(function(7), function(torch.Generator().manual_seed(7)))
-        with pytest.raises(ValueError, match="^generator must be"):
+        with pytest.raises(ValueError, match=r"^generator must be"):
             function(-7)

@@ -366,7 +366,10 @@ class TestLinearGaussian:
             ((torch.zeros(3), torch.zeros(3), 1.0), r"weight must be \(D ≥ 1, .*\(3,\)"),
             ((torch.zeros(3, 0), torch.zeros(3), 1.0), r"weight must be \(D ≥ 1, .*\(3, 0\)"),
             ((torch.zeros(3, 1), torch.zeros(2), 1.0), r"mean must be \(3,\).*\(2,\)"),
-            ((torch.zeros(3, 1), torch.zeros(3).double(), 1.0), r"mean must be .*float64"),
+            (
+                (torch.zeros(3, 1), torch.zeros(3).double(), 1.0),
+                r"weight and mean .* one dtype.*float64",
+            ),
             ((torch.zeros(3, 1), torch.zeros(3), 0.0), "sigma must be a positive number, not 0.0"),
             (
                 (torch.zeros(3, 1), torch.zeros(3), math.nan),
