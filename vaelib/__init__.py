@@ -1,4 +1,4 @@
-"""Variational autoencoders in PyTorch: one lecture topic a module, to be read in this order.
+"""Variational autoencoders in PyTorch: one lecture topic per module, to be read in this order.
 
 `autoencoder`, `latent_variable`, `elbo`, `kl`, `reparameterization`, `training`, `generation`,
 `evaluation`, `baselines`; beside them `data`, `networks`, `likelihood`, `vae`, `plots` and
