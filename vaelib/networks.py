@@ -302,10 +302,10 @@ def _outputs(name: str, rows: Tensor, body: nn.Module) -> Tensor:
     except RuntimeError:
         # Asked only now, since a look at the parameters takes longer than a small product.
         check_fits(name, rows, body)
-        first = body
-        while isinstance(first, nn.Sequential) and len(first):
-            first = first[0]
-        if isinstance(first, nn.Linear) and rows.shape[-1] != first.in_features:
+        # What takes z first, however deep it lies.
+        first = next(module for module in body.modules() if next(module.children(), None) is None)
+        takes_rows = isinstance(first, nn.Linear) and rows.dim() == 2
+        if takes_rows and rows.shape[-1] != first.in_features:
             raise ValueError(
                 f"{name} must end in the {first.in_features} numbers that body takes, "
                 f"but in {rows.shape[-1]}"

@@ -144,6 +144,8 @@ class PPCA:
             >>> bool((bound - ppca.log_prob(x).mean()).abs() < 0.1)
             True
         """
+        if not isinstance(vae, VAE):
+            raise ValueError(f"vae must be a VAE, but is {type(vae).__name__}")
         encoder, decoder = vae.encoder.body, vae.decoder.body
         if isinstance(vae.decoder, BernoulliDecoder):
             raise ValueError("vae must have a Gaussian or a discretised logistic likelihood")
