@@ -112,7 +112,9 @@ likelihood="grey bernoulli") and do not call the result a log-likelihood
         check_observed("x", value, self)
         if self._validate_args:
             self._check_pixels(value)
-        logits, x = torch.broadcast_tensors(self.logits, value.to(self.logits.dtype))
+        logits, x = self.logits, value.to(self.logits.dtype)
+        if x.shape != logits.shape:
+            logits, x = torch.broadcast_tensors(logits, x)
         terms = F.binary_cross_entropy_with_logits(logits, x, reduction="none")
         return -_sum_event(terms, len(self.event_shape))
 
@@ -408,7 +410,8 @@ def _batch_dims(parameter: Tensor, event_dims: int) -> int:
 
 
 def _sum_event(terms: Tensor, event_dims: int) -> Tensor:
-    return terms.flatten(-event_dims).sum(-1) if event_dims else terms
+    # Over all dimensions at once: to flatten them first takes longer, above all backwards.
+    return terms.sum(tuple(range(-event_dims, 0))) if event_dims else terms
 
 
 def _check_batched(name: str, value: Tensor) -> None:
