@@ -1,8 +1,8 @@
 """Variational autoencoders in PyTorch: one lecture topic per module, to be read in this order.
 
 `autoencoder`, `latent_variable`, `elbo`, `kl`, `reparameterization`, `training`, `generation`,
-`evaluation`, `baselines`; beside them `data`, `networks`, `likelihood`, `vae`, `plots` and
-`explorer`.
+`evaluation`, `baselines`; beside them `data`, `networks`, `residual`, `likelihood`, `vae`, `plots`
+and `explorer`.
 
 The names listed here are the ones that users may rely on. Log-likelihoods, divergences and bounds
 are in nats.
