@@ -328,7 +328,7 @@ class Images:
             the training, validation and test images, which name their `split`.
 
         Raises:
-            ValueError: when the shares are no such numbers.
+            ValueError: when a share is not such a number, or they do not add up to 1.
 
         Example:
             >>> images = Images.from_array(torch.zeros(50, 8, 8))
