@@ -367,7 +367,7 @@ class Images:
 
         Arguments:
             convention: "dynamic" keeps the grey pixels, and every reading draws anew; "static"
-                draws now, once.
+                draws now, once, into pixels of its own.
             generator: or an integer seed; needed for "static" and not used for "dynamic", where
                 `floats` and `batches` take one.
 
