@@ -18,7 +18,17 @@ from packaging.utils import canonicalize_name
 import vaelib
 
 ROOT = Path(__file__).parents[1]
-CODE = ("autograder", "benchmarks", "book", "chapters", "scripts", "solutions", "tests", "vaelib")
+CODE = (
+    "autograder",
+    "benchmarks",
+    "book",
+    "chapters",
+    "recipes",
+    "scripts",
+    "solutions",
+    "tests",
+    "vaelib",
+)
 OWN = {*CODE, *(path.stem for path in (ROOT / "tests").glob("*.py"))}
 
 

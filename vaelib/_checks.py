@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from numbers import Integral, Real
+from types import EllipsisType
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +19,16 @@ from torch.distributions import Distribution
 
 __all__ = [
     "broadcasts",
+    "check_alike",
     "check_at_least",
     "check_device",
     "check_finite",
     "check_fits",
     "check_floating",
+    "check_floats",
     "check_generator",
     "check_integers",
+    "check_latent",
     "check_not_negative",
     "check_observed",
     "check_positive",
@@ -38,36 +42,36 @@ __all__ = [
 
 
 def check_at_least(least: int, **numbers: int) -> None:
-    """Refuse counts that are too small, and what is no integer."""
+    """Refuse what is not an integer, or too small."""
     for name, value in numbers.items():
         if not _is_count(value) or value < least:
             raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}")
 
 
 def check_integers(least: int, **sequences: Sequence[int]) -> None:
-    """Refuse what is no sequence of integers that are large enough."""
+    """Refuse what is not a sequence of integers that are large enough."""
     for name, value in sequences.items():
-        # Text is a sequence, too, but its letters are no integers.
+        # Text is a sequence, too, but its letters are not integers.
         if not isinstance(value, Sequence) or not all(_is_count(n) and n >= least for n in value):
             raise ValueError(f"{name} must hold integers of at least {least}, not {value!r}")
 
 
 def check_shape(shape: Sequence[int]) -> None:
-    """Refuse what is no shape of an observation, which has at least one size."""
+    """Refuse what is not a shape of an observation, which has at least one size."""
     check_integers(1, shape=shape)
     if not shape:
         raise ValueError("shape must hold at least one size, but is empty")
 
 
 def check_positive(**numbers: float) -> None:
-    """Refuse what is no number above 0, and infinity."""
+    """Refuse what is not a finite number above 0."""
     for name, value in numbers.items():
         if not _is_number(value) or not 0 < value < math.inf:
             raise ValueError(f"{name} must be a positive number, not {value!r}")
 
 
 def check_not_negative(**numbers: float) -> None:
-    """Refuse what is no number of at least 0, and infinity."""
+    """Refuse what is not a finite number of at least 0."""
     for name, value in numbers.items():
         if not _is_number(value) or not 0 <= value < math.inf:
             raise ValueError(f"{name} must be a number of at least 0, not {value!r}")
@@ -107,17 +111,64 @@ def check_tensor(**tensors: Tensor) -> None:
 
 
 def check_floating(**tensors: Tensor) -> None:
-    """Refuse integers, on which torch rounds, or fails where nobody knows the argument's name."""
-    check_tensor(**tensors)
+    """Refuse integers, on which torch rounds, or fails without the argument's name."""
     for name, value in tensors.items():
-        if not value.is_floating_point():
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            check_tensor(**{name: value})
             raise ValueError(
                 f"{name} must be floating point, but is {value.dtype}: convert it (`.float()`)"
             )
 
 
+def check_alike(asked: bool | None = None, /, **tensors: Tensor) -> None:
+    """Refuse tensors that are not floating point, of one shape and one dtype, and finite.
+
+    Values are read as `check_finite` reads them.
+    """
+    # One pass, since every step of a training comes by; what is wrong is asked afterwards.
+    first, *others = tensors.values()
+    alike = isinstance(first, Tensor) and first.is_floating_point()
+    for value in others:
+        alike = (
+            alike
+            and isinstance(value, Tensor)
+            and value.dtype == first.dtype
+            and value.shape == first.shape
+        )
+    if not alike:
+        check_floating(**tensors)
+        check_same_shape(**tensors)
+        check_same_dtype(**tensors)
+    check_finite(asked, **tensors)
+
+
+def check_floats(
+    name: str, value: Tensor, *sizes: int | str | EllipsisType, dtype: torch.dtype | None = None
+) -> None:
+    """Refuse what is not a finite floating-point tensor of these sizes.
+
+    A letter stands for any size, `"N ≥ 1"` for one that is large enough, `...` for any number of
+    dimensions.
+    """
+    check_floating(**{name: value})
+    if not _has_sizes(value.shape, sizes) or dtype not in (None, value.dtype):
+        listed = ["…" if size is ... else str(size) for size in sizes]
+        expected = f"({', '.join(listed)}{',' * (len(listed) == 1)})" if sizes else "a scalar"
+        of_dtype = "" if dtype is None else f" and {dtype}"
+        but = tuple(value.shape) if dtype is None else f"{tuple(value.shape)} and {value.dtype}"
+        raise ValueError(f"{name} must be {expected}{of_dtype}, but is {but}")
+    check_finite(**{name: value})
+
+
+def check_latent(**tensors: Tensor) -> None:
+    """Refuse scalars where the last dimension is the latent one."""
+    for name, value in tensors.items():
+        if value.dim() == 0:
+            raise ValueError(f"{name} must have a latent dimension, (…, K), but is a scalar")
+
+
 def check_same_dtype(**tensors: Tensor) -> None:
-    """Refuse to mix float32 and float64, where torch would fail without a name."""
+    """Refuse to mix dtypes, where torch would fail without a name."""
     dtypes = [value.dtype for value in tensors.values()]
     if any(dtype != dtypes[0] for dtype in dtypes):
         listed = " and ".join(map(str, dtypes))
@@ -147,12 +198,13 @@ def check_finite(asked: bool | None = None, /, **tensors: Tensor) -> None:
     if not validates(asked):
         return
     for name, value in tensors.items():
-        if not value.isfinite().all():
+        # A sum takes one pass and no memory. It may overflow though no number is infinite.
+        if not math.isfinite(value.detach().sum().item()) and not value.isfinite().all():
             raise ValueError(f"{name} must be finite, but holds NaN or infinity")
 
 
 def check_observed(name: str, value: Tensor, distribution: Distribution) -> None:
-    """Refuse a value that is no observation of `distribution`, or of another batch."""
+    """Refuse a value that is not an observation of `distribution`, or of another batch."""
     check_tensor(**{name: value})
     if value.is_complex():
         raise ValueError(f"{name} must be real, but is {value.dtype}")
@@ -171,6 +223,8 @@ def check_observed(name: str, value: Tensor, distribution: Distribution) -> None
 
 def broadcasts(one: Sequence[int], other: Sequence[int]) -> bool:
     """Whether two shapes go together; `torch.broadcast_shapes` takes twenty times as long."""
+    if one == other:
+        return True
     pairs = zip(reversed(one), reversed(other), strict=False)
     return all(a == b or 1 in (a, b) for a, b in pairs)
 
@@ -207,3 +261,13 @@ def _is_count(value: object) -> bool:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _has_sizes(shape: Sequence[int], sizes: tuple[int | str | EllipsisType, ...]) -> bool:
+    if ... in sizes:
+        at = sizes.index(...)
+        sizes = (*sizes[:at], *["any"] * (len(shape) - len(sizes) + 1), *sizes[at + 1 :])
+    return len(shape) == len(sizes) and all(
+        n >= int(size.partition("≥")[2] or 0) if isinstance(size, str) else n == size
+        for n, size in zip(shape, sizes, strict=True)
+    )

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, read without running code from the file."""
+"""Checkpoints: written whole or not at all, and read without running code from the file."""
 
 from __future__ import annotations
 
@@ -6,18 +6,28 @@ import io
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import torch
+from torch import nn
 
 from vaelib._checks import check_device
 from vaelib.vae import VAE
 
-__all__ = ["load_vae", "read_checkpoint", "save_vae", "write_checkpoint"]
+__all__ = [
+    "class_name",
+    "description",
+    "load_vae",
+    "read_checkpoint",
+    "save_vae",
+    "write_checkpoint",
+]
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def write_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
-    """Write tensors and plain values to `path`: beside it first, then renamed.
+    """Write tensors and plain values to a temporary file, then rename it to `path`.
 
     A crash or a full disk at any moment leaves the old file or the new one, never half of one.
 
@@ -46,7 +56,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when the file is truncated or is no checkpoint.
+        ValueError: when the file is truncated or not a checkpoint.
     """
     path = Path(path)
     if not path.is_file():
@@ -57,17 +67,31 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # Without torch's own text, which advises to load such a file by running its code.
-        raise ValueError(f"{path} is damaged, or no checkpoint of vaelib") from error
+        raise ValueError(f"{path} is damaged, or not a checkpoint of vaelib") from error
     if not isinstance(state, dict) or "model" not in state:
-        raise ValueError(f"{path} is no checkpoint of vaelib: it holds no model")
+        raise ValueError(f"{path} is not a checkpoint of vaelib: it holds no model")
     return state
 
 
-def save_vae(model: VAE, path: str | os.PathLike[str]) -> None:
-    """Save a model alone: what it was built from and its parameters.
+def class_name(model: object) -> str:
+    """Of a model's class, with its module: what a checkpoint can hold of code.
+
+    Example:
+        >>> class_name(VAE(shape=(2,)))
+        'vaelib.vae.VAE'
+    """
+    return f"{type(model).__module__}.{type(model).__qualname__}"
+
+
+def save_vae(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Save a model alone: the name of its class, what it was built from, and its parameters.
+
+    Arguments:
+        model: a `VAE`, or any other module, which `load_vae` then needs built again.
+        path: of the file.
 
     Raises:
-        ValueError: when model is no `VAE`.
+        ValueError: when model is not a module.
         OSError: when the folder is not there or the disk is full; an old file is untouched.
 
     Example:
@@ -80,36 +104,66 @@ def save_vae(model: VAE, path: str | os.PathLike[str]) -> None:
         >>> torch.equal(vae(x, eps).per_example, copy(x, eps).per_example)
         True
     """
-    if not isinstance(model, VAE):
-        raise ValueError(f"model must be a VAE, but is {type(model).__name__}")
-    write_checkpoint(path, {"arguments": model.arguments, "model": model.state_dict()})
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a module (nn.Module), but is {type(model).__name__}")
+    write_checkpoint(path, {**description(model), "model": model.state_dict()})
 
 
-def load_vae(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> VAE:
-    """Rebuild a model from `save_vae` or from a checkpoint of `fit`.
+def description(model: nn.Module) -> dict[str, Any]:
+    """What a checkpoint says of a model beside its parameters: its class and its arguments."""
+    return {"class": class_name(model), "arguments": getattr(model, "arguments", None)}
+
+
+@overload
+def load_vae(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> VAE: ...
+
+
+@overload
+def load_vae(
+    path: str | os.PathLike[str], device: torch.device | str = "cpu", *, into: Model
+) -> Model: ...
+
+
+def load_vae(
+    path: str | os.PathLike[str],
+    device: torch.device | str = "cpu",
+    *,
+    into: nn.Module | None = None,
+) -> nn.Module:
+    """Load a model from `save_vae` or from a checkpoint of `fit`.
+
+    A file holds numbers and names, and never code. So a `VAE` of vaelib's own networks is rebuilt
+    from its arguments, while a model with classes of one's own has to be built again, and is
+    accepted where its classes have the names in the file.
 
     Arguments:
         path: of the checkpoint; of one that knows its best epoch, that is the one taken.
         device: to put the model on.
+        into: a model of one's own, built as the saved one was, that gets the parameters.
+
+    Returns:
+        the model; `into` itself where it is given.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when the file is damaged or is no checkpoint of a `VAE`, or for an unusable
-            device.
+        ValueError: when the file is damaged, is not a checkpoint, or holds another model than the
+            one that is asked for; or for an unusable device.
 
     Example:
         >>> import tempfile
+        >>> class Small(nn.Sequential):
+        ...     def __init__(self) -> None:
+        ...         super().__init__(nn.Linear(4, 2))
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     save_vae(VAE(shape=(4,), latent_dim=1, hidden=[3]), f"{folder}/vae.pt")
-        ...     load_vae(f"{folder}/vae.pt").latent_dim
+        ...     save_vae(VAE((4,), latent_dim=1, encoder=Small()), f"{folder}/vae.pt")
+        ...     model = load_vae(f"{folder}/vae.pt", into=VAE((4,), latent_dim=1, encoder=Small()))
+        >>> model.latent_dim
         1
     """
     state = read_checkpoint(path)
-    if not state.get("arguments"):
-        raise ValueError(f"{path} does not say how its model is built; load its state_dict instead")
-    # The parameters drawn at construction are replaced: the caller's random stream stays untouched.
-    with torch.random.fork_rng(devices=[]):
-        model = VAE.from_arguments(state["arguments"])
+    model = _rebuilt(path, state) if into is None else into
+    if into is not None:
+        _check_same(path, state, description(into))
     parameters = state.get("best_model") or state["model"]
     try:
         # As they were saved: a model of doubles stays one.
@@ -117,3 +171,30 @@ def load_vae(path: str | os.PathLike[str], device: torch.device | str = "cpu") -
     except (RuntimeError, TypeError, AttributeError, StopIteration) as error:
         raise ValueError(f"{path} holds other parameters than its model has") from error
     return model.to(check_device(device))
+
+
+def _rebuilt(path: str | os.PathLike[str], state: dict[str, Any]) -> VAE:
+    ours = f"{VAE.__module__}.{VAE.__qualname__}"
+    if state.get("class", ours) != ours:
+        raise ValueError(
+            f"{path} holds a {state['class']}: build one as it was and name it as into=…"
+        )
+    if not state.get("arguments"):
+        raise ValueError(
+            f"{path} does not say how its model is built: build it again and name it as into=…"
+        )
+    # The parameters drawn at construction are replaced: the caller's random stream stays untouched.
+    with torch.random.fork_rng(devices=[]):
+        return VAE.from_arguments(state["arguments"])
+
+
+def _check_same(path: str | os.PathLike[str], state: dict[str, Any], mine: dict[str, Any]) -> None:
+    if state.get("class") != mine["class"]:
+        raise ValueError(f"{path} holds a {state.get('class')}, but into is a {mine['class']}")
+    theirs, given = state["arguments"] or {}, mine["arguments"] or {}
+    for name in {**theirs, **given}:
+        if theirs.get(name) != given.get(name):
+            raise ValueError(
+                f"{path} holds a model with {name} = {theirs.get(name)}, but into has "
+                f"{given.get(name)}"
+            )

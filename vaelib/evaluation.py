@@ -5,33 +5,39 @@ Log-likelihoods and informations are in nats, and a log-likelihood names its dat
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.utils.data import DataLoader, Dataset
 
 from vaelib._checks import (
     check_at_least,
-    check_finite,
     check_floating,
+    check_floats,
+    check_generator,
     check_not_negative,
     check_tensor,
     value_checks,
 )
+from vaelib._modes import evaluating
 from vaelib.data import Images
-from vaelib.elbo import ELBO, LatentVariableModel, evidence_lower_bound, log_weights
+from vaelib.elbo import ELBO, LatentVariableModel, log_weights, model_bound, takes_labels
 from vaelib.likelihood import Bernoulli
-from vaelib.reparameterization import DiagonalGaussian, FullGaussian
+from vaelib.networks import BernoulliDecoder
+from vaelib.reparameterization import DiagonalGaussian, FullGaussian, noise
 
 __all__ = [
     "Estimate",
     "LogLikelihood",
     "active_units",
+    "convention_of",
     "evaluate_elbo",
     "linear_probe",
     "log_aggregate_posterior",
@@ -41,30 +47,37 @@ __all__ = [
 ]
 
 # Noise is drawn in blocks of this many samples whatever the chunk, so that the chunk does not
-# change the estimate: torch.randn(2n) is not torch.randn(n) twice.
-_NOISE_BLOCK = 1000
+# change the estimate: torch.randn(2n) is not always torch.randn(n) twice. Images are read in blocks
+# of as many for the same reason.
+_BLOCK = 1000
+
+# Numbers that are decoded at once: a thousand images of 784 pixels on a CPU, where more would not
+# stay in its caches, and a hundred thousand on a GPU.
+_NUMBERS_ON_CPU, _NUMBERS_ON_GPU = 784_000, 78_400_000
 
 
 @torch.no_grad()
 def evaluate_elbo(
     model: LatentVariableModel,
-    images: Images | Tensor,
-    generator: torch.Generator,
+    images: Images | Tensor | Dataset[Any] | DataLoader[Any],
+    generator: torch.Generator | int,
     *,
     samples: int = 1,
     batch_size: int = 1000,
 ) -> ELBO:
-    """The ELBO of every image, on the model's device, without gradients.
+    """The ELBO of every image, in evaluation mode, on the model's device, without gradients.
 
-    Its mean is over examples, so a ragged last batch weighs what it holds. z is drawn, in `eval()`
-    too: with z = μ this would be no bound.
+    It is the bound that the model's own `forward` gives, or `evidence_lower_bound` for a model
+    without one. Its mean is over examples, so a smaller last batch counts by its size. z is drawn,
+    in evaluation mode too: with z = μ this would not be a bound.
 
     Arguments:
-        model: any `LatentVariableModel`.
-        images: read in the order they have, dynamic pixels drawn once; or a tensor (N, …).
-        generator: draws the pixels where they are dynamic, and ε.
+        model: any `LatentVariableModel`. Where its `forward` takes `y`, it is given the labels.
+        images: read in order, dynamic pixels drawn once; a tensor (N, …); or a `Dataset` or
+            `DataLoader` of x or of (x, y).
+        generator: draws the pixels where they are dynamic, and ε; or an integer seed.
         samples: S, draws of z for each image.
-        batch_size: images at a time.
+        batch_size: images at a time; a `DataLoader` has its own.
 
     Returns:
         `ELBO` with terms for all N images, in nats.
@@ -83,11 +96,14 @@ def evaluate_elbo(
         (True, 2)
     """
     check_at_least(1, samples=samples, batch_size=batch_size)
-    like = model.prior.mean
+    generator = check_generator(generator)
+    like, conditional = _like(model), takes_labels(model)
     parts = []
-    for x in _batches(images, batch_size, generator):
-        eps = _noise((samples, len(x), *like.shape), generator, like)
-        parts.append(evidence_lower_bound(model, x.to(like), eps))
+    with evaluating(model):
+        for x, y in _in_order(images, batch_size, generator):
+            eps = noise((samples, len(x), *model.prior.event_shape), generator, like)
+            labels = y.to(like.device) if conditional and y is not None else None
+            parts.append(model_bound(model, x.to(like), eps, labels))
     return ELBO(
         torch.cat([part.reconstruction for part in parts]), torch.cat([part.kl for part in parts])
     )
@@ -109,7 +125,8 @@ class LogLikelihood:
         >>> result = LogLikelihood(torch.tensor([-80.0, -90.0]), torch.tensor([50.0, 20.0]), 100,
         ...                        "static binarisation")
         >>> print(result)
-        log p(x) = -85.00 ± 0.11 nats (static binarisation, 2 images, 100 samples each)
+        log p(x) = -85.00 ± 0.11 nats (static binarisation, 2 images, 100 samples each; effective \
+sample size: median 20.0, minimum 20.0)
     """
 
     per_example: Tensor
@@ -127,49 +144,53 @@ class LogLikelihood:
         return (excess.clamp(min=0) / (self.samples - 1)).sqrt()
 
     def mean(self) -> Tensor:
-        """Log p(x) averaged over examples: a scalar, in nats an example."""
+        """Log p(x) averaged over examples: a scalar, in nats per example."""
         return self.per_example.mean()
 
     def mean_standard_error(self) -> Tensor:
         """Of `mean()`, by importance sampling alone: a scalar, in nats.
 
-        How much the mean of *these* images would move with other noise. How much it would move
-        with other images, `per_example.std() / N**0.5`, is another and mostly larger number.
+        How much the mean of *these* images would vary with other noise. How much it would vary
+        with other images, `per_example.std() / N**0.5`, is mostly a larger number.
         """
         return self.standard_error.square().sum().sqrt() / len(self.per_example)
 
     def __str__(self) -> str:
+        size = self.effective_sample_size
         return (
             f"log p(x) = {self.mean():.2f} ± {self.mean_standard_error():.2f} nats "
-            f"({self.convention}, {len(self.per_example)} images, {self.samples} samples each)"
+            f"({self.convention}, {len(self.per_example)} images, {self.samples} samples each; "
+            f"effective sample size: median {size.median():.1f}, minimum {size.min():.1f})"
         )
 
 
 @torch.no_grad()
 def log_likelihood(
     model: LatentVariableModel,
-    images: Images | Tensor,
-    generator: torch.Generator,
+    images: Images | Tensor | Dataset[Any] | DataLoader[Any],
+    generator: torch.Generator | int,
     *,
     samples: int = 5000,
-    chunk_size: int = 1000,
+    chunk_size: int | None = None,
 ) -> LogLikelihood:
-    """Log p(x) by importance sampling: log (1/S) Σ_s p(x, z_s) / q(z_s given x), z_s ~ q.
+    """Log p(x) by importance sampling: log (1/S) Σ_s p(x, z_s) / q(z_s|x), z_s ~ q.
 
-    Burda et al. 2015, section 5 (there S = 5,000). Each image is encoded once; the sum is streamed
-    as logsumexp over chunks, so memory grows with the chunk and not with S, and S may be any
-    number. The chunk does not change the noise: results agree to rounding.
+    Burda et al. 2015, section 5 (there S = 5,000). The model is in evaluation mode and each image
+    is encoded once. The sum is streamed as logsumexp over chunks, so memory grows with the chunk
+    and neither with S nor with the number of images. The chunk does not change the noise: results
+    agree to rounding.
 
     Arguments:
         model: any `LatentVariableModel`.
-        images: dynamic pixels are drawn once, before anything else; or a tensor (N, …).
-        generator: draws the pixels where they are dynamic, and ε.
+        images: as for `evaluate_elbo`; dynamic pixels are drawn once, before any other noise.
+        generator: draws the pixels where they are dynamic, and ε; or an integer seed.
         samples: S.
-        chunk_size: at most so many z (over samples and images) are decoded at once; a thousand
-            784-pixel images take some 15 MB.
+        chunk_size: at most this many z (over samples and images) are decoded at once. By default
+            1,000 on a CPU and 100,000 on a GPU for images of 784 pixels (some 15 MB and 1.5 GB), in
+            inverse proportion to the pixels for others.
 
     Returns:
-        `LogLikelihood`, one estimate an image, in nats.
+        `LogLikelihood`, one estimate per image, in nats.
 
     Raises:
         ValueError: when samples or chunk_size is below 1, there are no images, an image has the
@@ -186,40 +207,118 @@ def log_likelihood(
         >>> result.per_example.shape, result.convention
         (torch.Size([10]), 'static binarisation')
     """
-    check_at_least(1, samples=samples, chunk_size=chunk_size)
-    _check_images(images)
-    like = model.prior.mean
-    pixels = images.floats(generator) if isinstance(images, Images) else images
-    # Only where all samples of an image fit in one block do images share a chunk: so the noise is
-    # always drawn image by image, and in the same order.
-    group = max(1, chunk_size // samples) if samples <= _NOISE_BLOCK else 1
-    sums = []
-    for part in pixels.split(group):
-        x = part.to(like)
-        q = model.encoder(x)
-        log_sum = log_square_sum = torch.full(
-            (len(x),), -torch.inf, dtype=torch.float64, device=like.device
-        )
-        for start in range(0, samples, _NOISE_BLOCK):
-            n = min(_NOISE_BLOCK, samples - start)
-            noise = [_noise((n, *like.shape), generator, like) for _ in x]
-            chunks = torch.stack(noise, dim=1).split(max(1, chunk_size // len(x)))
-            for chunk, eps in enumerate(chunks):
-                # x is the same in all chunks, and to read every logit takes a fifth of the time.
-                with value_checks(start == chunk == 0):
-                    log_w = log_weights(model, x, eps, q).double()
-                log_sum = torch.logaddexp(log_sum, log_w.logsumexp(0))
-                log_square_sum = torch.logaddexp(log_square_sum, (2 * log_w).logsumexp(0))
-        sums.append(torch.stack([log_sum, log_square_sum]))
+    check_at_least(1, samples=samples)
+    if chunk_size is not None:
+        check_at_least(1, chunk_size=chunk_size)
+    generator = check_generator(generator)
+    like = _like(model)
+    pixels = generator
+    if isinstance(images, Images) and images.convention == "dynamic":
+        # The pixels come first in the stream of noise; to hold them all would take memory, so they
+        # are drawn a second time when their turn comes.
+        pixels = generator.clone_state()
+        for _ in images.batches(_BLOCK, generator, shuffle=False):
+            pass
+    sums, convention = [], ""
+    with evaluating(model):
+        for block, _ in _in_order(images, _BLOCK, pixels):
+            convention = convention or convention_of(
+                images if isinstance(images, Images) else block, model
+            )
+            rows = chunk_size or _rows_at_once(like.device, block[0].numel())
+            # As many images as fit with a block of their samples, if all their noise fits, too.
+            noises = rows * block[0].numel() // (samples * model.prior.event_shape.numel())
+            together = max(1, min(rows // min(samples, _BLOCK), noises))
+            sums += [
+                _log_sums(model, x.to(like), generator, samples, rows)
+                for x in block.split(together)
+            ]
     log_sum, log_square_sum = torch.cat(sums, dim=1)
     if log_sum.isnan().any():
-        raise ValueError("model gives an image the weight NaN: a parameter or a pixel is no number")
+        raise ValueError(
+            "model gives an image the weight NaN: a parameter or a pixel is not a number"
+        )
     return LogLikelihood(
         per_example=(log_sum - math.log(samples)).to(like.dtype),
         effective_sample_size=torch.exp(2 * log_sum - log_square_sum).to(like.dtype),
         samples=samples,
-        convention=_convention(model, images),
+        convention=convention,
     )
+
+
+def _log_sums(
+    model: LatentVariableModel, x: Tensor, generator: torch.Generator, samples: int, rows: int
+) -> Tensor:
+    """Log Σ w and log Σ w² of each image: (2, N)."""
+    q = model.encoder(x)
+    sums = torch.full((2, len(x)), -torch.inf, dtype=_wide(x.device), device=x.device)
+    first = True
+    for block in _noise_blocks(len(x), samples, model.prior.event_shape, generator, x):
+        for eps in block.split(max(1, rows // len(x))):
+            # Once for these images; reading every logit takes time, and makes a GPU wait.
+            with value_checks(first):
+                log_w = log_weights(model, x, eps, q).to(sums.dtype)
+            both = torch.stack([log_w.logsumexp(0), (2 * log_w).logsumexp(0)])
+            sums, first = torch.logaddexp(sums, both), False
+    return sums
+
+
+def _noise_blocks(
+    n: int, samples: int, event: torch.Size, generator: torch.Generator, like: Tensor
+) -> Iterator[Tensor]:
+    """Noise for n images, (S', n, K) at a time; drawn image by image whatever n is."""
+    sizes = [min(_BLOCK, samples - start) for start in range(0, samples, _BLOCK)]
+    if n == 1:
+        for size in sizes:
+            yield noise((size, 1, *event), generator, like)
+        return
+    each = [[noise((size, *event), generator, like) for size in sizes] for _ in range(n)]
+    for block in zip(*each, strict=True):
+        yield torch.stack(block, dim=1)
+
+
+def _rows_at_once(device: torch.device, numbers: int) -> int:
+    budget = _NUMBERS_ON_CPU if device.type == "cpu" else _NUMBERS_ON_GPU
+    return max(1, budget // numbers)
+
+
+def convention_of(data: Images | Tensor, model: Any) -> str:
+    """How the pixels of `data` are read, for example "static binarisation".
+
+    Where a Bernoulli reads grey pixels it adds that this is not a log-likelihood.
+
+    Arguments:
+        data: `Images`, which know their convention; or a tensor (N, …), judged by at most some
+            1,000 examples from all over it, so that a memory map is not read as a whole.
+        model: its decoder is asked for its distribution where that has to be known: where a
+            decoder is neither a `BernoulliDecoder` nor takes z alone, it is taken for another.
+
+    Example:
+        >>> from vaelib import VAE
+        >>> convention_of(torch.zeros(3, 6), VAE(shape=(6,), latent_dim=2, hidden=[4]))
+        'binary pixels'
+    """
+    if isinstance(data, Images):
+        binarised = data.convention in ("dynamic", "static")
+        name = f"{data.convention} {'binarisation' if binarised else 'pixels'}"
+    else:
+        some = data[:: len(data) // 1000 + 1]
+        name = "binary pixels" if ((some == 0) | (some == 1)).all() else "grey pixels"
+    if name == "grey pixels" and _is_bernoulli(model):
+        name += ": not a log-likelihood"
+    return name
+
+
+def _is_bernoulli(model: Any) -> bool:
+    if isinstance(model, nn.Module):
+        for part in model.modules():
+            if isinstance(part, BernoulliDecoder):
+                return True
+    # Others must be asked for an answer. Those that need more than z, such as a label, have none.
+    with contextlib.suppress(Exception), torch.no_grad(), evaluating(model), value_checks(False):
+        p = model.decoder(model.prior.mean.unsqueeze(0))
+        return isinstance(getattr(p, "base_dist", p), Bernoulli | torch.distributions.Bernoulli)
+    return False
 
 
 class Estimate(NamedTuple):
@@ -238,7 +337,7 @@ class Estimate(NamedTuple):
 
 
 def active_units(q: Distribution, threshold: float = 0.01) -> Tensor:
-    """Which latent dimensions carry something: Var_x[E_q[z_k given x]] > threshold.
+    """Which latent dimensions carry something: Var_x[E_q[z_k|x]] > threshold.
 
     Burda et al. 2015, section 5.2. An unused dimension has the prior's mean for every x.
 
@@ -250,7 +349,7 @@ def active_units(q: Distribution, threshold: float = 0.01) -> Tensor:
         (K,) booleans; their sum is the number of active units.
 
     Raises:
-        ValueError: when q is not of two examples or more, or threshold is negative or no number.
+        ValueError: when q is not of two examples or more, or threshold is negative or not a number.
 
     Example:
         >>> mu = torch.tensor([[-1.0, 0.01], [1.0, -0.01]])
@@ -264,10 +363,10 @@ def active_units(q: Distribution, threshold: float = 0.01) -> Tensor:
 
 @torch.no_grad()
 def log_aggregate_posterior(q: DiagonalGaussian | FullGaussian, z: Tensor) -> Tensor:
-    """Log density of q(z) = (1/N) Σ_n q(z given x_n), the codes of all examples together.
+    """Log density of q(z) = (1/N) Σ_n q(z|x_n), the codes of all examples together.
 
-    Where it differs from the prior, prior samples decode to junk or codes go unused (Makhzani et
-    al. 2015; Hoffman & Johnson 2016).
+    Where it differs from the prior, samples of the prior decode to junk or codes go unused
+    (Makhzani et al. 2015; Hoffman & Johnson 2016).
 
     Arguments:
         q: `model.encoder(x)` of N examples.
@@ -285,10 +384,7 @@ def log_aggregate_posterior(q: DiagonalGaussian | FullGaussian, z: Tensor) -> Te
         tensor([-1.6121])
     """
     n, k = _examples(q, at_least=1), q.event_shape[0]
-    check_floating(z=z)
-    if z.shape[-1:] != q.event_shape:
-        raise ValueError(f"z must be (…, {k}) to fit q, but is {tuple(z.shape)}")
-    check_finite(z=z)
+    check_floats("z", z, ..., k)
     rows = max(1, 2**22 // (n * k))
     parts = z.reshape(-1, 1, k).split(rows)
     density = torch.cat([q.log_prob(part).logsumexp(1) for part in parts])
@@ -297,17 +393,17 @@ def log_aggregate_posterior(q: DiagonalGaussian | FullGaussian, z: Tensor) -> Te
 
 @torch.no_grad()
 def mutual_information(
-    q: DiagonalGaussian | FullGaussian, generator: torch.Generator, *, samples: int = 2
+    q: DiagonalGaussian | FullGaussian, generator: torch.Generator | int, *, samples: int = 2
 ) -> Estimate:
-    """I_q(x; z) = E_n E_{q(z given x_n)}[log q(z given x_n) − log q(z)], x one of N examples.
+    """I_q(x; z) = E_n E_{q(z|x_n)}[log q(z|x_n) − log q(z)], x one of N examples.
 
     How many nats a code says about which example it came from: at most log N. It splits the KL
-    term of the ELBO: E_n KL(q(z given x_n) ‖ p(z)) = I_q(x; z) + KL(q(z) ‖ p(z)) (Hoffman & Johnson
+    term of the ELBO: E_n KL(q(z|x_n) ‖ p(z)) = I_q(x; z) + KL(q(z) ‖ p(z)) (Hoffman & Johnson
     2016), so the mean KL less this estimate is how far the aggregate posterior is from the prior.
 
     Arguments:
         q: `model.encoder(x)` of N examples.
-        generator: draws ε.
+        generator: draws ε; or an integer seed.
         samples: S ≥ 2 codes for each example; the cost grows with S·N².
 
     Returns:
@@ -318,13 +414,13 @@ def mutual_information(
 
     Example:
         >>> q = DiagonalGaussian(torch.tensor([[-99.0], [99.0]]), torch.zeros(2, 1))
-        >>> mutual_information(q, torch.Generator().manual_seed(0)).value  # log 2: never mistaken
+        >>> mutual_information(q, torch.Generator().manual_seed(0)).value  # log 2: never confused
         0.693147...
     """
     check_at_least(2, samples=samples)
     n = _examples(q, at_least=1)
-    z = q.reparameterize(_noise((samples, n, *q.event_shape), generator, q.mean))
-    terms = (q.log_prob(z) - log_aggregate_posterior(q, z)).double()
+    z = q.reparameterize(noise((samples, n, *q.event_shape), generator, q.mean))
+    terms = (q.log_prob(z) - log_aggregate_posterior(q, z)).to(_wide(z.device))
     # Each example has its own mean: only the spread around it is Monte-Carlo error.
     error = (terms.var(0).mean() / (samples * n)).sqrt()
     return Estimate(terms.mean().item(), error.item())
@@ -333,11 +429,11 @@ def mutual_information(
 def linear_probe(
     train_features: Tensor, train_labels: Tensor, test_features: Tensor, test_labels: Tensor
 ) -> float:
-    """Test error of a logistic regression on fixed features: what a code makes *easy* to read off.
+    """Test error of a logistic regression on fixed features: what is *easy* to read off a code.
 
     scikit-learn's L2-regularised multinomial regression (C = 1). Features are centred and divided
-    by one number, the root of their mean variance, so that no unit of measure enters; dimensions
-    keep their scales relative to each other, and unused latent dimensions stay small.
+    by one number, the root of their mean variance, so that the unit of measurement does not matter;
+    dimensions keep their scales relative to each other, and unused latent dimensions stay small.
 
     Arguments:
         train_features, test_features: (N, …), flattened: codes (`encoder(x).mean`), PCA codes,
@@ -348,8 +444,8 @@ def linear_probe(
         Fraction of test examples classified wrongly.
 
     Raises:
-        ValueError: when features and labels differ in number, features are no finite floats,
-            labels no integers, or the training labels are of fewer than two classes.
+        ValueError: when features and labels differ in number, features are not finite floats,
+            labels not integers, or the training labels are of fewer than two classes.
 
     Example:
         >>> codes, labels = torch.tensor([[-1.0], [-2.0], [1.0], [2.0]]), torch.tensor([0, 0, 1, 1])
@@ -360,21 +456,13 @@ def linear_probe(
 
     pairs = {"train": (train_features, train_labels), "test": (test_features, test_labels)}
     for name, (features, labels) in pairs.items():
-        check_floating(**{f"{name}_features": features})
-        check_finite(**{f"{name}_features": features})
+        width = train_features.shape[1:] if isinstance(train_features, Tensor) else [...]
+        check_floats(f"{name}_features", features, "N ≥ 1", *width)
         check_tensor(**{f"{name}_labels": labels})
-        if labels.is_floating_point():
-            raise ValueError(f"{name}_labels must be integers, but are {labels.dtype}")
-        one_width = features.dim() and features.shape[1:] == train_features.shape[1:]
-        if not one_width or not features.numel():
+        if labels.is_floating_point() or labels.shape != features.shape[:1]:
             raise ValueError(
-                "train_features and test_features must be (N, …), of one width and not empty, "
-                f"but are {tuple(train_features.shape)} and {tuple(features.shape)}"
-            )
-        if labels.shape != features.shape[:1]:
-            raise ValueError(
-                f"{name}_labels must be ({len(features)},), one a row of {name}_features, "
-                f"but is {tuple(labels.shape)}"
+                f"{name}_labels must be ({len(features)},) integers, one per row of "
+                f"{name}_features, but is {tuple(labels.shape)} {labels.dtype}"
             )
     if len(train_labels.unique()) < 2:
         raise ValueError("train_labels must be of two classes or more")
@@ -392,8 +480,8 @@ def sharpness(images: Tensor) -> Tensor:
 
     The filter is [[0, 1, 0], [1, −4, 1], [0, 1, 0]], inside the image only (Pech-Pacheco et al.
     2000; used on samples of VAEs and GANs by Tolstikhin et al. 2017). It measures edges and noise
-    alike, not whether a picture shows anything. Compare only images of one size and pixel range:
-    binary images are sharper than grey ones whatever they show.
+    alike, not whether a picture shows anything. Compare only images of the same size and pixel
+    range: binary images are sharper than grey ones whatever they show.
 
     Arguments:
         images: (N, C, H, W) with H, W ≥ 3; channels are averaged first.
@@ -409,42 +497,53 @@ def sharpness(images: Tensor) -> Tensor:
         >>> sharpness(torch.cat([flat, edge]))
         tensor([0., 1.])
     """
-    check_floating(images=images)
-    if images.dim() != 4 or not images.numel() or min(images.shape[2:]) < 3:
-        raise ValueError(
-            "images must be (N, C, H, W), not empty, with H and W at least 3, "
-            f"but are {tuple(images.shape)}"
-        )
-    check_finite(images=images)
+    check_floats("images", images, "N ≥ 1", "C ≥ 1", "H ≥ 3", "W ≥ 3")
     laplacian = images.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
     edges = F.conv2d(images.mean(1, keepdim=True), laplacian.view(1, 1, 3, 3))
     return edges.flatten(1).var(1, correction=0)
 
 
-def _batches(
-    images: Images | Tensor, batch_size: int, generator: torch.Generator
-) -> Iterable[Tensor]:
-    _check_images(images)
-    if isinstance(images, Tensor):
-        batches: Iterable[Tensor] = images.split(batch_size)
-        return batches
-    return images.batches(batch_size, generator, shuffle=False)
-
-
-def _noise(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
-    # Drawn where the generator lives: a CPU generator gives the same noise for every device.
-    noise = torch.randn(shape, generator=generator, dtype=like.dtype, device=generator.device)
-    return noise.to(like.device)
-
-
-def _convention(model: LatentVariableModel, images: Images | Tensor) -> str:
+def _in_order(
+    images: Images | Tensor | Dataset[Any] | DataLoader[Any],
+    batch_size: int,
+    generator: torch.Generator,
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Minibatches x (B, …) and their labels, where there are any; each x is checked by itself."""
+    batches: Any
     if isinstance(images, Images):
-        name = {"grey": "grey pixels"}.get(images.convention, f"{images.convention} binarisation")
+        batches = images.batches(batch_size, generator, shuffle=False)
+        if images.labels is not None:
+            batches = zip(batches, images.labels.split(batch_size), strict=True)
+    elif isinstance(images, DataLoader):
+        batches = images
+    elif isinstance(images, Dataset):
+        # A generator of its own, since iterating would draw a seed from torch's global one.
+        batches = DataLoader(images, batch_size, generator=torch.Generator())
     else:
-        name = "binary pixels" if ((images == 0) | (images == 1)).all() else "grey pixels"
-    if name == "grey pixels" and isinstance(model.decoder(model.prior.mean[None]), Bernoulli):
-        name += ": not a log-likelihood"
-    return name
+        check_floating(images=images)
+        batches = images.split(batch_size) if images.dim() else [images]
+    count = 0
+    for batch in batches:
+        x, y = (*batch, None)[:2] if isinstance(batch, list | tuple) else (batch, None)
+        if not isinstance(images, Images):
+            check_floats("images", x, "N", "D", ...)
+        if len(x):
+            yield x, y
+        count += len(x)
+    if not count:
+        raise ValueError("images must hold at least one image, but are empty")
+
+
+def _like(model: Any) -> Tensor:
+    """A tensor in the model's dtype, on its device."""
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    mean: Tensor = model.prior.mean if parameter is None else parameter
+    return mean
+
+
+def _wide(device: torch.device) -> torch.dtype:
+    # Sums of many terms; Apple's GPUs have no float64.
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _examples(q: Distribution, at_least: int) -> int:
@@ -454,13 +553,3 @@ def _examples(q: Distribution, at_least: int) -> int:
             f"{tuple(q.batch_shape)} and {tuple(q.event_shape)}"
         )
     return q.batch_shape[0]
-
-
-def _check_images(images: Images | Tensor) -> None:
-    if not isinstance(images, Images):
-        check_floating(images=images)
-        check_finite(images=images)
-        if images.dim() < 2:
-            raise ValueError(f"images must be (N, …), but are {tuple(images.shape)}")
-    if not len(images):
-        raise ValueError("images must hold at least one image, but are empty")

@@ -22,7 +22,8 @@ class History:
             not split.
         beta: (E,) the KL's weight in the epoch's last step: 1 unless asked otherwise.
         learning_rate: (E,) of the epoch.
-        active_units: (E,) latent dimensions that the encoder uses (Burda et al. 2015, section 5.2).
+        active_units: (E,) latent dimensions that the encoder uses (Burda et al. 2015, section 5.2);
+            −1 where q(z|x) has no mean, or there is only one example.
         validation_elbo: (E,) mean bound on the validation set, always with β = 1; (0,) without.
 
     Example:
@@ -80,7 +81,8 @@ class History:
         """Add an epoch: one value for each attribute that has rows."""
         for name, value in row.items():
             column: Tensor = getattr(self, name)
-            added = torch.as_tensor(value, device="cpu").to(column.dtype).unsqueeze(0)
+            value = value.cpu() if isinstance(value, Tensor) else value
+            added = torch.as_tensor(value, dtype=column.dtype).unsqueeze(0)
             # Only the first epoch tells how many columns the KL has.
             setattr(self, name, torch.cat([column, added]) if len(column) else added)
 

@@ -1,10 +1,13 @@
 """Kullback–Leibler divergence: D_KL(q ‖ p) = E_q[log q − log p] ≥ 0, in nats.
 
-It is 0 only where q = p, it may be infinite, and it is no distance: D_KL(q ‖ p) ≠ D_KL(p ‖ q)
+It is 0 only where q = p, it may be infinite, and it is not a distance: D_KL(q ‖ p) ≠ D_KL(p ‖ q)
 (Kullback & Leibler 1951).
 """
 
 from __future__ import annotations
+
+from itertools import combinations
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -13,10 +16,11 @@ from torch.distributions.kl import register_kl
 
 from vaelib._checks import (
     broadcasts,
+    check_alike,
     check_at_least,
     check_finite,
     check_floating,
-    check_same_shape,
+    check_latent,
 )
 from vaelib.reparameterization import DiagonalGaussian, FullGaussian
 
@@ -41,15 +45,15 @@ def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
         (…), in nats.
 
     Raises:
-        ValueError: when the shapes differ, a dtype is no floating point or a number not finite.
+        ValueError: when the shapes or dtypes differ, a dtype is not floating point or a number is
+            not finite.
 
     Example:
         >>> kl_to_standard_normal(torch.tensor([[0.0, 2.0]]), torch.zeros(1, 2))
         tensor([2.])
     """
-    check_floating(mu=mu, logvar=logvar)
-    check_same_shape(mu=mu, logvar=logvar)
-    _check_parameters(mu=mu, logvar=logvar)
+    check_alike(mu=mu, logvar=logvar)
+    check_latent(mu=mu)
     return _standard_normal_terms(mu, logvar).sum(-1)
 
 
@@ -65,8 +69,8 @@ def kl_between_gaussians(mu_q: Tensor, logvar_q: Tensor, mu_p: Tensor, logvar_p:
         (…), in nats.
 
     Raises:
-        ValueError: when the shapes do not broadcast, a dtype is no floating point or a number not
-            finite.
+        ValueError: when the shapes do not broadcast, a dtype is not floating point or a number is
+            not finite.
 
     Example:
         >>> mu, narrow, wide = torch.zeros(1, 1), torch.zeros(1, 1), torch.full((1, 1), 2.0)
@@ -105,10 +109,7 @@ def kl_monte_carlo(q: Distribution, p: Distribution, n_samples: int) -> Tensor:
     check_at_least(1, n_samples=n_samples)
     for kind in ("batch_shape", "event_shape"):
         if getattr(q, kind) != getattr(p, kind):
-            raise ValueError(
-                f"q and p must have one {kind}, "
-                f"but have {tuple(getattr(q, kind))} and {tuple(getattr(p, kind))}"
-            )
+            _refuse_pair(kind, q, p)
     shape = torch.Size([n_samples])
     z = q.rsample(shape) if q.has_rsample else q.sample(shape)
     return (q.log_prob(z) - p.log_prob(z)).mean(0)
@@ -146,15 +147,14 @@ def _diagonal_terms(q: DiagonalGaussian, p: DiagonalGaussian) -> Tensor:
 
 def _check_pair(q: Distribution, p: Distribution) -> None:
     if q.event_shape != p.event_shape:
-        raise ValueError(
-            "q and p must have one event_shape, "
-            f"but have {tuple(q.event_shape)} and {tuple(p.event_shape)}"
-        )
+        _refuse_pair("event_shape", q, p)
     if not broadcasts(q.batch_shape, p.batch_shape):
-        raise ValueError(
-            "q and p must have one batch_shape, "
-            f"but have {tuple(q.batch_shape)} and {tuple(p.batch_shape)}"
-        )
+        _refuse_pair("batch_shape", q, p)
+
+
+def _refuse_pair(kind: str, q: Distribution, p: Distribution) -> NoReturn:
+    got, other = tuple(getattr(q, kind)), tuple(getattr(p, kind))
+    raise ValueError(f"q and p must have one {kind}, but have {got} and {other}")
 
 
 @register_kl(DiagonalGaussian, DiagonalGaussian)  # type: ignore[untyped-decorator]
@@ -192,15 +192,9 @@ def _standard_normal_terms(mu: Tensor, logvar: Tensor) -> Tensor:
 
 def _check_parameters(**parameters: Tensor) -> None:
     check_floating(**parameters)
-    shapes = {name: tuple(value.shape) for name, value in parameters.items()}
-    listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-    for name, value in parameters.items():
-        if value.dim() == 0:
-            raise ValueError(f"{name} must have a latent dimension, (…, K), but is a scalar")
-    if len({shape[-1] for shape in shapes.values()}) > 1:
-        raise ValueError(f"all must have one latent dimension K, but are {listed}")
-    try:
-        torch.broadcast_shapes(*shapes.values())
-    except RuntimeError:
-        raise ValueError(f"the shapes must broadcast, but are {listed}") from None
+    check_latent(**parameters)
+    shapes = [value.shape for value in parameters.values()]
+    if any(a[-1] != b[-1] or not broadcasts(a, b) for a, b in combinations(shapes, 2)):
+        listed = ", ".join(f"{name} {tuple(value.shape)}" for name, value in parameters.items())
+        raise ValueError(f"all must have one latent dimension K and broadcast, but are {listed}")
     check_finite(**parameters)

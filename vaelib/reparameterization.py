@@ -15,13 +15,15 @@ from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal, constraints
 
 from vaelib._checks import (
+    check_alike,
     check_finite,
     check_floating,
+    check_floats,
     check_generator,
     check_integers,
+    check_latent,
     check_observed,
     check_same_dtype,
-    check_same_shape,
     validates,
 )
 
@@ -77,17 +79,15 @@ def reparameterize(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
         (…, *, K), the broadcast shape.
 
     Raises:
-        ValueError: when the shapes do not fit, a dtype is no floating point or a number not finite.
+        ValueError: when the shapes do not fit, a dtype is not floating point or a number is not
+            finite.
 
     Example:
         >>> reparameterize(torch.tensor([1.0]), torch.tensor([4.0]).log(), torch.tensor([0.5]))
         tensor([2.])
     """
-    check_floating(mu=mu, logvar=logvar)
-    check_same_shape(mu=mu, logvar=logvar)
-    check_same_dtype(mu=mu, logvar=logvar)
+    check_alike(mu=mu, logvar=logvar)
     _check_noise(mu, eps)
-    check_finite(mu=mu, logvar=logvar)
     return mu + torch.exp(0.5 * logvar) * eps
 
 
@@ -111,19 +111,13 @@ def sample_gaussian(mu: Tensor, covariance: Tensor, eps: Tensor) -> Tensor:
         >>> sample_gaussian(torch.zeros(1, 2), covariance, torch.ones(1, 2))
         tensor([[2., 2.]])
     """
-    check_floating(mu=mu, covariance=covariance, eps=eps)
-    if mu.dim() != 2 or eps.shape != mu.shape:
-        raise ValueError(
-            f"mu and eps must both be (N, K), but are {tuple(mu.shape)} and {tuple(eps.shape)}"
-        )
+    check_floats("mu", mu, "N", "K")
+    check_alike(mu=mu, eps=eps)
     n_rows, n_dims = mu.shape
-    if covariance.shape not in ((n_dims, n_dims), (n_rows, n_dims, n_dims)):
-        raise ValueError(
-            f"covariance must be ({n_dims}, {n_dims}) or ({n_rows}, {n_dims}, {n_dims}) to fit mu "
-            f"{tuple(mu.shape)}, but is {tuple(covariance.shape)}"
-        )
-    check_same_dtype(mu=mu, covariance=covariance, eps=eps)
-    check_finite(mu=mu, covariance=covariance, eps=eps)
+    # One for each row, or one for all.
+    rows = [n_rows] if isinstance(covariance, Tensor) and covariance.dim() == 3 else []
+    check_floats("covariance", covariance, *rows, n_dims, n_dims)
+    check_same_dtype(mu=mu, covariance=covariance)
     if not torch.allclose(covariance, covariance.mT, rtol=1e-4, atol=1e-6):
         raise ValueError("covariance must be symmetric, but differs from its transpose")
     factor: Tensor
@@ -143,7 +137,7 @@ class DiagonalGaussian(Distribution):
         logvar: (*batch, K) log variances.
 
     Raises:
-        ValueError: when the shapes or dtypes differ, a dtype is no floating point, or a parameter
+        ValueError: when the shapes or dtypes differ, a dtype is not floating point, or a parameter
             or an observed value is NaN or infinite.
 
     Example:
@@ -159,16 +153,14 @@ class DiagonalGaussian(Distribution):
     has_rsample = True
 
     def __init__(self, mu: Tensor, logvar: Tensor, validate_args: bool | None = None) -> None:
-        check_floating(mu=mu, logvar=logvar)
-        check_same_shape(mu=mu, logvar=logvar)
-        check_same_dtype(mu=mu, logvar=logvar)
-        if mu.dim() == 0:
-            raise ValueError("mu must have a latent dimension, (*, K), but is a scalar")
+        validate_args = validates(validate_args)
+        check_alike(validate_args, mu=mu, logvar=logvar)
+        check_latent(mu=mu)
         self.mu = mu
         self.logvar = logvar
-        super().__init__(mu.shape[:-1], mu.shape[-1:], validate_args=False)
-        self._validate_args = validates(validate_args)
-        check_finite(self._validate_args, mu=mu, logvar=logvar)
+        shape = mu.shape
+        super().__init__(shape[:-1], shape[-1:], validate_args=False)
+        self._validate_args = validate_args
 
     @classmethod
     def standard(cls, n_dims: int, like: Tensor) -> DiagonalGaussian:
@@ -193,17 +185,20 @@ class DiagonalGaussian(Distribution):
 
     def reparameterize(self, eps: Tensor) -> Tensor:
         """Move noise (…, *batch, K) to samples of that shape."""
-        return reparameterize(self.mu, self.logvar, eps)
+        _check_noise(self.mu, eps)
+        if not self._validate_args:  # else they were read when they came
+            check_finite(mu=self.mu, logvar=self.logvar)
+        return self.mu + torch.exp(0.5 * self.logvar) * eps
 
     def log_prob_at(self, eps: Tensor) -> Tensor:
         """Log-density at `reparameterize(eps)` in nats: (…, *batch).
 
-        From the noise itself: where σ is far below |μ|, rounding takes it from z − μ.
+        It is computed from the noise: where σ is far below |μ|, z − μ is lost to rounding.
 
         Example:
             >>> eps = torch.tensor([[1.0]])
             >>> q = DiagonalGaussian(torch.tensor([[1.0]]), torch.tensor([[-30.0]]))
-            >>> q.log_prob_at(eps)  # −½ − ½·log 2π + 15; by way of z one gets 13.4
+            >>> q.log_prob_at(eps)  # −½ − ½·log 2π + 15; computed from z it would be 13.4
             tensor([13.5811])
         """
         _check_noise(self.mu, eps)
@@ -232,7 +227,7 @@ class DiagonalGaussian(Distribution):
         return self.reparameterize(eps)
 
     def __getitem__(self, index: Any) -> DiagonalGaussian:
-        """The distributions of a part of the batch."""
+        """The distributions of part of the batch."""
         return DiagonalGaussian(self.mu[index], self.logvar[index], validate_args=False)
 
 
@@ -243,8 +238,8 @@ class FullGaussian(MultivariateNormal):
     `scale_tril`, (*batch, K, K). Densities and divergences are in nats.
 
     Raises:
-        ValueError: when a parameter is no such matrix, or noise is not (…, *batch, K), finite and
-            of μ's dtype.
+        ValueError: when a parameter is not such a matrix, or noise is not (…, *batch, K), finite
+            and of μ's dtype.
 
     Example:
         >>> q = FullGaussian(torch.zeros(1, 2), scale_tril=torch.tensor([[2.0, 0.0], [1.0, 1.0]]))
@@ -258,7 +253,7 @@ class FullGaussian(MultivariateNormal):
         return self.loc + (self._unbroadcasted_scale_tril @ eps.unsqueeze(-1)).squeeze(-1)
 
     def log_prob_at(self, eps: Tensor) -> Tensor:
-        """Log-density at `reparameterize(eps)` in nats: (…, *batch); exact as the noise is."""
+        """Log-density at `reparameterize(eps)` in nats, computed from the noise: (…, *batch)."""
         _check_noise(self.loc, eps)
         log_scale = self._unbroadcasted_scale_tril.diagonal(dim1=-2, dim2=-1).log()
         return -(0.5 * (eps.square() + math.log(2 * math.pi)) + log_scale).sum(-1)
@@ -283,8 +278,8 @@ def pathwise_gradient(
         (2,): the estimates for μ and σ.
 
     Raises:
-        ValueError: when a shape does not fit, σ ≤ 0, a number is not finite, or autograd finds no
-            way through f.
+        ValueError: when a shape does not fit, σ ≤ 0, a number is not finite, or autograd cannot
+            differentiate f.
 
     Example:
         >>> eps = torch.tensor([-1.0, 1.0])
@@ -345,8 +340,8 @@ def pathwise_terms(f: Callable[[Tensor], Tensor], mu: Tensor, sigma: Tensor, eps
         _check_elementwise(value, eps)
         if not value.requires_grad:
             raise ValueError(
-                "f must be differentiable, but autograd finds no way from f(z) back to z: "
-                "score_function_gradient needs none"
+                "f must be differentiable, but autograd finds no path from f(z) back to z: "
+                "score_function_gradient does not need one"
             )
         (slope,) = torch.autograd.grad(value.sum(), z)
     return torch.stack([slope, slope * eps], dim=-1)
@@ -382,10 +377,12 @@ def score_function_terms(
 
 
 def _check_noise(mu: Tensor, eps: Tensor) -> None:
-    check_floating(eps=eps)
-    if eps.shape[max(eps.dim() - mu.dim(), 0) :] != mu.shape:
+    # Of another dtype it may not even be floating point.
+    if not isinstance(eps, Tensor) or eps.dtype != mu.dtype:
+        check_floating(eps=eps)
+        check_same_dtype(mu=mu, eps=eps)
+    if eps.shape[eps.dim() - mu.dim() :] != mu.shape:
         raise ValueError(f"eps must end in mu's shape {tuple(mu.shape)}, but is {tuple(eps.shape)}")
-    check_same_dtype(mu=mu, eps=eps)
     check_finite(eps=eps)
 
 
@@ -398,13 +395,10 @@ def _check_elementwise(value: Tensor, eps: Tensor) -> None:
 
 
 def _check_scalar_gaussian(mu: Tensor, sigma: Tensor, eps: Tensor) -> None:
-    check_floating(mu=mu, sigma=sigma, eps=eps)
-    if mu.dim() or sigma.dim() or eps.dim() != 1 or not len(eps):
-        raise ValueError(
-            "mu and sigma must be scalars and eps (S,) with S ≥ 1, "
-            f"but are {tuple(mu.shape)}, {tuple(sigma.shape)} and {tuple(eps.shape)}"
-        )
+    check_floats("mu", mu)
+    check_floats("sigma", sigma)
+    check_floats("eps", eps, "S ≥ 1")
     check_same_dtype(mu=mu, sigma=sigma, eps=eps)
-    check_finite(mu=mu, sigma=sigma, eps=eps)
     if not sigma > 0:
-        raise ValueError(f"sigma must be positive, but is {sigma.item():g}")
+        # −0 would be written as such on one device and as 0 on another.
+        raise ValueError(f"sigma must be positive, but is {sigma.item() or 0:g}")

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +31,8 @@ from vaelib._modes import evaluating, training
 from vaelib.captured import CapturedStep, StaticStep, capturable, stream
 from vaelib.compiled import CompiledStep, compiler, is_plain_adam
 from vaelib.data import Images
-from vaelib.elbo import ELBO, LatentVariableModel
-from vaelib.evaluation import _convention, active_units
+from vaelib.elbo import ELBO
+from vaelib.evaluation import active_units, convention_of
 from vaelib.history import History, Interrupted, NonFiniteError
 from vaelib.minibatches import (
     Data,
@@ -232,12 +232,7 @@ def fit(
             optimizer or _adam(model, learning_rate),
             scheduler,
             torch.Generator(device).manual_seed(seed),
-            History.empty(
-                _convention(
-                    cast(LatentVariableModel, model),
-                    train if isinstance(train, Images) else example[0],
-                )
-            ),
+            History.empty(convention_of(train if isinstance(train, Images) else example[0], model)),
             settings={
                 "data": _name(train),
                 "examples": len(data),
@@ -432,6 +427,8 @@ def _validate(run: Run, data: Minibatches, validation: Minibatches | None) -> No
 def _count_active(objective: Objective, x: Tensor, y: Tensor | None) -> int:
     # A unit is far above the threshold or far below it: a hundred examples tell.
     few = slice(None, None, len(x) // 100 + 1)
+    if len(x) < 2:
+        return -1
     given = (x[few], y[few]) if objective.takes_labels and y is not None else (x[few],)
     try:
         return int(active_units(objective.model.encoder(*given)).sum())  # type: ignore[operator]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from vaelib import VAE
 from vaelib.checkpoint import load_vae, read_checkpoint, save_vae, write_checkpoint
@@ -70,7 +71,7 @@ def test_code_in_a_checkpoint_is_refused_not_run(tmp_path: Path, saver: str) -> 
         torch.save(state, path)
     else:
         path.write_bytes(pickle.dumps(state))
-    with pytest.raises(ValueError, match=r"run\.pt is damaged, or no checkpoint of vaelib$"):
+    with pytest.raises(ValueError, match=r"run\.pt is damaged, or not a checkpoint of vaelib$"):
         read_checkpoint(path)
     assert not folder.exists()
 
@@ -81,7 +82,7 @@ def test_every_truncation_is_refused(vae: VAE, tmp_path: Path) -> None:
     cut = tmp_path / "cut.pt"
     for length in range(0, len(whole), max(1, len(whole) // 40)):
         cut.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match="damaged, or no checkpoint of vaelib"):
+        with pytest.raises(ValueError, match="damaged, or not a checkpoint of vaelib"):
             load_vae(cut)
 
 
@@ -122,3 +123,50 @@ def test_others_may_read_what_the_umask_lets_them(vae: VAE, tmp_path: Path) -> N
     finally:
         os.umask(before)
     assert (tmp_path / "vae.pt").stat().st_mode & 0o777 == 0o644
+
+
+class Own(nn.Sequential):
+    """An encoder of one's own, for eight numbers."""
+
+    def __init__(self, width: int = 7) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(6, width), nn.Tanh(), nn.Linear(width, 4))
+
+
+class Renamed(Own):
+    pass
+
+
+def with_own_encoder(encoder: nn.Module) -> VAE:
+    return VAE(shape=(1, 2, 3), latent_dim=2, hidden=[5], encoder=encoder)
+
+
+def test_a_model_of_ones_own_is_loaded_into_one_built_again(tmp_path: Path) -> None:
+    saved, built = with_own_encoder(Own()), with_own_encoder(Own())
+    save_vae(saved, tmp_path / "vae.pt")
+    loaded = load_vae(tmp_path / "vae.pt", into=built)
+    assert loaded is built
+    for name, value in saved.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+
+
+def test_only_classes_of_the_same_name_are_loaded_into(tmp_path: Path) -> None:
+    path = tmp_path / "vae.pt"
+    save_vae(with_own_encoder(Own()), path)
+    with pytest.raises(ValueError, match=r"Own.*build it again .*into=model"):
+        load_vae(path)
+    with pytest.raises(ValueError, match=r"holds a model with encoder = .*Own, but .*Renamed"):
+        load_vae(path, into=with_own_encoder(Renamed()))
+    with pytest.raises(ValueError, match=r"holds a vaelib\.vae\.VAE, but into is a .*Own"):
+        load_vae(path, into=Own())
+    with pytest.raises(ValueError, match=r"vae\.pt holds other parameters than its model has"):
+        load_vae(path, into=with_own_encoder(Own(width=8)))
+
+
+def test_any_module_is_saved_under_the_name_of_its_class(tmp_path: Path) -> None:
+    path, model = tmp_path / "own.pt", Own()
+    save_vae(model, path)
+    assert read_checkpoint(path)["class"].endswith("test_checkpoint.Own")
+    with pytest.raises(ValueError, match=r"own\.pt holds a .*Own: build one as it was"):
+        load_vae(path)
+    loaded = load_vae(path, into=Own())
+    assert torch.equal(loaded[1].weight, model[1].weight)

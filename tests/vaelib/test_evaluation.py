@@ -257,7 +257,7 @@ class TestLogLikelihood:
         ]:
             result = log_likelihood(model, images, generator, samples=2)
             assert result.convention == convention
-            assert f"({convention}, 3 images, 2 samples each)" in str(result)
+            assert f"({convention}, 3 images, 2 samples each; effective" in str(result)
         with pytest.raises(ValueError, match="grey pixels"):
             log_likelihood(binary, grey, generator, samples=2)
 
@@ -354,7 +354,7 @@ class TestCodes:
             mutual_information(codes(device)[0], generator)
         with pytest.raises(ValueError, match=r"^samples must be an integer of at least 2, not 1"):
             mutual_information(codes(device), generator, samples=1)
-        with pytest.raises(ValueError, match=r"^z must be \(…, 1\) to fit q, but is \(4, 3\)"):
+        with pytest.raises(ValueError, match=r"^z must be \(…, 1\), but is \(4, 3\)"):
             log_aggregate_posterior(codes(device), torch.zeros(4, 3, device=device))
 
 
@@ -406,7 +406,7 @@ class TestSharpness:
         torch.testing.assert_close(sharpness(images * 3), 9 * sharpness(images))
 
     def test_names_bad_arguments(self):
-        with pytest.raises(ValueError, match=r"images must be \(N, C, H, W\)"):
+        with pytest.raises(ValueError, match=r"images must be \(N ≥ 1, C ≥ 1"):
             sharpness(torch.zeros(3, 2, 5))
 
 

@@ -128,7 +128,7 @@ def test_other_files_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
     for command in ("evaluate", "sample"):
         assert main([command, "--out", str(tmp_path), "--device", "cpu"]) == 1
         error = capsys.readouterr().err
-        assert error.endswith("checkpoint.pt is damaged, or no checkpoint of vaelib\n")
+        assert error.endswith("checkpoint.pt is damaged, or not a checkpoint of vaelib\n")
         assert error.count("\n") == 1
     assert main(["train", "--out", str(tmp_path / "checkpoint.pt"), *SMALL]) == 1
     assert "is a file, not a folder" in capsys.readouterr().err

@@ -643,7 +643,7 @@ BAD_CALLS: dict[str, tuple[Call, str]] = {
     ),
     "sample_gaussian mu": (
         lambda a, b: sample_gaussian(a[0], torch.eye(3).to(a), b[0]),
-        r"mu and eps must both be \(N, K\), but are \(3,\) and \(3,\)",
+        r"mu must be \(N, K\), but is \(3,\)",
     ),
     "sample_gaussian integers": (
         lambda a, b: sample_gaussian(a, torch.eye(3).long(), b),
@@ -651,11 +651,11 @@ BAD_CALLS: dict[str, tuple[Call, str]] = {
     ),
     "sample_gaussian shape": (
         lambda a, b: sample_gaussian(a, torch.eye(2).to(a), b),
-        r"covariance must be \(3, 3\) or \(4, 3, 3\) .* but is \(2, 2\)",
+        r"covariance must be \(3, 3\), but is \(2, 2\)",
     ),
     "sample_gaussian batch": (
         lambda a, b: sample_gaussian(a[:1], torch.eye(3).to(a).expand(4, 3, 3), b[:1]),
-        r"covariance must be \(3, 3\) or \(1, 3, 3\) .* but is \(4, 3, 3\)",
+        r"covariance must be \(1, 3, 3\), but is \(4, 3, 3\)",
     ),
     "sample_gaussian not symmetric": (
         lambda a, b: sample_gaussian(a, torch.eye(3).to(a) + torch.ones(3, 3).to(a).tril(-1), b),
@@ -707,11 +707,11 @@ BAD_CALLS: dict[str, tuple[Call, str]] = {
     ),
     "pathwise not scalar": (
         lambda a, b: pathwise_gradient(torch.sin, a, b, b[0]),
-        r"mu and sigma must be scalars and eps \(S,\) .* but are \(4, 3\), \(4, 3\) and \(3,\)",
+        r"mu must be a scalar, but is \(4, 3\)",
     ),
     "pathwise no samples": (
         lambda a, b: pathwise_gradient(torch.sin, a[0, 0], b[0, 0].exp(), b[0, :0]),
-        r"eps \(S,\) with S ≥ 1",
+        r"eps must be \(S ≥ 1,\), but is \(0,\)",
     ),
     "pathwise sigma": (
         lambda a, b: pathwise_gradient(torch.sin, a[0, 0], -b[0, 0].exp(), b[0]),
@@ -727,7 +727,7 @@ BAD_CALLS: dict[str, tuple[Call, str]] = {
     ),
     "score function sigma": (
         lambda a, b: score_function_gradient(torch.sin, a[0, 0], 0 * b[0, 0], b[0]),
-        r"sigma must be positive, but is -0",
+        r"sigma must be positive, but is 0$",
     ),
     "score function NaN": (
         lambda a, b: score_function_gradient(torch.sin, a[0, 0], math.nan * b[0, 0], b[0]),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import shutil
-import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +11,14 @@ import pytest
 import torch
 import torch._inductor.config
 from torch import Tensor, nn
+from training_runs import check_resumption, make_vae, parameters
 
 from vaelib import VAE, DiagonalGaussian, Gaussian, evidence_lower_bound
 from vaelib.checkpoint import load_vae, read_checkpoint, write_checkpoint
 from vaelib.data import Images, load_dataset
 from vaelib.elbo import ELBO
 from vaelib.parallel import Processes
-from vaelib.training import History, NonFiniteError, fit, training_step
-
-
-@pytest.fixture(scope="module")
-def digits() -> Images:
-    return load_dataset("digits").binarise("dynamic")[:300]
-
-
-@pytest.fixture(scope="module")
-def validation() -> Images:
-    return load_dataset("digits", "validation").binarise("dynamic")
-
-
-def make_vae(**changes: Any) -> VAE:
-    torch.manual_seed(0)
-    return VAE(**{"shape": (1, 8, 8), "latent_dim": 3, "hidden": [16], **changes})
-
-
-def parameters(model: nn.Module) -> Tensor:
-    return torch.cat([p.detach().flatten().cpu() for p in model.parameters()])
+from vaelib.training import NonFiniteError, fit, training_step
 
 
 class Counting(nn.Module):
@@ -151,27 +131,6 @@ def test_n_plus_m_epochs_equal_n_then_m(
     check_resumption(digits, validation, tmp_path, device, precision=precision)
 
 
-def check_resumption(
-    digits: Images, validation: Images, tmp_path: Path, device: torch.device, **chosen: Any
-) -> None:
-    settings: dict[str, Any] = {
-        "batch_size": 32, "device": device,
-        "beta": lambda epoch: min(1.0, epoch / 2.5), "samples": 2, "progress": False, **chosen,
-    }  # fmt: skip
-    whole = make_vae()
-    history = fit(whole, digits, validation, epochs=4, **settings)
-    path = tmp_path / "run.pt"
-    fit(make_vae(), digits, validation, epochs=2, checkpoint=path, **settings)
-    # Another start and another global random state: the checkpoint alone must decide.
-    torch.manual_seed(99)
-    resumed = VAE(shape=(1, 8, 8), latent_dim=3, hidden=[16])
-    rest = fit(resumed, digits, validation, epochs=4, checkpoint=path, resume=True, **settings)
-    assert torch.equal(parameters(whole), parameters(resumed))
-    for name in ("reconstruction", "kl", "beta", "active_units", "validation_elbo"):
-        assert torch.equal(getattr(history, name), getattr(rest, name)), name
-    assert torch.equal(parameters(load_vae(path)), parameters(whole))
-
-
 def test_the_seed_decides_and_the_global_generator_is_left_alone(digits: Images) -> None:
     def trained(seed: int) -> Tensor:
         vae = make_vae()
@@ -183,131 +142,6 @@ def test_the_seed_decides_and_the_global_generator_is_left_alone(digits: Images)
 
     assert torch.equal(trained(0), trained(0))
     assert not torch.equal(trained(0), trained(1))
-
-
-HEADERS = Path(sysconfig.get_path("include")) / "Python.h"
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    not (shutil.which("g++") and HEADERS.exists()), reason="torch.compile needs g++ and Python.h"
-)
-# PyTorch's compiler uses what PyTorch itself calls old.
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
-class TestCompile:
-    @pytest.mark.parametrize("batch_size", [80, 1000], ids=["ragged", "smaller than a batch"])
-    def test_equals_a_run_without_it_to_rounding(
-        self, digits: Images, device: torch.device, batch_size: int
-    ) -> None:
-        runs = []
-        for compile in (False, True):
-            vae = make_vae().double()
-            history = fit(vae, digits, epochs=3, batch_size=batch_size, samples=2,
-                          beta=lambda epoch: min(1.0, epoch / 2), precision="float32",
-                          device=device, progress=False, compile=compile)  # fmt: skip
-            runs.append((parameters(vae), history.reconstruction, history.kl))
-        for without, compiled in zip(*runs, strict=True):
-            torch.testing.assert_close(compiled, without, rtol=1e-9, atol=1e-9)
-
-    def test_equals_it_whatever_the_parameters_are_like(self, digits: Images) -> None:
-        class Odd(nn.Module):
-            """Gradients that lie in memory otherwise than their parameters, or are none."""
-
-            def __init__(self) -> None:
-                super().__init__()
-                self.linear = nn.Linear(3, 64)
-                self.permuted = nn.Parameter(torch.randn(2, 3, 32))
-                self.summed = nn.Parameter(torch.randn(5, 7))
-                self.unused = nn.Parameter(torch.ones(3))
-                self.frozen = nn.Parameter(torch.ones(64), requires_grad=False)
-                # Of some other loss: no part of any step.
-                self.frozen.grad = torch.ones(64)
-
-            def forward(self, z: Tensor) -> Tensor:
-                weight = self.permuted.permute(1, 0, 2).reshape(3, 64)
-                return self.linear(z) + z @ weight + self.summed.sum() / 100 + self.frozen
-
-        runs = []
-        for compile in (False, True):
-            vae = make_vae()
-            vae.decoder.body = Odd()
-            vae.double()
-            fit(vae, digits, epochs=3, batch_size=100, precision="float32", device="cpu",
-                progress=False, compile=compile)  # fmt: skip
-            runs.append(parameters(vae))
-        torch.testing.assert_close(*runs, rtol=1e-9, atol=1e-9)
-
-    def test_leaves_torch_as_it_was(self, digits: Images) -> None:
-        fit(make_vae(), digits, epochs=1, batch_size=150, device="cpu", progress=False,
-            compile=True)  # fmt: skip
-        assert not torch._dynamo.config.trace_autograd_ops
-        with pytest.raises(ValueError, match="scale"):
-            torch.distributions.Normal(0.0, -1.0)
-
-    def test_reads_pixels_too(self) -> None:
-        grey = torch.full((40, 1, 8, 8), 0.5)
-        with pytest.raises(ValueError, match="grey pixels"):
-            fit(make_vae(), grey, epochs=1, batch_size=20, device="cpu", progress=False,
-                compile=True)  # fmt: skip
-
-    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-    def test_resumes_bit_for_bit(
-        self, digits: Images, validation: Images, tmp_path: Path, device: torch.device,
-        precision: Any,
-    ) -> None:  # fmt: skip
-        check_resumption(digits, validation, tmp_path, device, precision=precision, compile=True)
-
-    def test_makes_one_graph_for_all_runs_of_a_shape(self, digits: Images) -> None:
-        torch._dynamo.reset()
-        counters = torch._dynamo.utils.counters
-        counters.clear()
-        for most in (1.0, 0.5):
-            fit(make_vae(), digits, epochs=3, batch_size=90, beta=lambda t, most=most: most * t / 3,
-                device="cpu", progress=False, compile=True)  # fmt: skip
-        assert counters["stats"]["unique_graphs"] == 1
-        assert not counters["graph_break"]
-
-    def test_says_what_is_missing(
-        self, digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        torch._dynamo.reset()
-        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-        none = torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler")})
-        with none, pytest.raises(RuntimeError, match=r"^compile=True failed .*C\+\+ compiler such"):
-            fit(make_vae(), digits, epochs=1, device="cpu", progress=False, compile=True)
-
-    @pytest.mark.parametrize("resumed", [False, True])
-    def test_takes_an_adam_of_ones_own_with_its_schedule(
-        self, digits: Images, resumed: bool
-    ) -> None:
-        runs = []
-        for compile in (False, True):
-            vae = make_vae().double()
-            adam = torch.optim.Adam(vae.parameters(), lr=3e-3, betas=(0.8, 0.9), eps=1e-4)
-            halved = torch.optim.lr_scheduler.StepLR(adam, 1, gamma=0.5)
-            for _ in range(1 + resumed):
-                history = fit(vae, digits, epochs=2, batch_size=80, optimizer=adam,
-                              scheduler=halved, device="cpu", progress=False,
-                              compile=compile)  # fmt: skip
-            runs.append((parameters(vae), history.learning_rate))
-        for without, compiled in zip(*runs, strict=True):
-            torch.testing.assert_close(compiled, without, rtol=1e-9, atol=1e-9)
-
-    def test_refuses_another_optimizer(self, digits: Images) -> None:
-        vae = make_vae()
-        adam = torch.optim.AdamW(vae.parameters())
-        with pytest.raises(
-            ValueError, match=r"optimizer must be a torch\.optim\.Adam .* not AdamW"
-        ):
-            fit(vae, digits, optimizer=adam, compile=True, progress=False)
-
-    def test_is_refused_to_several_processes(
-        self, digits: Images, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        together = contextlib.nullcontext(Processes(rank=0, count=2))
-        monkeypatch.setattr("vaelib.training.processes", lambda device: together)
-        with pytest.raises(ValueError, match="compile trains in one process"):
-            fit(make_vae(), digits, epochs=1, device="cpu", progress=False, compile=True)
 
 
 def test_validation_changes_nothing_in_training(digits: Images, validation: Images) -> None:
@@ -586,20 +420,6 @@ def test_values_are_checked_again_after_training(digits: Images) -> None:
     fit(make_vae(), digits, epochs=1, device="cpu", progress=False)
     with pytest.raises(ValueError, match="grey pixels"):
         make_vae()(torch.full((2, 1, 8, 8), 0.5), torch.zeros(1, 2, 3))
-
-
-def test_a_history_grows_by_rows() -> None:
-    history = History.empty("static binarisation")
-    assert len(history) == 0
-    assert history.best_epoch is None
-    for elbo in (-3.0, -1.0, -2.0):
-        history.append(reconstruction=-1.0, kl=torch.tensor([1.0, 0.5]), validation_elbo=elbo)
-    assert history.best_epoch == 2
-    assert history.epochs.tolist() == [1, 2, 3]
-    assert history.elbo.tolist() == [-2.5, -2.5, -2.5]
-    assert repr(history) == (
-        "History(3 epochs, static binarisation: ELBO -2.50 nats, validation -2.00)"
-    )
 
 
 @pytest.mark.gpu

@@ -1,15 +1,19 @@
-"""What the lecture compares VAEs with: an autoregressive model and an adversarial one."""
+"""What the lecture compares VAEs with: autoregressive and adversarial models, and their judge."""
 
+from vaelib.baselines.classifier import Classifier, fit_classifier, frechet_distance
 from vaelib.baselines.gan import GAN, adversarial_step, discriminator_loss, fit_gan, generator_loss
 from vaelib.baselines.pixelcnn import MaskedConv2d, PixelCNN, fit_pixelcnn
 
 __all__ = [
+    "Classifier",
     "GAN",
     "MaskedConv2d",
     "PixelCNN",
     "adversarial_step",
     "discriminator_loss",
+    "fit_classifier",
     "fit_gan",
     "fit_pixelcnn",
+    "frechet_distance",
     "generator_loss",
 ]

@@ -14,9 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vaelib._checks import check_at_least, check_positive
+from vaelib._checks import check_at_least, check_generator, check_positive
+from vaelib._modes import evaluating, training
+from vaelib.baselines._products import Precision, products
 from vaelib.data import Images, check_images
 from vaelib.networks import convolutional_decoder, convolutional_encoder
+from vaelib.reparameterization import noise
 
 __all__ = ["GAN", "adversarial_step", "discriminator_loss", "fit_gan", "generator_loss"]
 
@@ -58,25 +61,22 @@ class GAN(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+    def sample(self, n: int, generator: torch.Generator | int) -> Tensor:
         """Images for n latents z ~ N(0, I): (n, C, H, W) in (0, 1).
 
         Arguments:
             n: at least 1.
-            generator: the source of randomness, not the network of that name; one on the CPU draws
-                the same z for every device.
+            generator: or an integer seed: the source of randomness, not the network of that name;
+                one on the CPU draws the same z for every device.
         """
-        images: Tensor = self.generator(self.noise(n, generator))
+        with evaluating(self):
+            images: Tensor = self.generator(self.noise(n, generator))
         return images
 
-    def noise(self, n: int, generator: torch.Generator) -> Tensor:
+    def noise(self, n: int, generator: torch.Generator | int) -> Tensor:
         """z ~ N(0, I): (n, K), in the model's dtype and on its device."""
         check_at_least(1, n=n)
-        like = next(self.parameters())
-        z = torch.randn(
-            n, self.latent_dim, generator=generator, dtype=like.dtype, device=generator.device
-        )
-        return z.to(like.device)
+        return noise((n, self.latent_dim), generator, like=next(self.parameters()))
 
 
 def discriminator_loss(real: Tensor, made_up: Tensor) -> Tensor:
@@ -108,11 +108,13 @@ def generator_loss(made_up: Tensor) -> Tensor:
 def fit_gan(
     gan: GAN,
     images: Images,
-    generator: torch.Generator,
+    generator: torch.Generator | int,
     *,
     epochs: int = 18,
     batch_size: int = 32,
     learning_rate: float = 1e-3,
+    precision: Precision = "float32",
+    optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer] | None = None,
     progress: bool = False,
 ) -> list[tuple[float, float]]:
     """Train both networks in turn, a step of each for every minibatch, by Adam with β₁ = ½.
@@ -123,8 +125,12 @@ def fit_gan(
         gan: trained in place, on the device of the images.
         images: better grey than binarised: that all pixels are 0 or 1 gives real images away, and
             the generator collapses.
-        generator: of the minibatches' order, the latents, and the pixels where they are drawn.
+        generator: or an integer seed; of the minibatches' order, the latents, and the pixels where
+            they are drawn.
         epochs, batch_size, learning_rate: of the training.
+        precision: of the products, "float32" or "bfloat16"; parameters and sums keep their own.
+        optimizers: over the parameters of the discriminator and of the generator, in place of Adam;
+            they keep their state from call to call.
         progress: whether to show a bar.
 
     Returns:
@@ -147,24 +153,26 @@ def fit_gan(
     check_at_least(1, epochs=epochs, batch_size=batch_size)
     check_positive(learning_rate=learning_rate)
     check_images(images=images)
-    discriminator_optimizer, generator_optimizer = (
+    generator = check_generator(generator)
+    of_discriminator, of_generator = optimizers or (
         torch.optim.Adam(player.parameters(), lr=learning_rate, betas=(0.5, 0.999), fused=True)
         for player in (gan.discriminator, gan.generator)
     )
     history: list[tuple[float, float]] = []
-    for epoch in trange(epochs, unit="epoch", file=sys.stdout, disable=not progress):
-        total = torch.zeros(2, device=images.pixels.device)
-        for x in images.batches(batch_size, generator):
-            z = gan.noise(len(x), generator)
-            losses = adversarial_step(gan, discriminator_optimizer, generator_optimizer, x, z)
-            total += len(x) * torch.stack(losses)
-        told, fooled = (total / len(images)).tolist()
-        history.append((told, fooled))
-        if not math.isfinite(told + fooled):
-            raise FloatingPointError(
-                f"the losses became {history[-1]} in epoch {epoch + 1}: lower learning_rate "
-                f"({learning_rate:g})"
-            )
+    with products(images.pixels.device, precision), training(gan):
+        for epoch in trange(epochs, unit="epoch", file=sys.stdout, disable=not progress):
+            total = torch.zeros(2, device=images.pixels.device)
+            for x in images.batches(batch_size, generator):
+                z = gan.noise(len(x), generator)
+                losses = adversarial_step(gan, of_discriminator, of_generator, x, z)
+                total += len(x) * torch.stack(losses)
+            told, fooled = (total / len(images)).tolist()
+            history.append((told, fooled))
+            if not math.isfinite(told + fooled):
+                raise FloatingPointError(
+                    f"the losses became {history[-1]} in epoch {epoch + 1}: lower learning_rate "
+                    f"({learning_rate:g})"
+                )
     return history
 
 

@@ -15,7 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vaelib._checks import check_at_least, check_finite, check_fits, check_positive, check_shape
+from vaelib._checks import (
+    check_at_least,
+    check_finite,
+    check_fits,
+    check_generator,
+    check_positive,
+    check_shape,
+)
+from vaelib._modes import training
+from vaelib.baselines._products import Precision, products
 from vaelib.data import Images, binarise, check_images
 from vaelib.likelihood import Bernoulli
 
@@ -144,7 +153,8 @@ class PixelCNN(nn.Module):
         h = self.first(_signed(x))
         for layer in self.layers:
             h = layer(h)
-        return Bernoulli(self.last(h), event_dims=3)
+        # Where products are of bfloat16, sums over hundreds of pixels need more digits.
+        return Bernoulli(self.last(h).to(x.dtype), event_dims=3)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log p(x), exact: (N, 1, H, W) → (N,), in nats.
@@ -156,7 +166,7 @@ class PixelCNN(nn.Module):
         return log_p
 
     @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator, *, progress: bool = False) -> Tensor:
+    def sample(self, n: int, generator: torch.Generator | int, *, progress: bool = False) -> Tensor:
         """Draw n images, pixel by pixel.
 
         What a layer makes of a pixel is not changed by later pixels: it is computed once and kept
@@ -164,7 +174,7 @@ class PixelCNN(nn.Module):
 
         Arguments:
             n: at least 1.
-            generator: one on the CPU draws the same images for every device.
+            generator: or an integer seed; one on the CPU draws the same images for every device.
             progress: whether to show a bar.
 
         Returns:
@@ -173,6 +183,7 @@ class PixelCNN(nn.Module):
         from tqdm import trange
 
         check_at_least(1, n=n)
+        generator = check_generator(generator)
         _, height, width = self.shape
         layers = cast(Iterable[_Residual], self.layers)
         convs = [self.first, *(layer.conv for layer in layers)]
@@ -197,11 +208,13 @@ class PixelCNN(nn.Module):
 def fit_pixelcnn(
     model: PixelCNN,
     images: Images,
-    generator: torch.Generator,
+    generator: torch.Generator | int,
     *,
     epochs: int = 5,
     batch_size: int = 16,
     learning_rate: float = 0.01,
+    precision: Precision = "float32",
+    optimizer: torch.optim.Optimizer | None = None,
     progress: bool = False,
 ) -> list[float]:
     """Maximise the mean log p(x) by Adam, its rate falling to 0 over the last quarter.
@@ -209,8 +222,12 @@ def fit_pixelcnn(
     Arguments:
         model: trained in place, on the device of the images.
         images: binary, static or dynamic.
-        generator: of the minibatches' order, and of the pixels where they are drawn.
+        generator: or an integer seed; of the minibatches' order, and of the pixels where they are
+            drawn.
         epochs, batch_size, learning_rate: of the training.
+        precision: of the products, "float32" or "bfloat16"; parameters and sums keep their own.
+        optimizer: over `model.parameters()`, in place of Adam; it keeps its state from call to
+            call, and the rate that it has.
         progress: whether to show a bar.
 
     Returns:
@@ -234,22 +251,26 @@ def fit_pixelcnn(
     check_at_least(1, epochs=epochs, batch_size=batch_size)
     check_positive(learning_rate=learning_rate)
     check_images(images=images)
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+    generator = check_generator(generator)
+    step, falls = 0, optimizer is None
+    if optimizer is None:
+        optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
     steps = epochs * math.ceil(len(images) / batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, 4 * (1 - step / steps))
-    )
     history: list[float] = []
-    for _ in trange(epochs, unit="epoch", file=sys.stdout, disable=not progress):
-        total = torch.zeros((), device=images.pixels.device)
-        for x in images.batches(batch_size, generator):
-            log_p = model.log_prob(x)
-            optimizer.zero_grad()
-            (-log_p.mean()).backward()
-            optimizer.step()
-            schedule.step()
-            total += log_p.detach().sum()
-        history.append(total.item() / len(images))
+    with products(images.pixels.device, precision), training(model):
+        for _ in trange(epochs, unit="epoch", file=sys.stdout, disable=not progress):
+            total = torch.zeros((), device=images.pixels.device)
+            for x in images.batches(batch_size, generator):
+                if falls:
+                    rate = learning_rate * min(1.0, 4 * (1 - step / steps))
+                    optimizer.param_groups[0]["lr"] = rate
+                log_p = model.log_prob(x)
+                optimizer.zero_grad()
+                (-log_p.mean()).backward()
+                optimizer.step()
+                step += 1
+                total += log_p.detach().sum()
+            history.append(total.item() / len(images))
     return history
 
 

@@ -1,0 +1,103 @@
+"""A generative adversarial network for MNIST's grey digits, judged by `mnist-classifier`.
+
+Both networks by Adam with β₁ = ½, rates falling from 5e-4 to 0 along a cosine; what is kept of the
+generator is a running average of its parameters, from the epoch in which 10,000 samples are nearest
+to the test images by the Fréchet distance in the classifier's features. To reach: legible digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from recipes.run import SEED, Best, Run, measurement
+from vaelib import GAN, fit_gan
+from vaelib.baselines import Classifier, frechet_distance
+from vaelib.pretrained import Measurement, pretrained
+
+EPOCHS = 24
+PATIENCE = 8
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    run = Run("mnist-gan", "adversarial network for grey digits", arguments)
+    train, test = run.mnist("train"), run.mnist("test")
+    judge: Classifier = pretrained("mnist-classifier", run.device)
+    torch.manual_seed(SEED)
+    built: dict[str, Any] = {
+        "shape": list(train.shape),
+        "latent_dim": 64,
+        "width": 8 if run.quick else 32,
+    }
+    gan = GAN(**built).to(run.device)
+    average = AveragedModel(gan, multi_avg_fn=get_ema_multi_avg_fn(0.999))
+    players = gan.discriminator, gan.generator
+    adams = [
+        torch.optim.Adam(player.parameters(), lr=5e-4, betas=(0.5, 0.999), fused=True)
+        for player in players
+    ]
+    adams[1].register_step_post_hook(lambda *_: average.update_parameters(gan))
+    epochs = 2 if run.quick else EPOCHS
+    rates = [torch.optim.lr_scheduler.CosineAnnealingLR(adam, epochs) for adam in adams]
+    averaged: Any = average.module
+    best = Best(averaged)
+    real = features(judge, test.floats())
+
+    def distance(model: GAN) -> float:
+        samples = model.sample(len(test), torch.Generator().manual_seed(1))
+        return frechet_distance(features(judge, samples), real)
+
+    def epoch(number: int, generator: torch.Generator) -> dict[str, float]:
+        ((told, fooled),) = fit_gan(
+            gan,
+            train,
+            generator,
+            epochs=1,
+            batch_size=64,
+            precision="bfloat16",
+            optimizers=(adams[0], adams[1]),
+        )
+        for rate in rates:
+            rate.step()
+        reached = distance(averaged)
+        best.see(reached)
+        return {"discriminator": told, "generator": fooled, "Fréchet distance": reached}
+
+    def measure(model: GAN) -> list[Measurement]:
+        # The same number for two halves of the real images says how near one can come.
+        halves = frechet_distance(real[::2], real[1::2])
+        samples = model.sample(len(test), torch.Generator().manual_seed(2))
+        sure = judge(samples).softmax(1).amax(1)
+        return [
+            Measurement(
+                "Fréchet distance",
+                round(distance(model), 4),
+                0.0,
+                "squared units of mnist-classifier's features",
+                "mnist test",
+                "grey",
+                len(test),
+                beside=f"{halves:.4f} between two halves of the test images",
+            ),
+            measurement("probability of the likeliest digit", sure, test, unit="of 1"),
+        ]
+
+    parts = {"model": gan, "average": average, "best": best}
+    parts |= {"adam 0": adams[0], "adam 1": adams[1], "rate 0": rates[0], "rate 1": rates[1]}
+    run.train(epochs, parts, epoch, enough=lambda: best.age >= PATIENCE)
+    best.restore()
+    run.export(average.module, built, measure, train=train, convention="grey", compare=distance)
+
+
+@torch.no_grad()
+def features(judge: Classifier, images: Tensor) -> Tensor:
+    """The judge's features of many images: (N, F)."""
+    return torch.cat([judge.features(x) for x in images.split(1000)])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""A VAE with two latent dimensions, for pictures of the plane and for the explorer.
+
+784-384-256-2 and back, ReLU: about the largest decoder that the explorer draws. All 60,000
+training images, dynamically binarised; Adam, its rate falling from 2e-3 to 0 along a cosine. How
+good two dimensions get is what its record says; there is no published number for just this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from recipes.bounds import bound, measure_bounds
+from recipes.run import SEED, Run
+from vaelib import VAE
+
+EPOCHS = 100
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    run = Run("mnist-plane", "VAE with two latent dimensions", arguments)
+    train = run.mnist("train").binarise("dynamic")
+    torch.manual_seed(SEED)
+    vae = VAE(train.shape, latent_dim=2, hidden=[384, 256])
+    adam = torch.optim.Adam(vae.parameters(), lr=2e-3, fused=True)
+    epochs = 4 if run.quick else EPOCHS
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(adam, epochs)
+    run.fit(vae, train, epochs=epochs, batch_size=100, optimizer=adam, scheduler=rate)
+    run.export(
+        vae,
+        vae.arguments,
+        measure_bounds(run, ""),
+        train=train,
+        convention="dynamic",
+        compare=bound(run.mnist("test").binarise("dynamic")),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,294 @@
+"""What all recipes share: the command line, the clock, resumption, the record and the export."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import vaelib
+from vaelib import History, Images, load_dataset
+from vaelib.checkpoint import read_checkpoint, write_checkpoint
+from vaelib.pretrained import Measurement, Record, write_pretrained
+
+ROOT = Path(__file__).parents[1]
+SEED = 0
+
+
+class Run:
+    """One training run, which may be interrupted and continued, and the model that it exports.
+
+    Arguments:
+        name: of the model.
+        about: it, in a line.
+        arguments: of the command line; by default the process's own.
+
+    Attributes:
+        device: on which to train.
+        quick: whether only to see that the recipe runs: few images, few epochs.
+        checkpoint: the run's file. Beside it, `NAME.json` keeps the clock.
+        epochs: done so far.
+    """
+
+    def __init__(self, name: str, about: str, arguments: Sequence[str] | None = None) -> None:
+        module = name.replace("-", "_")
+        parser = argparse.ArgumentParser(prog=f"python -m recipes.{module}", description=about)
+        parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+        parser.add_argument("--checkpoint", type=Path, help=f"default: runs/{name}.pt")
+        parser.add_argument("--export", type=Path, help="folder (default: vaelib's own)")
+        parser.add_argument(
+            "--as-it-is", action="store_true", help="measure and export without more training"
+        )
+        parser.add_argument("--quick", action="store_true", help="see that it runs; export nothing")
+        options = parser.parse_args(arguments)
+        self.name, self.about = name, about
+        self.recipe = parser.prog
+        self.device = torch.device(options.device)
+        self.quick, self.as_it_is = options.quick, options.as_it_is
+        self.checkpoint: Path = options.checkpoint or ROOT / "runs" / f"{name}.pt"
+        self.folder: Path = options.export or ROOT / "vaelib" / "weights"
+        if self.quick:
+            elsewhere = Path(tempfile.mkdtemp())
+            weakref.finalize(self, shutil.rmtree, elsewhere)
+            self.checkpoint = options.checkpoint or elsewhere / f"{name}.pt"
+            self.folder = options.export or elsewhere
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        self.clock = self.checkpoint.with_suffix(".json")
+        self.epochs, self.seconds, self.commit = 0, 0.0, _commit()
+        if self.checkpoint.exists() and self.clock.exists():
+            kept = json.loads(self.clock.read_text())
+            self.epochs, self.seconds = kept["epochs"], kept["seconds"]
+            if self.commit not in kept["commit"].split(", "):
+                self.commit = f"{kept['commit']}, {self.commit}"
+        self._began = time.perf_counter()
+
+    def mnist(self, split: str) -> Images:
+        """MNIST's own "train", all 60,000 of it, or "test"; a few of mnist5k where it is quick."""
+        if self.quick:
+            return load_dataset("mnist5k", split, device=self.device)[:200]
+        if split == "test":
+            return load_dataset("mnist", "test", device=self.device)
+        parts = [
+            load_dataset("mnist", part, device=self.device) for part in ("train", "validation")
+        ]
+        pixels = torch.cat([part.pixels for part in parts])
+        labels = torch.cat([part.labels for part in parts])
+        return Images(pixels, labels, "mnist", "train")
+
+    def tick(self, epochs: int, **values: float) -> None:
+        """So many epochs are over: keep the clock, and say how far the run is."""
+        now = time.perf_counter()
+        self.seconds, self._began = self.seconds + now - self._began, now
+        self.epochs = epochs
+        kept = {"epochs": self.epochs, "seconds": self.seconds, "commit": self.commit}
+        self.clock.write_text(json.dumps(kept))
+        said = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in values.items())
+        print(f"{self.name}: epoch {self.epochs}, {self.seconds / 60:.1f} min: {said}", flush=True)
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Training: Ctrl-C stops it, and the same command continues it."""
+        self._began = time.perf_counter()
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise SystemExit(
+                f"\nStopped after {self.epochs} epochs, which are kept in {self.checkpoint}: the "
+                "same command goes on from there, and --as-it-is exports what there is"
+            ) from None
+
+    def fit(self, model: nn.Module, train: Images, **options: Any) -> None:
+        """`vaelib.fit` with these options, continued where it was stopped."""
+        if self.as_it_is:
+            model.load_state_dict(read_checkpoint(self.checkpoint)["model"])
+            model.to(self.device)
+            return
+
+        def tick(history: History, _: nn.Module) -> None:
+            self.tick(len(history), ELBO=history.elbo[-1].item())
+
+        with self.interruptible():
+            vaelib.fit(
+                model,
+                train,
+                seed=SEED,
+                device=self.device,
+                compile=not self.quick and shutil.which("c++") is not None,
+                checkpoint=self.checkpoint,
+                resume=True,
+                on_epoch=tick,
+                progress=False,
+                **options,
+            )
+
+    def train(
+        self,
+        epochs: int,
+        parts: Mapping[str, Any],
+        epoch: Callable[[int, torch.Generator], Mapping[str, float]],
+        enough: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Call `epoch` until so many are done, keeping the state of all `parts` after each.
+
+        Arguments:
+            epochs: of the whole run.
+            parts: modules, optimizers, schedulers: what has a `state_dict`; the model is "model".
+            epoch: gets its number, from 0, and a generator of its own; what it returns is printed.
+            enough: whether to stop before, asked before each epoch.
+        """
+        if self.checkpoint.exists():
+            state = read_checkpoint(self.checkpoint)
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
+        with self.interruptible():
+            while self.epochs < epochs and not enough() and not self.as_it_is:
+                # The epoch is the seed: a resumed run draws what a whole one would.
+                generator = torch.Generator(self.device).manual_seed(1000 * SEED + self.epochs)
+                values = epoch(self.epochs, generator)
+                state = {name: part.state_dict() for name, part in parts.items()}
+                write_checkpoint(self.checkpoint, state)
+                self.tick(self.epochs + 1, **values)
+
+    def export(
+        self,
+        model: nn.Module,
+        arguments: Mapping[str, Any],
+        measure: Callable[[Any], list[Measurement]],
+        *,
+        train: Images,
+        convention: str,
+        compare: Callable[[Any], float],
+        note: str = "",
+    ) -> None:
+        """Measure the model, and write it and its record.
+
+        It is stored in bfloat16 where that changes `compare(model)` by less than 0.02.
+
+        Arguments:
+            model: trained.
+            arguments: that its class is built from.
+            measure: gives what it reached.
+            train, convention: what it was trained on, and how its pixels were read.
+            compare: a number that says how good a model is, such as a bound in nats; for the same
+                model always the same.
+            note: as in `Record`.
+        """
+        rounded = deepcopy(model).bfloat16().float()
+        lost = compare(model) - compare(rounded)
+        dtype = "bfloat16" if abs(lost) < 0.02 else "float32"
+        print(
+            f"{self.name}: bfloat16 would change it by {-lost:+.4f}: stored as {dtype}", flush=True
+        )
+        stored = rounded if dtype == "bfloat16" else model
+        record = Record(
+            name=self.name,
+            about=self.about,
+            model=type(model).__name__,
+            arguments=dict(arguments),
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            dtype=dtype,
+            recipe=self.recipe,
+            commit=self.commit,
+            seed=SEED,
+            device=_device_name(self.device),
+            hours=round(self.seconds / 3600, 3),
+            epochs=self.epochs,
+            data=f"{train.name} {train.split} ({len(train):,})",
+            convention=convention,
+            versions={name: version(name) for name in ("torch", "numpy")}
+            | {"vaelib": vaelib.__version__, "python": platform.python_version()},
+            measurements=tuple(measure(stored)),
+            note=note,
+        )
+        write_pretrained(self.folder, record, stored.state_dict())
+        print(record, flush=True)
+
+
+class Best:
+    """The parameters that a model had when a number was at its lowest; a part of a run.
+
+    Arguments:
+        model: whose parameters are kept.
+
+    Attributes:
+        value: the lowest number so far.
+        age: how many numbers have been seen since.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.value, self.age = float("inf"), 0
+        self.parameters = deepcopy(model.state_dict())
+
+    def see(self, value: float) -> None:
+        """Keep the model as it is now if the number is lower than before."""
+        self.age += 1
+        if value < self.value:
+            self.value, self.age = value, 0
+            self.parameters = deepcopy(self.model.state_dict())
+
+    def restore(self) -> None:
+        """Make the model what it was at its best."""
+        self.model.load_state_dict(self.parameters)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"value": self.value, "age": self.age, "parameters": self.parameters}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.value, self.age, self.parameters = state["value"], state["age"], state["parameters"]
+
+
+def measurement(quantity: str, values: Tensor, images: Images, **fields: Any) -> Measurement:
+    """The mean of one value per image, with its standard error.
+
+    >>> from vaelib import load_dataset
+    >>> images = load_dataset("digits", "test")[:4]
+    >>> print(measurement("error", torch.tensor([1.0, 2.0, 3.0, 4.0]), images, unit="a unit"))
+    error = 2.50 ± 0.65 a unit (digits test, grey, 4 images)
+    """
+    values = values.detach().double()
+    return Measurement(
+        quantity=quantity,
+        value=round(values.mean().item(), 4),
+        standard_error=round(values.std().item() / len(values) ** 0.5, 4),
+        data=f"{images.name} {images.split}",
+        convention=images.convention,
+        images=len(values),
+        **fields,
+    )
+
+
+def _commit() -> str:
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, capture_output=True, text=True
+        )
+    except OSError:
+        return "unknown"
+    return found.stdout.strip() or "unknown"
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                threads = torch.get_num_threads()
+                name = line.partition(":")[2].strip()
+                return f"{name}, {threads} thread{'s' * (threads > 1)}"
+    return platform.processor() or platform.machine()

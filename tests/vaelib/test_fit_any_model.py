@@ -1,0 +1,344 @@
+"""`fit` and the evaluations are right for every kind of model, in the modes that it has."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models import (
+    Conditional,
+    FullPosterior,
+    LearntPrior,
+    MixturePrior,
+    TwoLayers,
+    sampled_bound,
+    with_modes,
+)
+from statistical import assert_mean_equals
+from torch import Tensor, nn
+from training_runs import make_vae, parameters
+
+from vaelib import ELBO, VAE, evaluate_elbo, fit, importance_weighted_elbo, noise
+from vaelib.checkpoint import read_checkpoint
+from vaelib.elbo import evidence_lower_bound
+from vaelib.images import Images
+from vaelib.training import Interrupted, NonFiniteError
+
+RUN: dict[str, Any] = {
+    "epochs": 2, "batch_size": 50, "device": "cpu", "precision": "float32", "progress": False,
+}  # fmt: skip
+
+KINDS = [LearntPrior, MixturePrior, FullPosterior, TwoLayers]
+
+
+def modes(model: nn.Module) -> list[bool]:
+    return [module.training for module in model.modules()]
+
+
+class TestModes:
+    """Dropout and batch normalisation do in training and in validation what they are meant to."""
+
+    def test_validation_does_not_touch_what_is_trained(
+        self, digits: Images, validation: Images
+    ) -> None:
+        runs = []
+        for validated in (None, validation):
+            vae = with_modes()
+            torch.manual_seed(1)
+            fit(vae, digits, validated, **RUN)
+            runs.append(vae.state_dict())
+        for name, value in runs[0].items():
+            assert torch.equal(runs[1][name], value), name
+
+    def test_validation_is_what_eval_mode_gives(self, digits: Images, validation: Images) -> None:
+        vae = with_modes()
+        history = fit(vae, digits, validation, **RUN)
+        vae.eval()
+        again = torch.Generator().manual_seed(0)
+        expected = evaluate_elbo(vae, validation, again).mean()
+        torch.testing.assert_close(history.validation_elbo[-1].float(), expected)
+
+    def test_it_trains_in_training_mode_wherever_it_starts(self, digits: Images) -> None:
+        runs = []
+        for mode in (True, False):
+            vae = with_modes().train(mode)
+            torch.manual_seed(1)
+            fit(vae, digits, **RUN)
+            runs.append(parameters(vae))
+        assert torch.equal(*runs)
+
+    def test_every_module_is_put_back_as_it_was_found(self, digits: Images) -> None:
+        vae = with_modes()
+        vae.encoder.eval()
+        vae.encoder.body[4].train()
+        before = modes(vae)
+        assert len(set(before)) == 2
+        fit(vae, digits, digits, **RUN)
+        assert modes(vae) == before
+        evaluate_elbo(vae, digits, 0)
+        assert modes(vae) == before
+
+    def test_even_where_training_fails(self) -> None:
+        vae = with_modes().eval()
+        with pytest.raises(ValueError, match="grey pixels"):
+            fit(vae, torch.full((40, 1, 8, 8), 0.5), **RUN)
+        assert not any(modes(vae))
+
+    @pytest.mark.parametrize("n", [1, 51, 1001])
+    def test_batch_normalisation_bears_any_number_of_validation_images(
+        self, digits: Images, n: int
+    ) -> None:
+        many = digits[[i % len(digits) for i in range(n)]]
+        history = fit(with_modes(), digits, many, **{**RUN, "epochs": 1})
+        assert history.validation_elbo.isfinite().all()
+
+
+class TestKinds:
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_trains_with_validation_by_its_own_bound(
+        self, digits: Images, validation: Images, kind: type[nn.Module]
+    ) -> None:
+        torch.manual_seed(0)
+        model = kind()
+        history = fit(model, digits, validation, **{**RUN, "epochs": 5, "learning_rate": 3e-3})
+        assert history.elbo[-1] > history.elbo[0]
+        x = validation.floats(torch.Generator().manual_seed(0))
+        again = torch.Generator().manual_seed(0)
+        validation.floats(again)
+        eps = noise((1, len(x), model.prior.event_shape[0]), again, like=x)
+        expected = model(x, eps).per_example.mean()
+        torch.testing.assert_close(history.validation_elbo[-1].float(), expected)
+        torch.testing.assert_close(evaluate_elbo(model, validation, 0).mean(), expected)
+
+    @pytest.mark.parametrize("kind", [MixturePrior, FullPosterior])
+    def test_the_bound_agrees_with_the_mean_log_weight(
+        self, digits: Images, kind: type[nn.Module], generator: torch.Generator
+    ) -> None:
+        torch.manual_seed(0)
+        model = kind().double()
+        x = digits[:2].floats(generator).double()
+        eps = noise((20_000, 2, 3), generator, like=x)
+        with torch.no_grad():
+            bound = evidence_lower_bound(model, x, eps).per_example
+            z = model.encoder(x).reparameterize(eps)
+            log_w = (
+                model.decoder(z).log_prob(x) + model.prior.log_prob(z)
+                - model.encoder(x).log_prob_at(eps)
+            )  # fmt: skip
+        for n in range(2):
+            assert_mean_equals(log_w[:, n] - bound[n], 0.0)
+        assert sampled_bound(model, x, eps[:1]).shape == (2,)
+
+    def test_the_learnt_prior_moves(self, digits: Images) -> None:
+        model = LearntPrior()
+        fit(model, digits, **RUN)
+        assert (model.prior_mu != 0).all()
+
+    def test_labels_reach_a_model_that_takes_them(self, digits: Images) -> None:
+        model = Conditional()
+        y = digits.labels
+        assert y is not None
+        fit(model, digits, digits, **RUN)
+        shown = torch.cat(model.seen[:6])  # of the first epoch
+        assert torch.equal(shown.sort().values, y.sort().values)
+        with pytest.raises(ValueError, match="train must have labels, which the model takes as y"):
+            fit(model, torch.zeros(40, 64), **RUN)
+        with pytest.raises(ValueError, match="validation must have labels"):
+            fit(model, digits, torch.zeros(40, 64), **RUN)
+
+    def test_importance_weighted_training_maximises_that_bound(
+        self, digits: Images, validation: Images
+    ) -> None:
+        vae = make_vae()
+        history = fit(vae, digits, validation, samples=5, objective=importance_weighted_elbo, **RUN)
+        again = torch.Generator().manual_seed(0)
+        x = validation.floats(again)
+        eps = noise((5, len(x), 3), again, like=x)
+        with torch.no_grad():
+            expected = importance_weighted_elbo(vae, x, eps).per_example.mean()
+            elbo = evidence_lower_bound(vae, x, eps).per_example.mean()
+        torch.testing.assert_close(history.validation_elbo[-1].float(), expected)
+        assert expected > elbo
+
+    def test_a_model_of_half_precision_is_told_what_to_do(self, digits: Images) -> None:
+        with pytest.raises(
+            ValueError,
+            match=r"parameters in float32 or float64, but has torch.bfloat16: .*precision=",
+        ):
+            fit(make_vae().bfloat16(), digits, **RUN)
+
+    def test_a_single_example_can_be_overfitted(self, digits: Images) -> None:
+        history = fit(make_vae(), digits[:1],
+                      **{**RUN, "epochs": 30, "learning_rate": 0.01})  # fmt: skip
+        assert history.elbo[-1] > history.elbo[0] + 5
+
+
+class TestNothingIsIgnored:
+    def test_an_optimizer_of_another_model(self, digits: Images) -> None:
+        other = torch.optim.Adam(make_vae().parameters())
+        with pytest.raises(ValueError, match="optimizer holds no parameter of the model"):
+            fit(make_vae(), digits, optimizer=other, **RUN)
+
+    def test_a_learning_rate_beside_an_optimizer(self, digits: Images) -> None:
+        vae = make_vae()
+        adam = torch.optim.Adam(vae.parameters())
+        with pytest.raises(ValueError, match=r"learning_rate is that of fit's own Adam"):
+            fit(vae, digits, optimizer=adam, learning_rate=0.1, **RUN)
+
+    def test_a_scheduler_of_another_optimizer(self, digits: Images) -> None:
+        vae = make_vae()
+        adam, other = (torch.optim.Adam(vae.parameters()) for _ in range(2))
+        scheduler = torch.optim.lr_scheduler.ConstantLR(other)
+        with pytest.raises(ValueError, match="scheduler must change the learning rate of opt"):
+            fit(vae, digits, optimizer=adam, scheduler=scheduler, **RUN)
+        with pytest.raises(ValueError, match="scheduler needs the optimizer"):
+            fit(vae, digits, scheduler=scheduler, **RUN)
+
+
+class TestEveryMinibatchIsChecked:
+    @pytest.mark.parametrize("wrong", [0.5, 2.0, float("nan")])
+    def test_wherever_the_wrong_example_is(self, wrong: float) -> None:
+        x = torch.ones(100, 1, 8, 8)
+        x[37, 0, 3, 3] = wrong
+        with pytest.raises(ValueError, match=r"^x "):
+            fit(make_vae(), x, **RUN)
+
+    def test_by_every_thread_for_itself(self) -> None:
+        """One thread's training must not switch off the checks of others, nor its own for good."""
+        errors: list[Exception] = []
+
+        def run(seed: int) -> None:
+            try:
+                vae = make_vae()
+                fit(vae, torch.ones(60, 1, 8, 8), seed=seed, **RUN)
+                vae(torch.full((2, 1, 8, 8), 0.5), torch.zeros(1, 2, 3))
+            except ValueError as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=run, args=(seed,)) for seed in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(errors) == 3
+        with pytest.raises(ValueError, match="grey pixels"):
+            make_vae()(torch.full((2, 1, 8, 8), 0.5), torch.zeros(1, 2, 3))
+
+
+class TestWhatIsKept:
+    def test_on_epoch_sees_every_epoch(self, digits: Images) -> None:
+        seen: list[tuple[int, float]] = []
+        vae = make_vae()
+
+        def note(history: Any, model: nn.Module) -> None:
+            assert model is vae
+            seen.append((len(history), history.elbo[-1].item()))
+
+        history = fit(vae, digits, on_epoch=note, **RUN)
+        assert seen == [(1, history.elbo[0].item()), (2, history.elbo[1].item())]
+
+    def test_ctrl_c_brings_the_history_along(self, digits: Images) -> None:
+        def stop(history: Any, _: nn.Module) -> None:
+            if len(history) == 3:
+                raise KeyboardInterrupt
+
+        with pytest.raises(Interrupted, match="stopped after 3 of 9 epochs") as caught:
+            fit(make_vae(), digits, on_epoch=stop, **{**RUN, "epochs": 9})
+        assert isinstance(caught.value, KeyboardInterrupt)
+        assert len(caught.value.history) == 3
+
+    def test_after_nan_the_model_is_that_of_the_last_epoch(self, digits: Images) -> None:
+        vae = make_vae()
+        sgd = torch.optim.SGD(vae.parameters(), lr=1e-3)
+        good: dict[str, Tensor] = {}
+
+        def explode(history: Any, model: nn.Module) -> None:
+            good.update({name: value.clone() for name, value in model.state_dict().items()})
+            sgd.param_groups[0]["lr"] = 1e20
+
+        with pytest.raises(NonFiniteError) as caught:
+            fit(vae, digits, optimizer=sgd, on_epoch=explode, **{**RUN, "epochs": 9})
+        assert len(caught.value.history) >= 1
+        for name, value in vae.state_dict().items():
+            assert torch.equal(value, good[name]), name
+
+    def test_after_nan_a_lower_rate_goes_on_from_the_checkpoint(
+        self, digits: Images, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "run.pt"
+        settings = {**RUN, "checkpoint": path}
+        fit(make_vae(), digits, learning_rate=1e-3, **settings)
+        with pytest.raises(NonFiniteError, match=r"A lower learning_rate .* resume=True"):
+            fit(make_vae(), digits, learning_rate=1e20, resume=True, **{**settings, "epochs": 4})
+        history = fit(make_vae(), digits, learning_rate=1e-4, resume=True,
+                      **{**settings, "epochs": 4})  # fmt: skip
+        assert history.learning_rate.tolist() == [1e-3, 1e-3, 1e-4, 1e-4]
+
+    def test_a_line_per_epoch_where_there_is_no_terminal(
+        self, digits: Images, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        fit(make_vae(), digits, digits, **{**RUN, "progress": True})
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split(":")[0] for line in lines] == ["epoch 1 of 2", "epoch 2 of 2"]
+        assert all("validation -" in line for line in lines)
+
+    def test_a_schedule_is_kept_in_the_checkpoint(self, digits: Images, tmp_path: Path) -> None:
+        def run(epochs: int, **where: Any) -> VAE:
+            vae = make_vae()
+            adam = torch.optim.Adam(vae.parameters(), lr=0.01)
+            halved = torch.optim.lr_scheduler.StepLR(adam, 1, gamma=0.5)
+            fit(vae, digits, optimizer=adam, scheduler=halved, **{**RUN, "epochs": epochs, **where})
+            return vae
+
+        path = tmp_path / "run.pt"
+        whole = run(4)
+        run(2, checkpoint=path)
+        resumed = run(4, checkpoint=path, resume=True)
+        assert torch.equal(parameters(whole), parameters(resumed))
+        assert read_checkpoint(path)["optimizer"]["param_groups"][0]["lr"] == 0.01 / 16
+
+    def test_the_checkpoint_is_written_as_often_as_asked(
+        self, digits: Images, tmp_path: Path
+    ) -> None:
+        path, epochs = tmp_path / "run.pt", []
+
+        def look(*_: Any) -> None:
+            epochs.append(len(read_checkpoint(path)["history"]["beta"]))
+
+        fit(make_vae(), digits, checkpoint=path, checkpoint_every=2, on_epoch=look,
+            **{**RUN, "epochs": 5})  # fmt: skip
+        assert epochs == [0, 2, 2, 4, 4]
+        look()
+        assert epochs[-1] == 5
+
+    def test_a_model_that_computes_something_else_is_not_resumed(
+        self, digits: Images, tmp_path: Path
+    ) -> None:
+        class Scaled(VAE):
+            scale = 1.0
+
+            def forward(self, x: Tensor, eps: Tensor) -> ELBO:
+                bound = super().forward(x, eps)
+                return ELBO(bound.reconstruction, self.scale * bound.kl)
+
+        path = tmp_path / "run.pt"
+        fit(Scaled((1, 8, 8), 3, [16]), digits, checkpoint=path, **RUN)
+        Scaled.scale = 2.0
+        with pytest.raises(ValueError, match=r"run\.pt holds a run of another model"):
+            fit(Scaled((1, 8, 8), 3, [16]), digits, checkpoint=path, resume=True, **RUN)
+        with pytest.raises(ValueError, match=r"run\.pt holds a run of another model"):
+            fit(make_vae(), digits, checkpoint=path, resume=True, **RUN)
+
+    def test_other_examples_are_not_resumed(
+        self, digits: Images, validation: Images, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "run.pt"
+        fit(make_vae(), digits[:100], validation, checkpoint=path, **RUN)
+        with pytest.raises(ValueError, match="a run of another training set"):
+            fit(make_vae(), digits[100:200], validation, checkpoint=path, resume=True, **RUN)
+        with pytest.raises(ValueError, match="a run of another validation set"):
+            fit(make_vae(), digits[:100], digits[: len(validation)], checkpoint=path, resume=True,
+                **RUN)  # fmt: skip

@@ -1,0 +1,209 @@
+"""Trained models that come with the library, each with a record of how it was made.
+
+`pretrained("mnist-vae")` is the model; `pretrained.available()` says what there is, how each was
+trained (`python -m recipes.mnist_vae` trains it again) and what it reached.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vaelib._checks import check_device
+from vaelib.autoencoder import Autoencoder
+from vaelib.baselines import GAN, Classifier, PixelCNN
+from vaelib.vae import VAE
+
+__all__ = ["Measurement", "Pretrained", "Record", "pretrained", "write_pretrained"]
+
+_CLASSES: dict[str, type[nn.Module]] = {
+    model.__name__: model for model in (VAE, Autoencoder, PixelCNN, GAN, Classifier)
+}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number that a model reached, and on what.
+
+    Attributes:
+        quantity: such as "ELBO" or "log p(x)".
+        value: the mean over images.
+        standard_error: of that mean, as a sample of all images of its kind.
+        unit: such as "nats per image".
+        data: such as "mnist test".
+        convention: of the pixels: "dynamic", "static" or "grey".
+        images: how many.
+        samples: draws for each image: of z for a bound, importance samples for log p(x).
+        beside: what to compare it with, and where that comes from; "" where there is nothing.
+
+    Example:
+        >>> print(Measurement("log p(x)", -86.76, 0.05, "nats per image", "mnist test", "dynamic",
+        ...                   10_000, 5_000))
+        log p(x) = -86.76 ± 0.05 nats per image (mnist test, dynamic, 10,000 images, 5,000 samples)
+    """
+
+    quantity: str
+    value: float
+    standard_error: float
+    unit: str
+    data: str
+    convention: str
+    images: int
+    samples: int = 1
+    beside: str = ""
+
+    def __str__(self) -> str:
+        samples = f", {self.samples:,} samples" if self.samples > 1 else ""
+        beside = f"; beside it {self.beside}" if self.beside else ""
+        digits = 2 if abs(self.value) >= 1 or self.standard_error >= 0.01 else 4
+        return (
+            f"{self.quantity} = {self.value:.{digits}f} ± {self.standard_error:.{digits}f} "
+            f"{self.unit} ({self.data}, {self.convention}, {self.images:,} images{samples}){beside}"
+        )
+
+
+@dataclass(frozen=True)
+class Record:
+    """Where a trained model comes from, and what it reached.
+
+    Attributes:
+        name: what `pretrained` calls it.
+        about: what it is, in a line.
+        model: name of its class.
+        arguments: that the class is built from.
+        parameters: how many numbers were trained.
+        dtype: in which they are stored; they are loaded as float32.
+        recipe: the command that trains it again.
+        commit: of the repository, when it was trained.
+        seed: of the training.
+        device: on which it was trained.
+        hours: of training, on that device, by the clock.
+        epochs: of training.
+        data: it was trained on.
+        convention: of the pixels in training.
+        versions: of what the result depends on.
+        measurements: what it reached.
+        note: what else has to be said, such as how it differs from what was published.
+
+    Example:
+        >>> record = pretrained.available()["mnist-classifier"]
+        >>> record.recipe, record.convention
+        ('python -m recipes.mnist_classifier', 'grey and dynamic in turn')
+    """
+
+    name: str
+    about: str
+    model: str
+    arguments: Mapping[str, Any]
+    parameters: int
+    dtype: str
+    recipe: str
+    commit: str
+    seed: int
+    device: str
+    hours: float
+    epochs: int
+    data: str
+    convention: str
+    versions: Mapping[str, str]
+    measurements: tuple[Measurement, ...] = field(default=())
+    note: str = ""
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.name}: {self.about}",
+            f"  {self.model}, {self.parameters:,} parameters, stored as {self.dtype}",
+            f"  trained by {self.recipe} (commit {self.commit}, seed {self.seed}): "
+            f"{self.epochs:,} epochs of {self.data} ({self.convention}), "
+            f"{self.hours:.2f} hours on {self.device}",
+            *(f"  {measurement}" for measurement in self.measurements),
+        ]
+        return "\n".join([*lines, f"  {self.note}"] if self.note else lines)
+
+    @classmethod
+    def read(cls, path: Path) -> Record:
+        """A record from its JSON file."""
+        values = json.loads(path.read_text("utf-8"))
+        values["measurements"] = tuple(Measurement(**row) for row in values["measurements"])
+        return cls(**values)
+
+
+class Pretrained:
+    """The models of one folder: `NAME.safetensors` with the parameters, `NAME.json` the record.
+
+    `vaelib.pretrained` is the one of the models that come with vaelib.
+
+    Arguments:
+        folder: where the files are.
+
+    Example:
+        >>> classifier = pretrained("mnist-classifier")
+        >>> classifier(torch.zeros(5, 1, 28, 28)).shape
+        torch.Size([5, 10])
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def available(self) -> dict[str, Record]:
+        """What there is: each name with its record.
+
+        Example:
+            >>> "mnist-vae" in pretrained.available()
+            True
+        """
+        records = [Record.read(path) for path in sorted(self.folder.glob("*.json"))]
+        return {record.name: record for record in records}
+
+    def __call__(self, name: str, device: torch.device | str = "cpu") -> Any:
+        """The trained model of that name, in evaluation mode, its parameters in float32.
+
+        Arguments:
+            name: one of `available()`.
+            device: to put the model on.
+
+        Returns:
+            A `VAE`, `Autoencoder`, `PixelCNN`, `GAN` or `Classifier`: its record says which.
+
+        Raises:
+            ValueError: for an unknown name or an unusable device.
+        """
+        from safetensors.torch import load_file
+
+        path = self.folder / f"{name}.json"
+        names = sorted(path.stem for path in self.folder.glob("*.json"))
+        if name not in names:
+            raise ValueError(f"name must be one of {', '.join(names)}, not {name!r}")
+        device = check_device(device)
+        record = Record.read(path)
+        # The parameters drawn at construction are replaced: the caller's random stream stays as it
+        # is.
+        with torch.random.fork_rng(devices=[]):
+            model = _CLASSES[record.model](**record.arguments)
+        state = load_file(path.with_suffix(".safetensors"))
+        model.load_state_dict({name: value.float() for name, value in state.items()})
+        return model.to(device).eval()
+
+
+def write_pretrained(folder: Path, record: Record, state: Mapping[str, Tensor]) -> None:
+    """Write a model for `Pretrained`: its parameters in the record's dtype, and the record.
+
+    Raises:
+        OSError: when the folder is not there or the disk is full.
+    """
+    from safetensors.torch import save
+
+    dtype = getattr(torch, record.dtype)
+    stored = {name: value.detach().cpu().to(dtype).contiguous() for name, value in state.items()}
+    (folder / f"{record.name}.safetensors").write_bytes(save(stored))
+    text = json.dumps(asdict(record), indent=2, ensure_ascii=False)
+    (folder / f"{record.name}.json").write_text(text + "\n", "utf-8")
+
+
+pretrained = Pretrained(Path(__file__).parent / "weights")
