@@ -18,7 +18,7 @@ from vaelib.autoencoder import (
     random_codes,
     reconstruction_error,
 )
-from vaelib.baselines import GAN, PixelCNN, fit_gan, fit_pixelcnn
+from vaelib.baselines import GAN, PPCA, PixelCNN, fit_gan, fit_pixelcnn
 from vaelib.checkpoint import (
     load_vae,
     save_vae,
@@ -70,11 +70,18 @@ from vaelib.kl import (
 from vaelib.latent_variable import LinearGaussian, NonlinearGaussian
 from vaelib.likelihood import (
     Bernoulli,
+    DiscretisedLogistic,
     Gaussian,
     bernoulli_log_likelihood,
+    bits_per_dim,
     gaussian_log_likelihood,
 )
-from vaelib.networks import BernoulliDecoder, GaussianDecoder, GaussianEncoder
+from vaelib.networks import (
+    BernoulliDecoder,
+    DiscretisedLogisticDecoder,
+    GaussianDecoder,
+    GaussianEncoder,
+)
 from vaelib.reparameterization import (
     DiagonalGaussian,
     FullGaussian,
@@ -100,11 +107,14 @@ __version__ = "0.1.0"
 __all__ = [
     "ELBO",
     "GAN",
+    "PPCA",
     "VAE",
     "Autoencoder",
     "Bernoulli",
     "BernoulliDecoder",
     "DiagonalGaussian",
+    "DiscretisedLogistic",
+    "DiscretisedLogisticDecoder",
     "Estimate",
     "FewLabels",
     "FullGaussian",
@@ -124,6 +134,7 @@ __all__ = [
     "Scaling",
     "active_units",
     "bernoulli_log_likelihood",
+    "bits_per_dim",
     "effective_sample_size",
     "evaluate_elbo",
     "evidence_lower_bound",
