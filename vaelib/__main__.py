@@ -162,7 +162,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--latent-dim", type=_count, default=2, metavar="K", help="latent dimensions"
     )
-    train.add_argument("--network", choices=NETWORKS, default=NETWORKS[0], help="what is trained")
+    train.add_argument(
+        "--network",
+        choices=NETWORKS,
+        default=NETWORKS[0],
+        help="what is trained; a residual one starts from probabilistic PCA where pixels are grey",
+    )
     train.add_argument(
         "--hidden",
         type=_count,
@@ -239,6 +244,8 @@ def _train(options: argparse.Namespace) -> None:
     }
     torch.manual_seed(options.seed)
     model = VAE(images.shape, options.latent_dim, options.hidden, **kinds)
+    if options.network == "residual" and _has_linear_twin(model, images):
+        _start_linear(model, None if options.resume and checkpoint.exists() else images)
     options.out.mkdir(parents=True, exist_ok=True)
     # Under torchrun one process speaks for all.
     is_first = os.environ.get("RANK", "0") == "0"
@@ -307,18 +314,36 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _print_baseline(model: VAE, data: RunData, images: Images) -> None:
     """What the best linear model reaches, on numbers that it can be measured by."""
     (train,) = data.load("train")
-    likelihood, k = model.arguments["likelihood"], model.latent_dim
-    if train.convention != "grey" or k >= min(len(train) - 1, math.prod(train.shape)):
+    if not _has_linear_twin(model, train):
         return
-    if likelihood not in ("gaussian", "discretised logistic"):
-        return
-    ppca = PPCA.fit(train, k)
-    log_prob = ppca.log_prob if likelihood == "gaussian" else ppca.log_prob_8bit
-    nats = log_prob(images.floats())
+    ppca = PPCA.fit(train, model.latent_dim)
+    is_density = model.arguments["likelihood"] == "gaussian"
+    nats = (ppca.log_prob if is_density else ppca.log_prob_8bit)(images.floats())
     print(
         f"  PPCA      {_mean(nats)} nats{_in_bits(model, nats.mean())}: the best linear model "
-        f"with {k} latent dimensions"
+        f"with {model.latent_dim} latent dimensions"
     )
+
+
+def _has_linear_twin(model: VAE, train: Images) -> bool:
+    """Whether probabilistic PCA is a model of the same numbers, with as many latent dimensions."""
+    return (
+        train.convention == "grey"
+        and model.arguments["likelihood"] in ("gaussian", "discretised logistic")
+        and model.latent_dim < min(len(train) - 1, math.prod(train.shape))
+    )
+
+
+def _start_linear(model: VAE, images: Images | None) -> None:
+    """Keep the linear parts at probabilistic PCA: the residual blocks learn what is not linear.
+
+    From scratch a network of this kind needs several epochs to become as good. Without images,
+    the parameters are those of a run to be resumed.
+    """
+    if images is not None:
+        PPCA.fit(images, model.latent_dim).initialise(model)
+    for part in (model.encoder.body, model.decoder.body):
+        part.get_submodule("linear").requires_grad_(False)
 
 
 def _sample(options: argparse.Namespace) -> None:
@@ -382,9 +407,12 @@ def _mean(values: Tensor) -> str:
 
 
 def _save(drawn: Axes | Figure, path: Path) -> None:
+    from matplotlib import pyplot
+
     figure = drawn.get_figure(root=True)
     assert figure is not None
     figure.savefig(path, dpi=150)
+    pyplot.close(figure)
     print(f"picture: {path}")
 
 

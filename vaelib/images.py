@@ -90,7 +90,7 @@ def _draw(pixels: Tensor, generator: torch.Generator) -> Tensor:
     bits.random_(-(2**63), None, generator=generator)
     # Signed, so u − 32,768.
     signed = bits.view(torch.int16)[: pixels.numel()].view(pixels.shape).to(pixels.device)
-    grey = pixels.to(torch.float32, memory_format=torch.contiguous_format)
+    grey = pixels.to(torch.float32)
     return grey.sub_(127.5).sub_(signed, alpha=255 / 65536).clamp_(0, 1).ceil_()
 
 

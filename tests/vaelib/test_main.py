@@ -23,6 +23,7 @@ from vaelib._run_data import RunData
 from vaelib.baselines import PPCA
 from vaelib.checkpoint import load_vae, read_checkpoint, save_vae
 from vaelib.data import Images, available_datasets
+from vaelib.evaluation import evaluate_elbo
 from vaelib.likelihood import bits_per_dim
 
 SMALL = ["--data", "digits", "--hidden", "16", "--device", "cpu"]
@@ -203,6 +204,37 @@ def test_every_option_reaches_the_model_or_the_training(
         assert seen[name] == value
     built = {"network": network.replace("-", " "), "hidden": [6], "latent_dim": 4}
     assert built.items() <= seen["model"].arguments.items()
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "discretised-logistic"])
+def test_a_residual_network_starts_where_the_linear_model_ends(
+    likelihood: str, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {}
+
+    def not_fit(model: VAE, images: Images, *_: object, **__: object) -> None:
+        seen.update(model=model, images=images)
+        raise ValueError("enough")
+
+    residual = ["--network", "residual", "--likelihood", likelihood, *SMALL_RUN]
+    command = ["train", "--out", str(tmp_path), "--data", str(photographs), *residual]
+    with monkeypatch.context() as patched:
+        patched.setattr("vaelib.__main__.fit", not_fit)
+        assert main(command) == 1
+    model, images = seen["model"], seen["images"]
+    bound = evaluate_elbo(model, images, 0, samples=100).mean()
+    ppca = PPCA.fit(images, 2)
+    if likelihood == "gaussian":
+        exact = ppca.log_prob(images.floats()).mean()
+        torch.testing.assert_close(bound, exact, atol=0.5, rtol=0)
+    start = model.decoder.body.linear.weight.clone()
+    assert main(command) == 0
+    assert main([*command, "--resume", "--epochs", "2"]) == 0
+    trained = load_vae(tmp_path / "checkpoint.pt")
+    assert torch.equal(trained.decoder.body.linear.weight, start)
+    assert (
+        evaluate_elbo(trained, images, 0, samples=100).mean() > bound - 1
+    )  # from scratch hundreds less
 
 
 def test_a_run_knows_its_data(
