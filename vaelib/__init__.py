@@ -1,8 +1,8 @@
-"""Variational autoencoders in PyTorch: one lecture topic a module, to be read in this order.
+"""Variational autoencoders in PyTorch: one lecture topic per module, to be read in this order.
 
 `autoencoder`, `latent_variable`, `elbo`, `kl`, `reparameterization`, `training`, `generation`,
-`evaluation`, `baselines`; beside them `data`, `networks`, `likelihood`, `vae`, `plots` and
-`explorer`.
+`evaluation`, `baselines`; beside them `data`, `networks`, `residual`, `likelihood`, `vae`, `plots`
+and `explorer`.
 
 The names listed here are the ones that users may rely on. Log-likelihoods, divergences and bounds
 are in nats.
@@ -18,7 +18,7 @@ from vaelib.autoencoder import (
     random_codes,
     reconstruction_error,
 )
-from vaelib.baselines import GAN, PixelCNN, fit_gan, fit_pixelcnn
+from vaelib.baselines import GAN, PPCA, PixelCNN, fit_gan, fit_pixelcnn
 from vaelib.checkpoint import (
     load_vae,
     save_vae,
@@ -71,11 +71,18 @@ from vaelib.kl import (
 from vaelib.latent_variable import LinearGaussian, NonlinearGaussian
 from vaelib.likelihood import (
     Bernoulli,
+    DiscretisedLogistic,
     Gaussian,
     bernoulli_log_likelihood,
+    bits_per_dim,
     gaussian_log_likelihood,
 )
-from vaelib.networks import BernoulliDecoder, GaussianDecoder, GaussianEncoder
+from vaelib.networks import (
+    BernoulliDecoder,
+    DiscretisedLogisticDecoder,
+    GaussianDecoder,
+    GaussianEncoder,
+)
 from vaelib.reparameterization import (
     DiagonalGaussian,
     FullGaussian,
@@ -101,11 +108,14 @@ __version__ = "0.1.0"
 __all__ = [
     "ELBO",
     "GAN",
+    "PPCA",
     "VAE",
     "Autoencoder",
     "Bernoulli",
     "BernoulliDecoder",
     "DiagonalGaussian",
+    "DiscretisedLogistic",
+    "DiscretisedLogisticDecoder",
     "Estimate",
     "FewLabels",
     "FullGaussian",
@@ -126,6 +136,7 @@ __all__ = [
     "TransformedGaussian",
     "active_units",
     "bernoulli_log_likelihood",
+    "bits_per_dim",
     "effective_sample_size",
     "evaluate_elbo",
     "evidence_lower_bound",

@@ -102,7 +102,9 @@ class ELBO:
 
     def weighted(self, beta: float | Tensor) -> Tensor:
         """Reconstruction − β·KL: (N,). Only β = 1 is the ELBO (Higgins et al. 2017)."""
-        return self.reconstruction - beta * self.kl.sum(-1)
+        kl = self.kl.sum(-1)
+        # Without a product, which on small minibatches costs as much as a layer.
+        return self.reconstruction - (kl if isinstance(beta, float) and beta == 1 else beta * kl)
 
     def mean(self) -> Tensor:
         """The ELBO averaged over examples: a scalar, in nats per example."""
@@ -171,7 +173,8 @@ def evidence_lower_bound(
         torch.Size([1, 1])
     """
     q, z = _sample(model, x, eps, q)
-    reconstruction = model.decoder(z).log_prob(x).mean(0)
+    log_p = model.decoder(z).log_prob(x)
+    reconstruction = log_p[0] if len(log_p) == 1 else log_p.mean(0)
     prior = model.prior
     try:
         # One q for all examples has one KL for all: still a row for each.

@@ -1,4 +1,4 @@
-"""What the decoder says: distributions p(x given z) over images.
+"""What the decoder says: distributions p(x|z) over images.
 
 A likelihood knows its data. A Bernoulli puts mass on pixels that are 0 or 1 and on nothing else,
 so it refuses grey pixels unless the caller names the convention under which they are read.
@@ -7,6 +7,7 @@ so it refuses grey pixels unless the caller names the convention under which the
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -18,24 +19,32 @@ from vaelib._checks import (
     check_at_least,
     check_finite,
     check_floating,
+    check_generator,
     check_observed,
     check_positive,
     check_same_shape,
+    check_shape,
     validates,
 )
+from vaelib.reparameterization import noise
 
 __all__ = [
     "Bernoulli",
+    "DiscretisedLogistic",
     "Gaussian",
     "bernoulli_log_likelihood",
+    "bits_per_dim",
     "gaussian_log_likelihood",
 ]
+
+HALF_BIN = 0.5 / 255
+"""Half of what lies between two grey levels, for pixels in [0, 1]."""
 
 
 class Bernoulli(Distribution):
     """Independent Bernoulli pixels, parameterised by logits.
 
-    log p(x given z) = Σ_d x_d·log σ(l_d) + (1 − x_d)·log(1 − σ(l_d)), summed over the event
+    log p(x|z) = Σ_d x_d·log σ(l_d) + (1 − x_d)·log(1 − σ(l_d)), summed over the event
     (Kingma & Welling 2013, appendix C.1).
 
     Arguments:
@@ -103,13 +112,21 @@ likelihood="grey bernoulli") and do not call the result a log-likelihood
         check_observed("x", value, self)
         if self._validate_args:
             self._check_pixels(value)
-        logits, x = torch.broadcast_tensors(self.logits, value.to(self.logits.dtype))
+        logits, x = self.logits, value.to(self.logits.dtype)
+        if x.shape != logits.shape:
+            # Only x, which wants no gradient, where that is enough.
+            logits, x = _spread(logits, x)
         terms = F.binary_cross_entropy_with_logits(logits, x, reduction="none")
         return -_sum_event(terms, len(self.event_shape))
 
-    def draw(self, generator: torch.Generator) -> Tensor:
-        """One image of 0s and 1s a batch entry, from `generator`: (*batch, *event)."""
-        return torch.bernoulli(self.mean.detach(), generator=generator)
+    def draw(self, generator: torch.Generator | int) -> Tensor:
+        """One image of 0s and 1s per batch entry: (*batch, *event).
+
+        Arguments:
+            generator: or an integer seed; one on the CPU draws the same for every device.
+        """
+        mean = self.mean.detach()
+        return (_uniform(mean, generator) < mean).to(mean.dtype)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """As every `torch.distributions` samples: from torch's global generator."""
@@ -141,7 +158,7 @@ likelihood="grey bernoulli") and do not call the result a log-likelihood
 class Gaussian(Distribution):
     """Independent Gaussian pixels N(mean, σ²), every constant included.
 
-    log p(x given z) = −Σ_d ½·((x_d − mean_d)/σ_d)² + log σ_d + ½·log 2π: a *density*, so with a
+    log p(x|z) = −Σ_d ½·((x_d − mean_d)/σ_d)² + log σ_d + ½·log 2π: a *density*, so with a
     small σ it is above 0, and with a learnt σ it grows without bound on pixels that are constant.
 
     Arguments:
@@ -206,11 +223,14 @@ class Gaussian(Distribution):
         terms = 0.5 * scaled.square() + (self.sigma.log() + 0.5 * math.log(2 * math.pi))
         return -_sum_event(terms, len(self.event_shape))
 
-    def draw(self, generator: torch.Generator) -> Tensor:
-        """One image a batch entry, mean + σ·noise from `generator`: (*batch, *event)."""
+    def draw(self, generator: torch.Generator | int) -> Tensor:
+        """One image per batch entry, mean + σ·noise: (*batch, *event).
+
+        Arguments:
+            generator: or an integer seed; one on the CPU draws the same for every device.
+        """
         mean = self.loc.detach()
-        noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
-        return mean + self.sigma.detach() * noise
+        return mean + self.sigma.detach() * noise(mean.shape, generator, like=mean)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """As every `torch.distributions` samples: from torch's global generator."""
@@ -218,8 +238,125 @@ class Gaussian(Distribution):
         return mean + self.sigma.detach() * torch.randn_like(mean)
 
 
+class DiscretisedLogistic(Distribution):
+    """Independent 8-bit pixels x = k/255: a logistic, gathered into 256 bins.
+
+    P(k) is the logistic's mass between (k − ½)/255 and (k + ½)/255; 0 and 255 have the tails as
+    well, so that the 256 probabilities sum to one (Salimans et al. 2017, section 2.1; Kingma et al.
+    2016). Its logarithm is a log-*probability*, at most 0: it compares with that of every other
+    model of the same 8-bit pixels, in nats or in `bits_per_dim`.
+
+    Arguments:
+        mean: (*batch, *event), the logistics' locations, on the scale of pixels in [0, 1].
+        log_scale: log s; a tensor that broadcasts to `mean`'s shape. The logistic's standard
+            deviation is s·π/√3.
+        event_dims: how many trailing dimensions are one observation.
+
+    Raises:
+        ValueError: when a shape does not fit, a parameter is NaN or infinite, or `log_prob` meets
+            an image of another shape or a pixel that is not k/255.
+
+    Example:
+        >>> p = DiscretisedLogistic(torch.tensor([[0.5]]), torch.tensor(-3.0), event_dims=1)
+        >>> p.log_prob(torch.tensor([[128 / 255]]))
+        tensor([-3.9281])
+        >>> grey_levels = torch.arange(256).unsqueeze(1) / 255
+        >>> p.log_prob(grey_levels).exp().sum()
+        tensor(1.0000)
+    """
+
+    arg_constraints: ClassVar = {"loc": constraints.real, "log_scale": constraints.real}
+    has_rsample = False
+
+    def __init__(
+        self,
+        mean: Tensor,
+        log_scale: Tensor,
+        event_dims: int,
+        validate_args: bool | None = None,
+    ) -> None:
+        check_floating(mean=mean, log_scale=log_scale)
+        self.loc = mean
+        self.log_scale = log_scale
+        _check_broadcasts("log_scale", log_scale, "mean", mean)
+        batch_dims = _batch_dims(mean, event_dims)
+        super().__init__(mean.shape[:batch_dims], mean.shape[batch_dims:], validate_args=False)
+        self._validate_args = validates(validate_args)
+        check_finite(self._validate_args, mean=mean, log_scale=log_scale)
+
+    @property
+    def support(self) -> Any:
+        """Pixels in [0, 1] (of which `log_prob` takes the 256 multiples of 1/255)."""
+        return constraints.independent(constraints.unit_interval, len(self.event_shape))
+
+    @property
+    def mean(self) -> Tensor:
+        """(*batch, *event): the mean of the logistic clipped to [0, 1].
+
+        ∫₀¹ σ((m − t)/s) dt = s·(softplus(m/s) − softplus((m − 1)/s)), which is within half a grey
+        level of the sum over 256 values.
+        """
+        scale = self.log_scale.exp()
+        above, below = F.softplus(self.loc / scale), F.softplus((self.loc - 1) / scale)
+        return scale * (above - below)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability of `value` (*batch, *event) in nats: (*batch)."""
+        check_observed("x", value, self)
+        check_floating(x=value)
+        if self._validate_args:
+            _check_grey_levels(value)
+        # σ(b) − σ(a) = σ(b)·σ(−a)·(1 − e^{a−b}): each factor's logarithm is exact, however far out
+        # the pixel lies. In the first and last bin one of the tails is the whole answer.
+        rate = torch.exp(-self.log_scale)
+        centred = value - self.loc
+        upper, lower = (centred + HALF_BIN) * rate, (HALF_BIN - centred) * rate
+        log_width = torch.log(-torch.expm1(-2 * HALF_BIN * rate))
+        first, last = value < HALF_BIN, value > 1 - HALF_BIN
+        terms = (
+            F.logsigmoid(upper).masked_fill(last, 0.0)
+            + F.logsigmoid(lower).masked_fill(first, 0.0)
+            + log_width.masked_fill(first | last, 0.0)
+        )
+        return _sum_event(terms, len(self.event_shape))
+
+    def draw(self, generator: torch.Generator | int) -> Tensor:
+        """One image of values k/255 per batch entry: (*batch, *event).
+
+        Arguments:
+            generator: or an integer seed; one on the CPU draws the same for every device.
+        """
+        return self._at(_uniform(self.loc, generator))
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """As every `torch.distributions` samples: from torch's global generator."""
+        shape = self._extended_shape(sample_shape)
+        return self._at(torch.rand_like(self.loc.detach().expand(shape)))
+
+    def _at(self, uniform: Tensor) -> Tensor:
+        x = self.loc.detach() + self.log_scale.detach().exp() * torch.logit(uniform, eps=1e-7)
+        return (255 * x).round().clamp(0, 255) / 255
+
+
+def bits_per_dim(log_probability: float | Tensor, shape: Sequence[int]) -> Any:
+    """−log₂ P(x) / D: bits for each of the D = Π shape numbers of an 8-bit image.
+
+    8 is what no model at all needs. Only a log-*probability* in nats, as `DiscretisedLogistic`
+    gives it, may be turned into bits; the density of pixels in [0, 1] is too high by D·log 255.
+
+    Raises:
+        ValueError: when shape is not made of positive integers.
+
+    Example:
+        >>> bits_per_dim(-3072 * math.log(256), (3, 32, 32))
+        8.0
+    """
+    check_shape(shape)
+    return -log_probability / (math.prod(shape) * math.log(2))
+
+
 def bernoulli_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
-    """Log p(x given z) of Bernoulli pixels from logits, (N, …) and (N, …) → (N,), in nats.
+    """Log p(x|z) of Bernoulli pixels from logits, (N, …) and (N, …) → (N,), in nats.
 
     Grey x in [0, 1] is let through (it gives the negative cross-entropy); use `Bernoulli` where
     the data's convention has to be checked. Source: Kingma & Welling 2013, appendix C.1.
@@ -238,7 +375,7 @@ def bernoulli_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
 
 
 def gaussian_log_likelihood(mean: Tensor, x: Tensor, sigma: float | Tensor) -> Tensor:
-    """Log p(x given z) of Gaussian pixels, (N, …) and (N, …) → (N,), in nats, with all constants.
+    """Log p(x|z) of Gaussian pixels, (N, …) and (N, …) → (N,), in nats, with all constants.
 
     σ > 0 is a number, or a tensor that broadcasts to the mean's shape. Source: Kingma & Welling
     2013, appendix C.2.
@@ -256,6 +393,13 @@ def gaussian_log_likelihood(mean: Tensor, x: Tensor, sigma: float | Tensor) -> T
     return Gaussian(mean, sigma, event_dims=mean.dim() - 1).log_prob(x)
 
 
+def _uniform(like: Tensor, generator: torch.Generator | int) -> Tensor:
+    # Drawn where the generator lives, then moved, as `noise` is.
+    generator = check_generator(generator)
+    drawn = torch.rand(like.shape, generator=generator, dtype=like.dtype, device=generator.device)
+    return drawn.to(like.device)
+
+
 def _batch_dims(parameter: Tensor, event_dims: int) -> int:
     check_at_least(0, event_dims=event_dims)
     if event_dims > parameter.dim():
@@ -266,8 +410,18 @@ def _batch_dims(parameter: Tensor, event_dims: int) -> int:
     return parameter.dim() - event_dims
 
 
+def _spread(parameter: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    if x.dim() <= parameter.dim() and all(
+        a in (1, b) for a, b in zip(reversed(x.shape), reversed(parameter.shape), strict=False)
+    ):
+        return parameter, x.expand_as(parameter)
+    both: tuple[Tensor, Tensor] = torch.broadcast_tensors(parameter, x)
+    return both
+
+
 def _sum_event(terms: Tensor, event_dims: int) -> Tensor:
-    return terms.flatten(-event_dims).sum(-1) if event_dims else terms
+    # Over all dimensions at once: to flatten them first takes longer, above all backwards.
+    return terms.sum(tuple(range(-event_dims, 0))) if event_dims else terms
 
 
 def _check_batched(name: str, value: Tensor) -> None:
@@ -283,6 +437,17 @@ def _check_broadcasts(name: str, value: Tensor, other: str, to: Tensor) -> None:
         raise ValueError(
             f"{name} must broadcast to {other}'s shape {tuple(to.shape)}, "
             f"but is {tuple(value.shape)}"
+        )
+
+
+def _check_grey_levels(x: Tensor) -> None:
+    levels = 255 * x
+    # NaN is refused with the rest.
+    other = ~((levels - levels.round()).abs() < 0.01) | (x < -1e-3) | (x > 1 + 1e-3)
+    if other.any():
+        raise ValueError(
+            f"x must hold 8-bit pixels k/255, but holds {x[other][0].item():g}: divide grey levels "
+            "0…255 by 255 (`images.floats()` does), or take a Gaussian for pixels of another kind"
         )
 
 

@@ -16,6 +16,7 @@ from torch.distributions import AffineTransform
 import vaelib
 from vaelib import networks
 from vaelib.baselines.pixelcnn import MaskedConv2d
+from vaelib.residual import ResidualBlock, ResidualDecoder, ResidualEncoder
 
 # Values that hold what others have computed, and what is no function.
 UNCHECKED = {
@@ -44,6 +45,10 @@ def _vae() -> vaelib.VAE:
 
 def _linear() -> vaelib.LinearGaussian:
     return vaelib.LinearGaussian(_normal(3, 2), _normal(3), sigma=0.5)
+
+
+def _ppca() -> vaelib.PPCA:
+    return vaelib.PPCA(_linear(), (3,))
 
 
 def _codes(n: int = 5) -> vaelib.DiagonalGaussian:
@@ -105,6 +110,27 @@ CASES: dict[str, Case] = {
         {"shape": (1, 4, 4), "hidden": [3], "network": "convolutional"},
         set(),
     ),
+    "VAE of residual networks": (
+        vaelib.VAE,
+        {
+            "shape": (3, 4, 4),
+            "hidden": [3],
+            "network": "residual",
+            "likelihood": "discretised logistic",
+        },
+        set(),
+    ),
+    "VAE of one's own networks": (
+        vaelib.VAE,
+        {
+            "shape": (3,),
+            "latent_dim": 2,
+            "encoder": nn.Linear(3, 4),
+            "decoder": nn.Linear(2, 3),
+            "likelihood": "gaussian",
+        },
+        set(),
+    ),
     "VAE.forward": (_vae(), {"x": X, "eps": EPS}, set()),
     "Autoencoder": (
         vaelib.Autoencoder,
@@ -122,6 +148,24 @@ CASES: dict[str, Case] = {
         lambda x: vaelib.Bernoulli(torch.zeros(5, 2), 1).log_prob(x),
         {"x": torch.ones(5, 2)},
         {"x: integers", "x: other dtype"},
+    ),
+    "DiscretisedLogistic": (
+        vaelib.DiscretisedLogistic,
+        {"mean": _normal(5, 2), "log_scale": _normal(5, 2), "event_dims": 1},
+        {
+            *("mean: empty", "mean: other shape", "mean: other dtype", "event_dims: 0"),
+            *("log_scale: scalar", "log_scale: other dtype"),
+        },
+    ),
+    "DiscretisedLogistic.log_prob": (
+        lambda x: vaelib.DiscretisedLogistic(torch.zeros(5, 2), torch.zeros(()), 1).log_prob(x),
+        {"x": torch.ones(5, 2)},
+        {"x: other dtype"},
+    ),
+    "bits_per_dim": (
+        lambda shape: vaelib.bits_per_dim(-1.0, shape),
+        {"shape": (3, 4, 4)},
+        set(),
     ),
     "Gaussian": (
         vaelib.Gaussian,
@@ -153,6 +197,21 @@ CASES: dict[str, Case] = {
         {"z": _normal(5, 2)},
         {"z: empty"},
     ),
+    "DiscretisedLogisticDecoder": (
+        vaelib.DiscretisedLogisticDecoder,
+        {"body": nn.Linear(2, 6), "shape": (3,)},
+        set(),
+    ),
+    "DiscretisedLogisticDecoder.forward": (
+        vaelib.DiscretisedLogisticDecoder(nn.Linear(2, 6), (3,)),
+        {"z": _normal(5, 2)},
+        {"z: empty"},
+    ),
+    "DiscretisedLogisticDecoder of residual blocks": (
+        vaelib.DiscretisedLogisticDecoder(ResidualDecoder(2, 2, (1, 4, 4), 2), (1, 4, 4)),
+        {"z": _normal(5, 2)},
+        {"z: empty"},
+    ),
     "GaussianDecoder": (
         vaelib.GaussianDecoder,
         {"body": nn.Linear(2, 3), "shape": (3,), "sigma": 0.5},
@@ -176,6 +235,17 @@ CASES: dict[str, Case] = {
     "convolutional_decoder": (
         networks.convolutional_decoder,
         {"n_features": 3, "width": 2, "shape": (1, 4, 4)},
+        set(),
+    ),
+    "ResidualBlock": (ResidualBlock, {"channels": 2}, set()),
+    "ResidualEncoder": (
+        ResidualEncoder,
+        {"shape": (1, 4, 4), "width": 2, "latent_dim": 3},
+        set(),
+    ),
+    "ResidualDecoder": (
+        ResidualDecoder,
+        {"latent_dim": 3, "width": 2, "shape": (1, 4, 4), "per_pixel": 2},
         set(),
     ),
     "DiagonalGaussian": (
@@ -232,7 +302,7 @@ CASES: dict[str, Case] = {
         {"x": ROWS},
         set(),
     ),
-    "LinearGaussian.sample": (lambda n: _linear().sample(n, _generator()), {"n": 3}, set()),
+    "LinearGaussian.sample": (_linear().sample, {"n": 3, "generator": 0}, {"generator: 0"}),
     "NonlinearGaussian": (vaelib.NonlinearGaussian, {"device": "cpu"}, set()),
     "NonlinearGaussian.log_marginal": (TOY.log_marginal, {"x": TOY_X}, {"x: empty"}),
     "NonlinearGaussian.decoder": (
@@ -240,7 +310,26 @@ CASES: dict[str, Case] = {
         {"z": TOY_X},
         {"z: empty", "z: other dtype"},
     ),
-    "NonlinearGaussian.sample": (lambda n: TOY.sample(n, _generator()), {"n": 3}, set()),
+    "NonlinearGaussian.sample": (TOY.sample, {"n": 3, "generator": 0}, {"generator: 0"}),
+    "PPCA": (
+        vaelib.PPCA,
+        {"model": _linear(), "shape": (3,)},
+        {"shape: number"},
+    ),
+    "PPCA.fit": (
+        vaelib.PPCA.fit,
+        {"images": ROWS, "k": 1},
+        {"images: other dtype", "images: other shape"},
+    ),
+    "PPCA.log_prob": (_ppca().log_prob, {"x": ROWS}, {"x: empty", "x: other dtype"}),
+    "PPCA.log_prob_8bit": (_ppca().log_prob_8bit, {"x": ROWS}, {"x: empty", "x: other dtype"}),
+    "PPCA.reconstruct": (_ppca().reconstruct, {"x": ROWS}, {"x: empty", "x: other dtype"}),
+    "PPCA.sample": (lambda n: _ppca().sample(n, _generator()), {"n": 3}, set()),
+    "PPCA.initialise": (
+        vaelib.PPCA.fit(X, 2).initialise,
+        {"vae": vaelib.VAE((1, 4, 4), 2, [2], network="residual", likelihood="gaussian")},
+        set(),
+    ),
     "PixelCNN": (
         vaelib.PixelCNN,
         {"shape": (1, 4, 4), "channels": 2, "layers": 1, "size": 3},
@@ -356,9 +445,9 @@ CASES: dict[str, Case] = {
         {"log_w: other dtype", "log_w: other shape"},
     ),
     "evaluate_elbo": (
-        lambda images, **numbers: vaelib.evaluate_elbo(_vae(), images, _generator(), **numbers),
-        {"images": X, "samples": 2, "batch_size": 3},
-        {"images: other dtype"},
+        lambda images, **rest: vaelib.evaluate_elbo(_vae(), images, **rest),
+        {"images": X, "generator": 0, "samples": 2, "batch_size": 3},
+        {"images: other dtype", "generator: 0"},
     ),
     "evidence_lower_bound": (
         lambda x, eps: vaelib.evidence_lower_bound(_vae(), x, eps),
@@ -401,11 +490,15 @@ CASES: dict[str, Case] = {
         },
     ),
     "fit_autoencoder": (
-        lambda images, **numbers: vaelib.fit_autoencoder(
-            _autoencoder(), images, _generator(), **numbers
-        ),
-        {"images": _digits(), "epochs": 1, "batch_size": 5, "learning_rate": 0.1},
-        set(),
+        lambda images, **rest: vaelib.fit_autoencoder(_autoencoder(), images, **rest),
+        {
+            "images": _digits(),
+            "generator": 0,
+            "epochs": 1,
+            "batch_size": 5,
+            "learning_rate": 0.1,
+        },
+        {"generator: 0"},
     ),
     "fit_gan": (
         lambda images, **numbers: vaelib.fit_gan(
@@ -516,9 +609,9 @@ CASES: dict[str, Case] = {
         {"z: other dtype", "z: empty"},
     ),
     "log_likelihood": (
-        lambda images, **numbers: vaelib.log_likelihood(_vae(), images, _generator(), **numbers),
-        {"images": X, "samples": 2, "chunk_size": 3},
-        {"images: other dtype"},
+        lambda images, **rest: vaelib.log_likelihood(_vae(), images, **rest),
+        {"images": X, "generator": 0, "samples": 2, "chunk_size": 3},
+        {"images: other dtype", "generator: 0", "chunk_size: None"},
     ),
     "log_marginal_monte_carlo": (
         vaelib.log_marginal_monte_carlo,
@@ -536,9 +629,9 @@ CASES: dict[str, Case] = {
         set(),
     ),
     "mutual_information": (
-        lambda samples: vaelib.mutual_information(_codes(), _generator(), samples=samples),
-        {"samples": 2},
-        set(),
+        lambda **rest: vaelib.mutual_information(_codes(), **rest),
+        {"generator": 0, "samples": 2},
+        {"generator: 0"},
     ),
     "noise": (
         vaelib.noise,
@@ -566,9 +659,9 @@ CASES: dict[str, Case] = {
         {"eps: other shape"},
     ),
     "random_codes": (
-        lambda codes, n: vaelib.random_codes(codes, n, _generator()),
-        {"codes": _normal(5, 2), "n": 3},
-        {"codes: other dtype", "codes: other shape"},
+        vaelib.random_codes,
+        {"codes": _normal(5, 2), "n": 3, "generator": 0},
+        {"codes: other dtype", "codes: other shape", "generator: 0"},
     ),
     "reconstruct": (
         lambda x, eps: vaelib.reconstruct(_vae(), x, eps),
@@ -590,7 +683,11 @@ CASES: dict[str, Case] = {
         {"mu": _normal(5, 2), "covariance": torch.eye(2), "eps": _normal(5, 2)},
         set(),
     ),
-    "sample_prior": (lambda n: vaelib.sample_prior(_vae(), n, _generator()), {"n": 3}, set()),
+    "sample_prior": (
+        lambda **rest: vaelib.sample_prior(_vae(), **rest),
+        {"n": 3, "generator": 0},
+        {"generator: 0"},
+    ),
     "save_vae": (lambda model: vaelib.save_vae(model, "vae.pt"), {"model": _vae()}, set()),
     "score_function_gradient": (
         lambda **rest: vaelib.score_function_gradient(torch.square, **rest),
