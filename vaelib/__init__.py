@@ -1,8 +1,8 @@
 """Variational autoencoders in PyTorch: one lecture topic a module, to be read in this order.
 
 `autoencoder`, `latent_variable`, `elbo`, `kl`, `reparameterization`, `training`, `generation`,
-`evaluation`, `baselines`; beside them `data`, `networks`, `likelihood`, `vae`, `plots` and
-`explorer`.
+`evaluation`, `baselines`; beside them `data`, `networks`, `likelihood`, `vae`, `plots`,
+`explorer` and `pretrained`.
 
 The names listed here are the ones that users may rely on. Log-likelihoods, divergences and bounds
 are in nats.
@@ -18,7 +18,15 @@ from vaelib.autoencoder import (
     random_codes,
     reconstruction_error,
 )
-from vaelib.baselines import GAN, PixelCNN, fit_gan, fit_pixelcnn
+from vaelib.baselines import (
+    GAN,
+    Classifier,
+    PixelCNN,
+    fit_classifier,
+    fit_gan,
+    fit_pixelcnn,
+    frechet_distance,
+)
 from vaelib.checkpoint import (
     load_vae,
     save_vae,
@@ -75,6 +83,7 @@ from vaelib.likelihood import (
     gaussian_log_likelihood,
 )
 from vaelib.networks import BernoulliDecoder, GaussianDecoder, GaussianEncoder
+from vaelib.pretrained import pretrained
 from vaelib.reparameterization import (
     DiagonalGaussian,
     FullGaussian,
@@ -104,6 +113,7 @@ __all__ = [
     "Autoencoder",
     "Bernoulli",
     "BernoulliDecoder",
+    "Classifier",
     "DiagonalGaussian",
     "Estimate",
     "FewLabels",
@@ -130,9 +140,11 @@ __all__ = [
     "few_labels_experiment",
     "fit",
     "fit_autoencoder",
+    "fit_classifier",
     "fit_gan",
     "fit_pixelcnn",
     "fit_posterior",
+    "frechet_distance",
     "gaussian_log_likelihood",
     "importance_weighted_bound",
     "importance_weighted_elbo",
@@ -159,6 +171,7 @@ __all__ = [
     "noise",
     "pathwise_gradient",
     "pathwise_terms",
+    "pretrained",
     "random_codes",
     "reconstruct",
     "reconstruction_error",

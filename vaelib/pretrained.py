@@ -155,7 +155,7 @@ class Pretrained:
         """What there is: each name with its record.
 
         Example:
-            >>> "mnist-vae" in pretrained.available()
+            >>> "mnist-classifier" in pretrained.available()
             True
         """
         records = [Record.read(path) for path in sorted(self.folder.glob("*.json"))]
