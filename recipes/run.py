@@ -205,7 +205,7 @@ class Run:
             commit=self.commit,
             seed=SEED,
             device=_device_name(self.device),
-            hours=round(self.seconds / 3600, 3),
+            hours=round(self.seconds / 3600, 5),
             epochs=self.epochs,
             data=f"{train.name} {train.split} ({len(train):,})",
             convention=convention,
