@@ -19,7 +19,14 @@ from statistical import z_threshold
 from torch import Tensor, nn
 
 import vaelib
-from vaelib import Images, evaluate_elbo, load_dataset, log_likelihood, reconstruction_error
+from vaelib import (
+    Images,
+    LatentExplorer,
+    evaluate_elbo,
+    load_dataset,
+    log_likelihood,
+    reconstruction_error,
+)
 from vaelib.baselines import PixelCNN, frechet_distance
 from vaelib.pretrained import Measurement, Pretrained, Record, pretrained, write_pretrained
 
@@ -138,6 +145,13 @@ def test_the_generator_draws_what_the_classifier_takes_for_digits() -> None:
     counts = likeliest.argmax(1).bincount(minlength=10) / len(samples)
     assert counts.min() > 0.02
     assert counts.max() < 0.2
+
+
+@pytest.mark.skipif("mnist-plane" not in RECORDS, reason="is not trained yet")
+def test_the_plane_can_be_explored() -> None:
+    model, images = pretrained("mnist-plane"), load_dataset("mnist5k", "test")
+    codes = model.encoder(images.binarise("dynamic").floats(seeded(0))).mean.detach()
+    assert "500 codes" in repr(LatentExplorer(model, codes, images.labels))
 
 
 @pytest.mark.parametrize("name", RECORDS)
