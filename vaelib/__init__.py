@@ -20,6 +20,7 @@ from vaelib.autoencoder import (
 )
 from vaelib.baselines import (
     GAN,
+    PPCA,
     Classifier,
     PixelCNN,
     fit_classifier,
@@ -78,11 +79,18 @@ from vaelib.kl import (
 from vaelib.latent_variable import LinearGaussian, NonlinearGaussian
 from vaelib.likelihood import (
     Bernoulli,
+    DiscretisedLogistic,
     Gaussian,
     bernoulli_log_likelihood,
+    bits_per_dim,
     gaussian_log_likelihood,
 )
-from vaelib.networks import BernoulliDecoder, GaussianDecoder, GaussianEncoder
+from vaelib.networks import (
+    BernoulliDecoder,
+    DiscretisedLogisticDecoder,
+    GaussianDecoder,
+    GaussianEncoder,
+)
 from vaelib.pretrained import pretrained
 from vaelib.reparameterization import (
     DiagonalGaussian,
@@ -109,12 +117,15 @@ __version__ = "0.1.0"
 __all__ = [
     "ELBO",
     "GAN",
+    "PPCA",
     "VAE",
     "Autoencoder",
     "Bernoulli",
     "BernoulliDecoder",
     "Classifier",
     "DiagonalGaussian",
+    "DiscretisedLogistic",
+    "DiscretisedLogisticDecoder",
     "Estimate",
     "FewLabels",
     "FullGaussian",
@@ -134,6 +145,7 @@ __all__ = [
     "Scaling",
     "active_units",
     "bernoulli_log_likelihood",
+    "bits_per_dim",
     "effective_sample_size",
     "evaluate_elbo",
     "evidence_lower_bound",

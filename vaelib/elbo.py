@@ -102,7 +102,9 @@ class ELBO:
 
     def weighted(self, beta: float | Tensor) -> Tensor:
         """Reconstruction − β·KL: (N,). Only β = 1 is the ELBO (Higgins et al. 2017)."""
-        return self.reconstruction - beta * self.kl.sum(-1)
+        kl = self.kl.sum(-1)
+        # Without a product, which on small minibatches costs as much as a layer.
+        return self.reconstruction - (kl if isinstance(beta, float) and beta == 1 else beta * kl)
 
     def mean(self) -> Tensor:
         """The ELBO averaged over examples: a scalar, in nats per example."""

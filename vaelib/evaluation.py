@@ -15,21 +15,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
-from torch.utils.data import DataLoader, Dataset
 
 from vaelib._checks import (
     check_at_least,
-    check_floating,
+    check_finite,
     check_floats,
     check_generator,
     check_not_negative,
     check_tensor,
     value_checks,
 )
+from vaelib._memory import keep_freed_memory
 from vaelib._modes import evaluating
 from vaelib.data import Images
 from vaelib.elbo import ELBO, LatentVariableModel, log_weights, model_bound, takes_labels
 from vaelib.likelihood import Bernoulli
+from vaelib.minibatches import Data, minibatches
 from vaelib.networks import BernoulliDecoder
 from vaelib.reparameterization import DiagonalGaussian, FullGaussian, noise
 
@@ -59,7 +60,7 @@ _NUMBERS_ON_CPU, _NUMBERS_ON_GPU = 784_000, 78_400_000
 @torch.no_grad()
 def evaluate_elbo(
     model: LatentVariableModel,
-    images: Images | Tensor | Dataset[Any] | DataLoader[Any],
+    images: Data,
     generator: torch.Generator | int,
     *,
     samples: int = 1,
@@ -97,10 +98,14 @@ def evaluate_elbo(
     """
     check_at_least(1, samples=samples, batch_size=batch_size)
     generator = check_generator(generator)
-    like, conditional = _like(model), takes_labels(model)
+    data, like, conditional = minibatches("images", images), _like(model), takes_labels(model)
+    if conditional and not data.is_labelled:
+        raise ValueError("images must have labels, which the model takes as y")
     parts = []
     with evaluating(model):
-        for x, y in _in_order(images, batch_size, generator):
+        for x, y in data.ordered(batch_size, generator):
+            if not data.is_vouched_for:
+                check_finite(images=x)
             eps = noise((samples, len(x), *model.prior.event_shape), generator, like)
             labels = y.to(like.device) if conditional and y is not None else None
             parts.append(model_bound(model, x.to(like), eps, labels))
@@ -167,7 +172,7 @@ sample size: median 20.0, minimum 20.0)
 @torch.no_grad()
 def log_likelihood(
     model: LatentVariableModel,
-    images: Images | Tensor | Dataset[Any] | DataLoader[Any],
+    images: Data,
     generator: torch.Generator | int,
     *,
     samples: int = 5000,
@@ -211,6 +216,7 @@ def log_likelihood(
     if chunk_size is not None:
         check_at_least(1, chunk_size=chunk_size)
     generator = check_generator(generator)
+    keep_freed_memory()
     like = _like(model)
     pixels = generator
     if isinstance(images, Images) and images.convention == "dynamic":
@@ -219,9 +225,11 @@ def log_likelihood(
         pixels = generator.clone_state()
         for _ in images.batches(_BLOCK, generator, shuffle=False):
             pass
-    sums, convention = [], ""
+    data, sums, convention = minibatches("images", images), [], ""
     with evaluating(model):
-        for block, _ in _in_order(images, _BLOCK, pixels):
+        for block, _ in data.ordered(_BLOCK, pixels):
+            if not data.is_vouched_for:
+                check_finite(images=block)
             convention = convention or convention_of(
                 images if isinstance(images, Images) else block, model
             )
@@ -501,37 +509,6 @@ def sharpness(images: Tensor) -> Tensor:
     laplacian = images.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
     edges = F.conv2d(images.mean(1, keepdim=True), laplacian.view(1, 1, 3, 3))
     return edges.flatten(1).var(1, correction=0)
-
-
-def _in_order(
-    images: Images | Tensor | Dataset[Any] | DataLoader[Any],
-    batch_size: int,
-    generator: torch.Generator,
-) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Minibatches x (B, …) and their labels, where there are any; each x is checked by itself."""
-    batches: Any
-    if isinstance(images, Images):
-        batches = images.batches(batch_size, generator, shuffle=False)
-        if images.labels is not None:
-            batches = zip(batches, images.labels.split(batch_size), strict=True)
-    elif isinstance(images, DataLoader):
-        batches = images
-    elif isinstance(images, Dataset):
-        # A generator of its own, since iterating would draw a seed from torch's global one.
-        batches = DataLoader(images, batch_size, generator=torch.Generator())
-    else:
-        check_floating(images=images)
-        batches = images.split(batch_size) if images.dim() else [images]
-    count = 0
-    for batch in batches:
-        x, y = (*batch, None)[:2] if isinstance(batch, list | tuple) else (batch, None)
-        if not isinstance(images, Images):
-            check_floats("images", x, "N", "D", ...)
-        if len(x):
-            yield x, y
-        count += len(x)
-    if not count:
-        raise ValueError("images must hold at least one image, but are empty")
 
 
 def _like(model: Any) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from math import prod
+from math import log, prod
 from typing import Literal
 
 import torch
@@ -19,12 +19,13 @@ from vaelib._checks import (
     check_positive,
     check_shape,
 )
-from vaelib.likelihood import Bernoulli, Gaussian
+from vaelib.likelihood import Bernoulli, DiscretisedLogistic, Gaussian
 from vaelib.reparameterization import DiagonalGaussian
 
 __all__ = [
     "BernoulliDecoder",
     "GaussianDecoder",
+    "DiscretisedLogisticDecoder",
     "GaussianEncoder",
     "convolutional_decoder",
     "convolutional_encoder",
@@ -75,9 +76,9 @@ def convolutional_encoder(shape: Sequence[int], width: int, n_features: int) -> 
         >>> encoder(torch.zeros(2, 1, 28, 28)).shape
         torch.Size([2, 5])
     """
-    channels, height, width_in = _image_shape(shape, width)
+    channels, height, width_in = image_shape(shape, width)
     check_at_least(1, n_features=n_features)
-    small = _halved(_halved(height)), _halved(_halved(width_in))
+    small = halved(halved(height)), halved(halved(width_in))
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, stride=2, padding=1),
         nn.ReLU(),
@@ -97,10 +98,10 @@ def convolutional_decoder(n_features: int, width: int, shape: Sequence[int]) -> 
         >>> convolutional_decoder(5, width=8, shape=(3, 25, 25))(torch.zeros(2, 5)).shape
         torch.Size([2, 3, 25, 25])
     """
-    channels, height, width_out = _image_shape(shape, width)
+    channels, height, width_out = image_shape(shape, width)
     check_at_least(1, n_features=n_features)
-    middle = _halved(height), _halved(width_out)
-    small = _halved(middle[0]), _halved(middle[1])
+    middle = halved(height), halved(width_out)
+    small = halved(middle[0]), halved(middle[1])
     return nn.Sequential(
         nn.Linear(n_features, 2 * width * small[0] * small[1]),
         nn.ReLU(),
@@ -187,13 +188,19 @@ class BernoulliDecoder(nn.Module):
 
 
 class GaussianDecoder(nn.Module):
-    """z → p(x given z) = N(m(z), σ² I), one σ for all pixels.
+    """z → p(x|z) = N(m(z), σ² I), one σ for all pixels.
+
+    A learnt σ is found wherever it starts: its best value, the root mean square of the residuals
+    (Rybkin et al. 2021), falls by a factor as training goes on, which log σ would follow too slowly
+    by the small steps that Adam takes. So the parameter is log σ / 10, and log σ moves ten times as
+    fast as the weights do. It is a parameter, not a statistic of the minibatch: evaluation uses
+    what training left, and each example's bound is its own.
 
     Arguments:
         body: maps z (M, K) to means, D = Π shape numbers a row.
         shape: of one observation.
         sigma: > 0, fixed or the start of a learnt one.
-        learn_sigma: whether σ is a parameter (its logarithm is).
+        learn_sigma: whether σ is learnt.
 
     Raises:
         ValueError: when an argument is none of the above, z has another dtype than the parameters,
@@ -204,6 +211,8 @@ class GaussianDecoder(nn.Module):
         >>> decoder(torch.zeros(5, 2)).stddev[0, 0]
         tensor(0.5000)
     """
+
+    RATE = 10
 
     def __init__(
         self,
@@ -217,15 +226,59 @@ class GaussianDecoder(nn.Module):
         check_positive(sigma=sigma)
         self.body = body
         self.shape = tuple(shape)
-        log_sigma = torch.tensor(float(sigma)).log()
+        scaled = torch.tensor(float(sigma)).log() / self.RATE
         if learn_sigma:
-            self.log_sigma = nn.Parameter(log_sigma)
+            self.scaled_log_sigma = nn.Parameter(scaled)
         else:
-            self.register_buffer("log_sigma", log_sigma)
+            self.register_buffer("scaled_log_sigma", scaled)
+
+    @property
+    def log_sigma(self) -> Tensor:
+        """log σ, a scalar."""
+        log_sigma: Tensor = self.RATE * self.scaled_log_sigma
+        return log_sigma
 
     def forward(self, z: Tensor) -> Gaussian:
         """(*batch, K) → distribution with batch shape (*batch), events (*shape)."""
         return Gaussian(_decode(self.body, z, self.shape), self.log_sigma.exp(), len(self.shape))
+
+
+class DiscretisedLogisticDecoder(nn.Module):
+    """z → p(x|z), a `DiscretisedLogistic` with a mean and a scale of its own for each pixel.
+
+    Arguments:
+        body: maps z (M, K) to 2D numbers a row, D = Π shape: first what the means are made of,
+            then what the scales are made of, so that zeros give m = ½ and s = 0.1.
+        shape: of one observation.
+
+    Raises:
+        ValueError: when an argument is none of the above, z has another dtype than the parameters,
+            or body gives another number of numbers.
+
+    Example:
+        >>> decoder = DiscretisedLogisticDecoder(nn.Linear(2, 12), shape=(1, 2, 3))
+        >>> decoder(torch.zeros(7, 5, 2)).mean.shape  # 7 samples, 5 examples
+        torch.Size([7, 5, 1, 2, 3])
+    """
+
+    # Of a tenth of a grey level: almost all mass is on one value, and the gradient still finite.
+    MIN_LOG_SCALE = -log(2550)
+
+    def __init__(self, body: nn.Module, shape: Sequence[int]) -> None:
+        super().__init__()
+        _check_network(body, shape)
+        self.body = body
+        self.shape = tuple(shape)
+
+    def forward(self, z: Tensor) -> DiscretisedLogistic:
+        """(*batch, K) → distribution with batch shape (*batch), events (*shape)."""
+        outputs = _decode(self.body, z, (2, *self.shape))
+        location, scale = outputs.unbind(-len(self.shape) - 1)
+        return DiscretisedLogistic(
+            0.5 + 0.5 * location,
+            (scale - log(10)).clamp(min=self.MIN_LOG_SCALE),
+            len(self.shape),
+        )
 
 
 def _decode(body: nn.Module, z: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -272,7 +325,8 @@ def _check_network(body: nn.Module, shape: Sequence[int]) -> None:
     check_shape(shape)
 
 
-def _image_shape(shape: Sequence[int], width: int) -> tuple[int, int, int]:
+def image_shape(shape: Sequence[int], width: int) -> tuple[int, int, int]:
+    """(C, H, W), refused where convolutions of that width have nothing to work on."""
     check_at_least(1, width=width)
     check_shape(shape)
     if len(shape) != 3 or min(shape[1:]) < 4:
@@ -280,7 +334,8 @@ def _image_shape(shape: Sequence[int], width: int) -> tuple[int, int, int]:
     return shape[0], shape[1], shape[2]
 
 
-def _halved(size: int) -> int:
+def halved(size: int) -> int:
+    """What a convolution of stride 2 leaves: rounded up, so that no border is lost."""
     return (size + 1) // 2
 
 

@@ -64,8 +64,13 @@ def negative_bound(
     size: float | Tensor,
 ) -> tuple[ELBO, Tensor]:
     """The bound of a minibatch, and the scalar loss −Σ (reconstruction − β·KL) / size."""
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        bound = objective(x, eps) if y is None else objective(x, eps, y)
+    arguments = (x, eps) if y is None else (x, eps, y)
+    kind = x.device.type
+    if precision == "bfloat16" or torch.is_autocast_enabled(kind):
+        with torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16"):
+            bound = objective(*arguments)
+    else:
+        bound = objective(*arguments)
     return bound, bound.weighted(beta).sum() / -size
 
 

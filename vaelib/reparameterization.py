@@ -202,7 +202,9 @@ class DiagonalGaussian(Distribution):
             tensor([13.5811])
         """
         _check_noise(self.mu, eps)
-        return -0.5 * (eps.square() + self.logvar + math.log(2 * math.pi)).sum(-1)
+        # Summed apart, since there is one logvar for many samples.
+        log_scale = (self.logvar + math.log(2 * math.pi)).sum(-1)
+        return -0.5 * (eps.square().sum(-1) + log_scale)
 
     def log_prob_terms(self, value: Tensor) -> Tensor:
         """Log-density of each dimension alone, in nats: (…, *batch, K)."""

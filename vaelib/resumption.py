@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class Run:
     checkpoint: Path | None = None
     last_good: dict[str, Any] | None = None
     begun_at: int = 0  # epochs that had been made when this process began
+    whole_history: History = field(init=False)
 
     @property
     def model(self) -> nn.Module:
@@ -89,7 +90,7 @@ class Run:
             "probe": self.probe(),
             "best_model": self.best_model,
             **self._changing(),
-            "history": {field.name: getattr(self.history, field.name) for field in fields(History)},
+            "history": {part.name: getattr(self.history, part.name) for part in fields(History)},
         }
 
     def _changing(self) -> dict[str, Any]:
@@ -142,13 +143,14 @@ class Run:
             group["lr"] = learning_rate
 
     def remember(self) -> None:
-        """Keep the run as it is now, to go back to where the next epoch fails."""
+        """Keep the run as it is after a whole epoch, to go back to where the next one fails."""
         self.last_good = _copied(self._changing())
+        self.whole_history = replace(self.history)
 
     def go_back(self) -> None:
-        """Make the model, the optimizer and the scheduler what they were when last remembered."""
-        if self.last_good is None:
-            return
+        """Make model, history, optimizer and scheduler what they were when last remembered."""
+        assert self.last_good is not None
+        self.history = self.whole_history
         self.model.load_state_dict(self.last_good["model"])
         self.optimizer.load_state_dict(self.last_good["optimizer"])
         if self.scheduler is not None:

@@ -8,11 +8,11 @@ in `resumption`, how steps are made faster in `compiled` and `captured`.
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,8 +31,9 @@ from vaelib._modes import evaluating, training
 from vaelib.captured import CapturedStep, StaticStep, capturable, stream
 from vaelib.compiled import CompiledStep, compiler, is_plain_adam
 from vaelib.data import Images
+from vaelib.divergence import check_finite_terms, divergence_named
 from vaelib.elbo import ELBO
-from vaelib.evaluation import active_units, convention_of
+from vaelib.evaluation import convention_of
 from vaelib.history import History, Interrupted, NonFiniteError
 from vaelib.minibatches import (
     Data,
@@ -49,11 +50,11 @@ from vaelib.precision import check_precision, faster_precision
 from vaelib.progress import Progress
 from vaelib.reparameterization import noise
 from vaelib.resumption import Run, bound_of, fingerprint
+from vaelib.validation import has_waited, validate
 
 __all__ = ["History", "Interrupted", "NonFiniteError", "fit", "training_step"]
 
 LEARNING_RATE = 1e-3
-EVALUATED_AT_ONCE = 1000
 
 
 def training_step(
@@ -102,12 +103,9 @@ def training_step(
     check_positive(size=size)
     check_precision(precision)
     check_not_negative(beta=beta)
-    bound, loss = negative_bound(model, x, eps, y, beta, precision, size)
-    # Neither need hold all parameters of the other.
-    model.zero_grad()
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
+    bound = _ascend(
+        model, optimizer, _held(model, optimizer), x, eps, y, beta, size, precision=precision
+    )
     return ELBO(bound.reconstruction.detach(), bound.kl.detach())
 
 
@@ -267,24 +265,25 @@ def fit(
             training(model),
         ):
             step = _choose_step(run, data, group, can_be_captured, shown)
+            run.remember()
             try:
-                while len(run.history) < epochs and not _has_waited(run.history, patience):
-                    run.remember()
+                while len(run.history) < epochs and not has_waited(run.history, patience):
                     _train_epoch(run, step, data, beta, group, shown)
-                    _validate(run, data, validated)
+                    validate(run, data, validated)
                     _adapt_learning_rate(scheduler, run.history)
+                    run.remember()
                     shown.epoch(run.history)
                     if group.is_first and len(run.history) % checkpoint_every == 0:
                         run.save()
                     if on_epoch is not None:
                         on_epoch(run.history, model)
-            except NonFiniteError:
+            except NonFiniteError as error:
                 run.go_back()
+                error.history = run.history
                 raise
             except KeyboardInterrupt as stop:
-                raise Interrupted(
-                    f"stopped after {len(run.history)} of {epochs} epochs", run.history
-                ) from stop
+                seen = run.whole_history
+                raise Interrupted(f"stopped after {len(seen)} of {epochs} epochs", seen) from stop
         if group.is_first and len(run.history) % checkpoint_every:
             run.save()
         if patience is not None and run.best_model is not None:
@@ -313,15 +312,15 @@ def _train_epoch(
         rows = _steps(run, step, data, betas, group)
     seen: list[Tensor] = []
     for row in rows:
-        if row.device.type == "cpu" and group.count == 1:
-            _check_finite_terms(row.unsqueeze(0), done * steps + len(seen), run)
+        if row.device.type == "cpu" and group.count == 1 and not math.isfinite(row.sum()):
+            check_finite_terms(row.unsqueeze(0), done * steps + len(seen), run)
         seen.append(row)
         shown.step()
     # Summed first, so that all processes see, and stop for, what one of them saw.
     totals = group.total(torch.stack(seen)).cpu().double()
     if isinstance(step, CompiledStep):
         step.finish()
-    _check_finite_terms(totals, done * steps, run)
+    check_finite_terms(totals, done * steps, run)
     mean = totals.sum(0) / len(data)
     rate = float(run.optimizer.param_groups[0]["lr"])
     run.history.append(
@@ -344,7 +343,7 @@ def _steps(
         x, eps = group.part(x), group.part(eps, dim=1)
         y = None if y is None else group.part(y).to(like.device)
         reads = reads_all or (done == run.begun_at and i == 0)
-        with value_checks(reads), _divergence_named(run, done * len(betas) + i, x, eps, y):
+        with value_checks(reads), divergence_named(run, done * len(betas) + i, x, eps, y):
             if reads and isinstance(step, CompiledStep):
                 _read_values(run.objective, x, eps, y)
             row = step(x, eps, y, betas[min(i, len(betas) - 1)], size)
@@ -362,7 +361,8 @@ def _choose_step(
 ) -> Step | CapturedStep:
     objective = group.wrap(run.objective)
     precision, batch_size = run.settings["precision"], run.settings["batch_size"]
-    plain = partial(_plain_step, objective, run.optimizer, precision)
+    held = _held(objective, run.optimizer)
+    plain = partial(_plain_step, objective, run.optimizer, held, precision=precision)
     in_memory = isinstance(data, InMemory) and data.device.type == "cuda"
     if can_be_captured and isinstance(data, InMemory) and in_memory and group.count == 1:
         static = StaticStep(
@@ -380,98 +380,33 @@ def _choose_step(
     return plain
 
 
-def _plain_step(
+def _held(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """The parameters of both, as neither need hold all of the other's."""
+    groups = (group["params"] for group in optimizer.param_groups)
+    return list({id(p): p for p in chain(model.parameters(), *groups)}.values())
+
+
+def _ascend(
     objective: nn.Module,
     optimizer: torch.optim.Optimizer,
-    precision: Precision,
+    held: list[Tensor],
     x: Tensor,
     eps: Tensor,
     y: Tensor | None,
     beta: float,
     size: float,
-) -> Tensor:
-    return term_sums(
-        training_step(objective, optimizer, x, eps, y, beta=beta, precision=precision, size=size)
-    )
+    precision: Precision,
+) -> ELBO:
+    bound, loss = negative_bound(objective, x, eps, y, beta, precision, size)
+    for parameter in held:
+        parameter.grad = None
+    loss.backward()
+    optimizer.step()
+    return bound
 
 
-def _validate(run: Run, data: Minibatches, validation: Minibatches | None) -> None:
-    """Measure the epoch that has just ended."""
-    # The same noise each time, so that two epochs differ by their parameters alone; and none of the
-    # training's own stream.
-    generator = torch.Generator(run.generator.device).manual_seed(run.settings["seed"])
-    last_step = (len(run.history)) * data.steps(run.settings["batch_size"]) - 1
-    like, samples = next(run.model.parameters()), run.settings["samples"]
-    measured = data if validation is None else validation
-    total = torch.zeros((), dtype=torch.float64)
-    with torch.no_grad(), evaluating(run.objective):
-        for i, (x, y) in enumerate(measured.ordered(EVALUATED_AT_ONCE, generator)):
-            x, y = x.to(like), None if y is None else y.to(like.device)
-            eps = noise((samples, len(x), noise_dim(run.model)), generator, like)
-            with (
-                value_checks(i == 0 or like.device.type == "cpu"),
-                _divergence_named(run, last_step, x, eps, y),
-            ):
-                if i == 0:
-                    run.history.append(active_units=_count_active(run.objective, x, y))
-                if validation is None:
-                    return
-                total += run.objective(x, eps, y).per_example.sum().cpu()
-    run.history.append(validation_elbo=total / len(measured))
-    if not math.isfinite(total):
-        raise _divergence(run, last_step, "the validation bound")
-    if run.history.best_epoch == len(run.history):
-        run.best_model = copy.deepcopy(run.model.state_dict())
-
-
-def _count_active(objective: Objective, x: Tensor, y: Tensor | None) -> int:
-    # A unit is far above the threshold or far below it: a hundred examples tell.
-    few = slice(None, None, len(x) // 100 + 1)
-    if len(x) < 2:
-        return -1
-    given = (x[few], y[few]) if objective.takes_labels and y is not None else (x[few],)
-    try:
-        return int(active_units(objective.model.encoder(*given)).sum())  # type: ignore[operator]
-    except (AttributeError, NotImplementedError, TypeError):
-        return -1  # q(z|x) knows no mean
-
-
-@contextlib.contextmanager
-def _divergence_named(
-    run: Run, step: int, x: Tensor, eps: Tensor, y: Tensor | None
-) -> Iterator[None]:
-    """Where a value is refused and the data are not to blame, tell that it is the bound."""
-    try:
-        yield
-    except ValueError:
-        if not x.isfinite().all():
-            raise
-        # By the model itself: processes that see no fault would not take part in another step.
-        with value_checks(False), torch.no_grad():
-            row = term_sums(run.objective(x, eps, y)).cpu().double()
-            _check_finite_terms(row.unsqueeze(0), step, run)
-        raise
-
-
-def _check_finite_terms(rows: Tensor, first_step: int, run: Run) -> None:
-    if math.isfinite(rows.sum()):
-        return
-    bad = ~rows.isfinite()
-    row = int(bad.any(1).nonzero()[0])
-    terms = ["reconstruction"] if bad[row, 0] else []
-    terms += ["KL"] if bad[row, 1:].any() else []
-    raise _divergence(run, first_step + row, " and ".join(terms))
-
-
-def _divergence(run: Run, step: int, what: str) -> NonFiniteError:
-    steps = math.ceil(run.settings["examples"] / run.settings["batch_size"])
-    kept = f" and the run in {run.checkpoint}" if run.checkpoint else ""
-    return NonFiniteError(
-        f"{what} became NaN or infinite in step {step + 1} (epoch {step // steps + 1}); the model"
-        f"{kept} is as it was before that epoch. A lower learning_rate often helps"
-        + (", with resume=True" if run.checkpoint else ""),
-        run.history,
-    )
+def _plain_step(*arguments: Any, precision: Precision) -> Tensor:
+    return term_sums(_ascend(*arguments, precision=precision))
 
 
 def _adapt_learning_rate(scheduler: Any | None, history: History) -> None:
@@ -480,11 +415,6 @@ def _adapt_learning_rate(scheduler: Any | None, history: History) -> None:
         scheduler.step(-bounds[-1].item())
     elif scheduler is not None:
         scheduler.step()
-
-
-def _has_waited(history: History, patience: int | None) -> bool:
-    best = history.best_epoch
-    return patience is not None and best is not None and len(history) - best >= patience
 
 
 def _name(data: Data | None) -> list[str] | None:

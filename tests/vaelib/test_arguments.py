@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import vaelib
 from vaelib import networks
 from vaelib.baselines.pixelcnn import MaskedConv2d
+from vaelib.residual import ResidualBlock, ResidualDecoder, ResidualEncoder
 
 # Values that hold what others have computed, and what is no function.
 UNCHECKED = {
@@ -43,6 +44,10 @@ def _vae() -> vaelib.VAE:
 
 def _linear() -> vaelib.LinearGaussian:
     return vaelib.LinearGaussian(_normal(3, 2), _normal(3), sigma=0.5)
+
+
+def _ppca() -> vaelib.PPCA:
+    return vaelib.PPCA(_linear(), (3,))
 
 
 def _codes(n: int = 5) -> vaelib.DiagonalGaussian:
@@ -104,6 +109,27 @@ CASES: dict[str, Case] = {
         {"shape": (1, 4, 4), "hidden": [3], "network": "convolutional"},
         set(),
     ),
+    "VAE of residual networks": (
+        vaelib.VAE,
+        {
+            "shape": (3, 4, 4),
+            "hidden": [3],
+            "network": "residual",
+            "likelihood": "discretised logistic",
+        },
+        set(),
+    ),
+    "VAE of one's own networks": (
+        vaelib.VAE,
+        {
+            "shape": (3,),
+            "latent_dim": 2,
+            "encoder": nn.Linear(3, 4),
+            "decoder": nn.Linear(2, 3),
+            "likelihood": "gaussian",
+        },
+        set(),
+    ),
     "VAE.forward": (_vae(), {"x": X, "eps": EPS}, set()),
     "Autoencoder": (
         vaelib.Autoencoder,
@@ -121,6 +147,24 @@ CASES: dict[str, Case] = {
         lambda x: vaelib.Bernoulli(torch.zeros(5, 2), 1).log_prob(x),
         {"x": torch.ones(5, 2)},
         {"x: integers", "x: other dtype"},
+    ),
+    "DiscretisedLogistic": (
+        vaelib.DiscretisedLogistic,
+        {"mean": _normal(5, 2), "log_scale": _normal(5, 2), "event_dims": 1},
+        {
+            *("mean: empty", "mean: other shape", "mean: other dtype", "event_dims: 0"),
+            *("log_scale: scalar", "log_scale: other dtype"),
+        },
+    ),
+    "DiscretisedLogistic.log_prob": (
+        lambda x: vaelib.DiscretisedLogistic(torch.zeros(5, 2), torch.zeros(()), 1).log_prob(x),
+        {"x": torch.ones(5, 2)},
+        {"x: other dtype"},
+    ),
+    "bits_per_dim": (
+        lambda shape: vaelib.bits_per_dim(-1.0, shape),
+        {"shape": (3, 4, 4)},
+        set(),
     ),
     "Gaussian": (
         vaelib.Gaussian,
@@ -152,6 +196,21 @@ CASES: dict[str, Case] = {
         {"z": _normal(5, 2)},
         {"z: empty"},
     ),
+    "DiscretisedLogisticDecoder": (
+        vaelib.DiscretisedLogisticDecoder,
+        {"body": nn.Linear(2, 6), "shape": (3,)},
+        set(),
+    ),
+    "DiscretisedLogisticDecoder.forward": (
+        vaelib.DiscretisedLogisticDecoder(nn.Linear(2, 6), (3,)),
+        {"z": _normal(5, 2)},
+        {"z: empty"},
+    ),
+    "DiscretisedLogisticDecoder of residual blocks": (
+        vaelib.DiscretisedLogisticDecoder(ResidualDecoder(2, 2, (1, 4, 4), 2), (1, 4, 4)),
+        {"z": _normal(5, 2)},
+        {"z: empty"},
+    ),
     "GaussianDecoder": (
         vaelib.GaussianDecoder,
         {"body": nn.Linear(2, 3), "shape": (3,), "sigma": 0.5},
@@ -175,6 +234,17 @@ CASES: dict[str, Case] = {
     "convolutional_decoder": (
         networks.convolutional_decoder,
         {"n_features": 3, "width": 2, "shape": (1, 4, 4)},
+        set(),
+    ),
+    "ResidualBlock": (ResidualBlock, {"channels": 2}, set()),
+    "ResidualEncoder": (
+        ResidualEncoder,
+        {"shape": (1, 4, 4), "width": 2, "latent_dim": 3},
+        set(),
+    ),
+    "ResidualDecoder": (
+        ResidualDecoder,
+        {"latent_dim": 3, "width": 2, "shape": (1, 4, 4), "per_pixel": 2},
         set(),
     ),
     "DiagonalGaussian": (
@@ -230,6 +300,25 @@ CASES: dict[str, Case] = {
         {"z: empty", "z: other dtype"},
     ),
     "NonlinearGaussian.sample": (lambda n: TOY.sample(n, _generator()), {"n": 3}, set()),
+    "PPCA": (
+        vaelib.PPCA,
+        {"model": _linear(), "shape": (3,)},
+        {"shape: number"},
+    ),
+    "PPCA.fit": (
+        vaelib.PPCA.fit,
+        {"images": ROWS, "k": 1},
+        {"images: other dtype", "images: other shape"},
+    ),
+    "PPCA.log_prob": (_ppca().log_prob, {"x": ROWS}, {"x: empty", "x: other dtype"}),
+    "PPCA.log_prob_8bit": (_ppca().log_prob_8bit, {"x": ROWS}, {"x: empty", "x: other dtype"}),
+    "PPCA.reconstruct": (_ppca().reconstruct, {"x": ROWS}, {"x: empty", "x: other dtype"}),
+    "PPCA.sample": (lambda n: _ppca().sample(n, _generator()), {"n": 3}, set()),
+    "PPCA.initialise": (
+        vaelib.PPCA.fit(X, 2).initialise,
+        {"vae": vaelib.VAE((1, 4, 4), 2, [2], network="residual", likelihood="gaussian")},
+        set(),
+    ),
     "PixelCNN": (
         vaelib.PixelCNN,
         {"shape": (1, 4, 4), "channels": 2, "layers": 1, "size": 3},

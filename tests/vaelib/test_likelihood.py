@@ -15,7 +15,14 @@ from torch import Tensor
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Independent, MultivariateNormal, Normal
 
-from vaelib import Bernoulli, Gaussian, bernoulli_log_likelihood, gaussian_log_likelihood
+from vaelib import (
+    Bernoulli,
+    DiscretisedLogistic,
+    Gaussian,
+    bernoulli_log_likelihood,
+    bits_per_dim,
+    gaussian_log_likelihood,
+)
 from vaelib._checks import value_checks
 
 Formula = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -335,6 +342,125 @@ class TestGaussian:
         assert abs(slope.item()) < 1e-10
 
 
+class TestDiscretisedLogistic:
+    """Pixels of 256 values, in the middle and at both ends, of scales from a hair to a room."""
+
+    @pytest.fixture
+    def p(self, device: torch.device) -> DiscretisedLogistic:
+        mean = torch.tensor([-0.3, 0.0, 0.2, 0.5019, 1.0, 1.4], dtype=torch.float64, device=device)
+        log_scale = torch.tensor([-7.8, -5.0, -3.0, -1.0, 2.0], dtype=torch.float64, device=device)
+        return DiscretisedLogistic(
+            mean.view(-1, 1, 1).expand(6, 5, 1), log_scale.view(1, 5, 1), event_dims=1
+        )
+
+    @pytest.fixture
+    def levels(self, device: torch.device) -> Tensor:
+        """All 256 pixels: (256, 1, 1, 1)."""
+        return torch.arange(256, dtype=torch.float64, device=device).view(-1, 1, 1, 1) / 255
+
+    def test_sums_to_one_over_the_256_values(self, p: DiscretisedLogistic, levels: Tensor) -> None:
+        log_p = p.log_prob(levels)
+        assert (log_p <= 0).all()
+        torch.testing.assert_close(log_p.exp().sum(0), torch.ones(6, 5).to(log_p))
+
+    def test_equals_the_formula_on_paper(self, levels: Tensor) -> None:
+        """σ((x + ½/255 − m)/s) − σ((x − ½/255 − m)/s), with the tails in the first and last bin."""
+
+        def on_paper(mean: Tensor, log_scale: Tensor) -> Tensor:
+            upper = torch.sigmoid((levels + 0.5 / 255 - mean) / log_scale.exp())
+            lower = torch.sigmoid((levels - 0.5 / 255 - mean) / log_scale.exp())
+            upper = torch.where(levels == 1, 1.0, upper)
+            lower = torch.where(levels == 0, 0.0, lower)
+            return (upper - lower).log().sum(-1)
+
+        mean = torch.tensor([[[0.1], [0.45], [0.9]]]).to(levels)
+        log_scale = torch.tensor([[[-2.5], [-3.0], [-1.0]]]).to(levels)
+        assert_gradients_equal(
+            lambda m, s: DiscretisedLogistic(m, s, event_dims=1).log_prob(levels),
+            on_paper,
+            mean,
+            log_scale,
+        )
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_is_exact_however_far_out_the_pixel_lies(
+        self, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        """A thousand scales away: log σ(−1000), where the difference of two sigmoids is 0."""
+        mean = torch.full((1, 1), 0.2, dtype=dtype, device=device, requires_grad=True)
+        log_scale = torch.tensor(math.log(0.5e-3), dtype=dtype, device=device, requires_grad=True)
+        x = torch.full((1, 1), 178 / 255, dtype=dtype, device=device)
+        value = DiscretisedLogistic(mean, log_scale, event_dims=1).log_prob(x)
+        distance = (178 / 255 - 0.2 - 0.5 / 255) / 0.5e-3
+        exact = -distance + math.log(-math.expm1(-1 / 255 / 0.5e-3))
+        torch.testing.assert_close(value, torch.tensor([exact]).to(value), rtol=1e-5, atol=0.0)
+        slopes = torch.autograd.grad(value.sum(), (mean, log_scale))
+        torch.testing.assert_close(slopes[0].item(), 2000.0, rtol=1e-4, atol=0.0)
+        assert slopes[1].isfinite()
+
+    def test_gradcheck(self, generator: torch.Generator, device: torch.device) -> None:
+        def random(*shape: int) -> Tensor:
+            return torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
+
+        mean, log_scale = random(2, 3, 2, 2), -3 * random(2, 3, 2, 2)
+        x = (255 * random(2, 3, 2, 2)).round() / 255
+        x[0, 0, 0] = torch.tensor([0.0, 1.0])
+        inputs = [value.requires_grad_() for value in (mean, log_scale)]
+        assert torch.autograd.gradcheck(
+            lambda m, s: DiscretisedLogistic(m, s, 3).log_prob(x), inputs
+        )
+
+    def test_mean_is_within_half_a_grey_level(self, p: DiscretisedLogistic, levels: Tensor) -> None:
+        exact = (p.log_prob(levels).exp().unsqueeze(-1) * levels).sum(0)
+        assert ((p.mean - exact).abs() < 0.5 / 255 + 1e-9).all()
+        broad = p.log_scale.flatten() > -4.9
+        torch.testing.assert_close(p.mean[:, broad], exact[:, broad], rtol=0.0, atol=1e-5)
+
+    def test_draws_are_grey_levels(
+        self, p: DiscretisedLogistic, generator: torch.Generator
+    ) -> None:
+        for x in (p.draw(generator), p.sample(torch.Size([7]))):
+            assert torch.equal((255 * x).round() / 255, x)
+            assert x.min() == 0
+            assert x.max() == 1
+
+    def test_draws_have_its_moments(
+        self, p: DiscretisedLogistic, levels: Tensor, generator: torch.Generator
+    ) -> None:
+        p = DiscretisedLogistic(p.loc[1:5, 1:], p.log_scale[:, 1:], event_dims=1)
+        many = DiscretisedLogistic(p.loc.expand(20_000, 4, 4, 1), p.log_scale, event_dims=1)
+        probability = p.log_prob(levels).exp().unsqueeze(-1)
+        draws = many.draw(generator)
+        for power in (1, 2):
+            assert_mean_equals(draws**power, (probability * levels**power).sum(0))
+
+    def test_samples_broadcast_against_examples(
+        self, generator: torch.Generator, device: torch.device
+    ) -> None:
+        mean = torch.rand(4, 2, 3, 5, 6, generator=generator, device=device)
+        x = (255 * torch.rand(2, 3, 5, 6, generator=generator, device=device)).round() / 255
+        value = DiscretisedLogistic(mean, -mean, 3).log_prob(x)
+        assert value.shape == (4, 2)
+        alone = [DiscretisedLogistic(m, -m, 3).log_prob(x) for m in mean]
+        torch.testing.assert_close(value, torch.stack(alone))
+
+    @pytest.mark.parametrize("value", [0.5, 0.1, -1 / 255, 256 / 255, 128.0, math.nan])
+    def test_other_pixels_are_refused(self, value: float, p: DiscretisedLogistic) -> None:
+        x = torch.full((6, 5, 1), 3 / 255).to(p.loc)
+        p.log_prob(x.float().to(x))  # rounded to float32, as images are
+        x[1] = value
+        with pytest.raises(ValueError, match=r"x must hold 8-bit pixels k/255, but holds"):
+            p.log_prob(x)
+
+    def test_bits_per_dim(self, device: torch.device) -> None:
+        """All 256 values alike are 8 bits; a hundredth of a nat per dimension is 0.0144 bits."""
+        assert bits_per_dim(-12 * math.log(256), (3, 2, 2)) == pytest.approx(8)
+        nats = torch.tensor([-0.12, -12.0], device=device)
+        torch.testing.assert_close(
+            bits_per_dim(nats, (3, 2, 2)), torch.tensor([0.01, 1.0]).to(nats) / math.log(2)
+        )
+
+
 def assert_density(log_likelihood: Formula, mean: Tensor, sigma: Tensor) -> None:
     """∫ exp(log p(x)) dx = 1 in one or two dimensions, for each row."""
     n_dims = mean.shape[-1]
@@ -503,6 +629,22 @@ BAD_CALLS: dict[str, tuple[Callable[[Tensor, Tensor], object], str]] = {
     "gaussian x infinite": (
         lambda a, x: Gaussian(a, 1.0, event_dims=1).log_prob(x + math.inf),
         r"x must be finite",
+    ),
+    "logistic scale": (
+        lambda a, x: DiscretisedLogistic(a, a[:2], event_dims=1),
+        r"log_scale must broadcast to mean's shape \(3, 5\), but is \(2, 5\)",
+    ),
+    "logistic NaN": (
+        lambda a, x: DiscretisedLogistic(a / 0, a, event_dims=1),
+        r"mean must be finite",
+    ),
+    "logistic bytes": (
+        lambda a, x: DiscretisedLogistic(a, a, event_dims=1).log_prob(x.to(torch.uint8)),
+        r"x must be floating point, but is torch.uint8",
+    ),
+    "bits of no shape": (
+        lambda a, x: bits_per_dim(1.0, ()),
+        r"shape must hold at least one size",
     ),
     "gaussian event": (
         lambda a, x: Gaussian(a, 1.0, event_dims=2).log_prob(x[0]),

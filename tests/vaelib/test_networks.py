@@ -9,8 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vaelib import BernoulliDecoder, DiagonalGaussian, GaussianDecoder, GaussianEncoder
+from vaelib import (
+    BernoulliDecoder,
+    DiagonalGaussian,
+    DiscretisedLogisticDecoder,
+    GaussianDecoder,
+    GaussianEncoder,
+)
 from vaelib.networks import convolutional_decoder, convolutional_encoder, fully_connected
+from vaelib.residual import ResidualDecoder, ResidualEncoder
 
 SHAPE = (2, 5, 6)
 D = math.prod(SHAPE)
@@ -44,12 +51,20 @@ def convolving_body() -> nn.Module:
 ENCODERS: dict[str, Callable[[], nn.Module]] = {
     "fully connected": flat_encoder,
     "convolutional": convolving_encoder,
+    "residual": lambda: GaussianEncoder(ResidualEncoder(SHAPE, 4, K), SHAPE),
 }
 DECODERS: dict[str, Callable[[], nn.Module]] = {
     "Bernoulli, fully connected": lambda: BernoulliDecoder(flat_body(), SHAPE),
     "Bernoulli, convolutional": lambda: BernoulliDecoder(convolving_body(), SHAPE),
     "Gaussian, fixed σ": lambda: GaussianDecoder(flat_body(), SHAPE, sigma=0.5),
     "Gaussian, learnt σ": lambda: GaussianDecoder(convolving_body(), SHAPE, learn_sigma=True),
+    "Gaussian, residual": lambda: GaussianDecoder(ResidualDecoder(K, 4, SHAPE), SHAPE),
+    "discretised logistic": lambda: DiscretisedLogisticDecoder(
+        fully_connected([K, 7, 2 * D], "tanh"), SHAPE
+    ),
+    "discretised logistic, residual": lambda: DiscretisedLogisticDecoder(
+        ResidualDecoder(K, 4, SHAPE, per_pixel=2), SHAPE
+    ),
 }
 
 any_encoder = pytest.mark.parametrize("build", ENCODERS.values(), ids=ENCODERS)
@@ -239,19 +254,57 @@ class TestSigma:
         for decoder in (fixed, learnt):
             sigma = decoder(z).stddev
             torch.testing.assert_close(sigma, torch.full_like(sigma, 0.3), rtol=1e-6, atol=0.0)
-            assert "log_sigma" in decoder.state_dict()  # so it is saved with the rest
-        assert "log_sigma" not in dict(fixed.named_parameters())
-        assert "log_sigma" in dict(learnt.named_parameters())
+            torch.testing.assert_close(decoder.log_sigma.exp().item(), 0.3)
+            assert "scaled_log_sigma" in decoder.state_dict()  # so it is saved with the rest
+        assert "scaled_log_sigma" not in dict(fixed.named_parameters())
+        assert "scaled_log_sigma" in dict(learnt.named_parameters())
 
     def test_is_learnt_towards_the_residuals(self, x: Tensor, z: Tensor) -> None:
         decoder = GaussianDecoder(nn.Linear(K, D), SHAPE, sigma=1e-2, learn_sigma=True).to(z)
         value = decoder(z).log_prob(x).sum()
-        (slope,) = torch.autograd.grad(value, decoder.log_sigma)
+        (slope,) = torch.autograd.grad(value, decoder.scaled_log_sigma)
         assert slope > 0
         with torch.no_grad():
-            decoder.log_sigma.fill_(5.0)
-        (slope,) = torch.autograd.grad(decoder(z).log_prob(x).sum(), decoder.log_sigma)
+            decoder.scaled_log_sigma.fill_(0.5)
+        value = decoder(z).log_prob(x).sum()
+        (slope,) = torch.autograd.grad(value, decoder.scaled_log_sigma)
         assert slope < 0
+
+    @pytest.mark.parametrize("best", [0.02, 0.5])
+    def test_is_found_within_an_epoch(self, best: float, z: Tensor) -> None:
+        """300 steps of Adam's 1e-3, from 0.2: the residuals' root mean square (Rybkin et al.)."""
+        generator = torch.Generator(z.device).manual_seed(0)
+        decoder = GaussianDecoder(nn.Linear(K, D), SHAPE, sigma=0.2, learn_sigma=True).to(z)
+        adam = torch.optim.Adam([decoder.scaled_log_sigma], lr=1e-3)
+        mean = decoder(z).mean.detach()
+        for _ in range(300):
+            noise = torch.randn(mean.shape, generator=generator, device=z.device, dtype=z.dtype)
+            adam.zero_grad()
+            (-decoder(z).log_prob(mean + best * noise).mean()).backward()
+            adam.step()
+        assert decoder.log_sigma.exp().item() == pytest.approx(best, rel=0.05)
+
+
+class TestDiscretisedLogistic:
+    def test_scale_is_bounded_below(self, z: Tensor) -> None:
+        decoder = DiscretisedLogisticDecoder(nn.Linear(K, 2 * D), SHAPE).to(z)
+        scale = decoder(1e6 * z).log_scale.exp()
+        assert scale.min().item() == pytest.approx(1 / 2550)
+
+    def test_zeros_are_a_grey_image(self, z: Tensor) -> None:
+        decoder = DiscretisedLogisticDecoder(nn.Linear(K, 2 * D), SHAPE).to(z)
+        for parameter in decoder.body.parameters():
+            nn.init.zeros_(parameter)
+        p = decoder(z)
+        torch.testing.assert_close(p.loc, torch.full_like(p.loc, 0.5))
+        torch.testing.assert_close(p.log_scale.exp(), torch.full_like(p.loc, 0.1))
+
+    def test_first_come_the_means(self, z: Tensor) -> None:
+        body = nn.Linear(K, 2 * D).to(z)
+        p = DiscretisedLogisticDecoder(body, SHAPE).to(z)(z)
+        means, scales = body(z).chunk(2, -1)
+        torch.testing.assert_close(2 * p.loc.flatten(1) - 1, means)
+        torch.testing.assert_close(p.log_scale.flatten(1) + math.log(10), scales)
 
 
 class TestConvolutions:

@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from statistical import assert_mean_equals
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Independent, MultivariateNormal, Normal
 from torch.distributions import kl_divergence as torch_kl
 
@@ -36,7 +36,34 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "likelihood": "gaussian",
         "sigma": None,
     },
+    "residual": {"hidden": [4], "network": "residual"},
+    "residual, 8 bits": {
+        "hidden": [4],
+        "network": "residual",
+        "likelihood": "discretised logistic",
+    },
+    "8 bits": {"hidden": [16], "likelihood": "discretised logistic"},
 }
+
+
+class OwnEncoder(nn.Module):
+    """With Dropout and BatchNorm, as one's own have them."""
+
+    def __init__(self, n_features: int = 2 * K) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Dropout(0.2), nn.Linear(42, 8), nn.BatchNorm1d(8), nn.SiLU()
+        )
+        self.last = nn.Linear(8, n_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.last(self.layers(x))
+        return features
+
+
+class OwnDecoder(nn.Linear):
+    def __init__(self, per_pixel: int = 1) -> None:
+        super().__init__(K, 42 * per_pixel)
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +121,8 @@ class TestTheBound:
     ) -> None:
         """Bernoulli and Gaussian, summed over pixels and dimensions, averaged over samples."""
         for likelihood in ("bernoulli", "gaussian"):
-            vae = VAE(SHAPE, K, hidden=[16], likelihood=likelihood, sigma=0.5)  # type: ignore[arg-type]
+            sigma = 0.5 if likelihood == "gaussian" else None
+            vae = VAE(SHAPE, K, hidden=[16], likelihood=likelihood, sigma=sigma)  # type: ignore[arg-type]
             vae = vae.to(x)
             mu, logvar = vae.encoder.body(x).chunk(2, dim=-1)
             q = Normal(mu, (logvar / 2).exp())
@@ -296,6 +324,20 @@ class TestArguments:
             assert vae.decoder(vae.prior.mean).mean.shape == shape
             assert isinstance(vae.encoder(x), DiagonalGaussian)
 
+    @pytest.mark.parametrize(
+        ("network", "hidden", "most"),
+        [
+            ("fully connected", [512], 3_500_000),
+            ("convolutional", [16], 900_000),
+            ("residual", [32], 2_000_000),
+        ],
+    )
+    def test_default_width_is_sensible(self, network: Any, hidden: list[int], most: int) -> None:
+        """At 32 × 32 in colour: 9.9 million parameters, when the width was that of a perceptron."""
+        vae = VAE((3, 32, 32), latent_dim=128, network=network)
+        assert vae.arguments["hidden"] == hidden
+        assert sum(parameter.numel() for parameter in vae.parameters()) < most
+
     def test_mirror_the_hidden_layers(self) -> None:
         vae = VAE((12,), latent_dim=2, hidden=[7, 5])
         shapes = [tuple(p.shape) for name, p in vae.named_parameters() if "weight" in name]
@@ -324,11 +366,75 @@ class TestArguments:
             VAE(SHAPE, K, hidden=[4], likelihood="gaussian", sigma=sigma).to(device)
             for sigma in (0.5, None)
         )
-        assert "decoder.log_sigma" not in dict(fixed.named_parameters())
-        assert "decoder.log_sigma" in dict(learnt.named_parameters())
+        assert "decoder.scaled_log_sigma" not in dict(fixed.named_parameters())
+        assert "decoder.scaled_log_sigma" in dict(learnt.named_parameters())
         z = torch.zeros(1, K, device=device)
         torch.testing.assert_close(fixed.decoder(z).stddev.unique().item(), 0.5)
         torch.testing.assert_close(learnt.decoder(z).stddev.unique().item(), 0.2)
+
+
+class TestOnesOwnNetworks:
+    def test_are_wrapped_in_the_distributions(self, x: Tensor, eps: Tensor) -> None:
+        encoder, decoder = OwnEncoder(), OwnDecoder()
+        vae = VAE(SHAPE, K, encoder=encoder, decoder=decoder, likelihood="gaussian").to(x).eval()
+        mu, logvar = encoder(x).chunk(2, -1)
+        torch.testing.assert_close(vae.encoder(x).mean, mu)
+        torch.testing.assert_close(vae.encoder(x).logvar, logvar)
+        torch.testing.assert_close(vae.decoder(mu).mean.flatten(1), decoder(mu))
+        assert vae(x, eps).kl.shape == (5, K)
+
+    def test_are_named_in_the_arguments(self) -> None:
+        vae = VAE(SHAPE, K, encoder=OwnEncoder(), decoder=OwnDecoder())
+        json.dumps(vae.arguments)
+        assert vae.arguments["encoder"] == f"{__name__}.OwnEncoder"
+        assert vae.arguments["decoder"] == f"{__name__}.OwnDecoder"
+        for name in ("hidden", "network", "activation"):
+            assert vae.arguments[name] is None
+
+    def test_can_stand_beside_a_built_one(self, x: Tensor, eps: Tensor) -> None:
+        vae = VAE(SHAPE, K, [6], encoder=OwnEncoder(), activation="tanh").to(x)
+        assert vae.arguments["hidden"] == [6]
+        assert vae.arguments["decoder"] is None
+        assert vae(x, eps).per_example.shape == (5,)
+        vae = VAE(SHAPE, K, network="residual", decoder=OwnDecoder()).to(x)
+        assert vae.arguments["hidden"] == [32]
+        assert vae(x, eps).per_example.shape == (5,)
+
+    def test_give_two_numbers_per_pixel_where_the_likelihood_wants_them(
+        self, x: Tensor, eps: Tensor
+    ) -> None:
+        vae = VAE(SHAPE, K, [6], decoder=OwnDecoder(per_pixel=2), likelihood="discretised logistic")
+        assert vae.to(x)(x, eps).per_example.shape == (5,)
+
+    def test_are_not_rebuilt_from_their_names(self) -> None:
+        vae = VAE(SHAPE, K, [6], encoder=OwnEncoder())
+        with pytest.raises(ValueError, match=r"networks of one's own \(.*OwnEncoder\): build it"):
+            VAE.from_arguments(vae.arguments)
+
+    def test_an_empty_one_is_a_network(self) -> None:
+        """`nn.Sequential()` is false, and yet given."""
+        vae = VAE((2 * K,), K, [6], encoder=nn.Sequential())
+        x = torch.rand(5, 2 * K)
+        torch.testing.assert_close(vae.encoder(x).mean, x[:, :K])
+
+    def test_a_conditional_vae_is_a_subclass(self, x: Tensor, eps: Tensor) -> None:
+        """Sohn et al. 2015: the label goes into both networks."""
+
+        class Conditional(VAE):
+            def forward(self, x: Tensor, eps: Tensor, y: Tensor | None = None) -> ELBO:
+                assert y is not None
+                label = F.one_hot(y, 2).to(x)
+                q = self.encoder(torch.cat([x.flatten(1), label], 1))
+                z = q.reparameterize(eps)
+                p = self.decoder(torch.cat([z, label.expand(*z.shape[:-1], 2)], -1))
+                kl = kl_divergence(q, self.prior).unsqueeze(-1)
+                return ELBO(p.log_prob(x.flatten(1)).mean(0), kl)
+
+        vae = Conditional((44,), K, [6], decoder=nn.Linear(K + 2, 42)).to(x)
+        vae.decoder.shape = (42,)
+        y = torch.tensor([0, 1, 0, 1, 1], device=x.device)
+        assert vae(x, eps, y).per_example.shape == (5,)
+        assert not torch.equal(vae(x, eps, y).per_example, vae(x, eps, 1 - y).per_example)
 
 
 class TestAutocast:
@@ -407,7 +513,7 @@ BAD_CALLS: dict[str, tuple[Call, str]] = {
     "hidden": (lambda *_: VAE(SHAPE, hidden=[0]), r"hidden must hold integers of at least 1"),
     "network": (
         lambda *_: VAE(SHAPE, network="convolution"),  # type: ignore[arg-type]
-        r'network must be "fully connected" or "convolutional", not \'convolution\'',
+        r"network must be one of fully connected, convolutional, residual, not 'convolution'",
     ),
     "activation": (
         lambda *_: VAE(SHAPE, activation="gelu"),  # type: ignore[arg-type]
@@ -415,11 +521,39 @@ BAD_CALLS: dict[str, tuple[Call, str]] = {
     ),
     "likelihood": (
         lambda *_: VAE(SHAPE, likelihood="poisson"),  # type: ignore[arg-type]
-        r'likelihood must be "bernoulli", .* not \'poisson\'',
+        r"likelihood must be one of bernoulli, .*, discretised logistic, not 'poisson'",
     ),
     "sigma": (
         lambda *_: VAE(SHAPE, likelihood="gaussian", sigma=-1.0),
         r"sigma must be a positive number, not -1.0",
+    ),
+    "sigma of no Gaussian": (
+        lambda *_: VAE(SHAPE, sigma=0.5),
+        r"sigma is of a Gaussian likelihood; leave it out beside 'bernoulli'",
+    ),
+    "activation of convolutions": (
+        lambda *_: VAE(SHAPE, network="residual", activation="tanh"),
+        r"activation is of a fully connected network; leave it out beside 'residual'",
+    ),
+    "hidden beside two networks": (
+        lambda *_: VAE(SHAPE, K, [4], encoder=OwnEncoder(), decoder=OwnDecoder()),
+        r"hidden has no effect beside encoder and decoder",
+    ),
+    "network beside two networks": (
+        lambda *_: VAE(SHAPE, K, network="residual", encoder=OwnEncoder(), decoder=OwnDecoder()),
+        r"network has no effect beside encoder and decoder",
+    ),
+    "a function for a network": (
+        lambda *_: VAE(SHAPE, K, encoder=torch.flatten),  # type: ignore[arg-type]
+        r"encoder must be a network \(nn.Module\), but is builtin_function_or_method",
+    ),
+    "features of another number": (
+        lambda vae, x, eps: VAE(SHAPE, K, [4], encoder=OwnEncoder(8)).to(x)(x, eps),
+        r"eps must be \(S, 5, 4\)",
+    ),
+    "vector for residual blocks": (
+        lambda *_: VAE((64,), network="residual"),
+        r"shape must be \(C, H, W\)",
     ),
     "two widths": (
         lambda *_: VAE(SHAPE, hidden=[4, 8], network="convolutional"),

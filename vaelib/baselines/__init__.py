@@ -1,13 +1,15 @@
-"""What the lecture compares VAEs with: autoregressive and adversarial models, and their judge."""
+"""What VAEs are compared with: linear, autoregressive and adversarial models, and their judge."""
 
 from vaelib.baselines.classifier import Classifier, fit_classifier, frechet_distance
 from vaelib.baselines.gan import GAN, adversarial_step, discriminator_loss, fit_gan, generator_loss
 from vaelib.baselines.pixelcnn import MaskedConv2d, PixelCNN, fit_pixelcnn
+from vaelib.baselines.ppca import PPCA
 
 __all__ = [
     "Classifier",
     "GAN",
     "MaskedConv2d",
+    "PPCA",
     "PixelCNN",
     "adversarial_step",
     "discriminator_loss",

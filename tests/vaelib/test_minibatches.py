@@ -1,0 +1,197 @@
+"""Minibatches give every example once, whatever they are made of, and in bounded memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from models import Conditional
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from training_runs import make_vae, parameters
+
+from vaelib import VAE, fit
+from vaelib.minibatches import Data, minibatches
+
+N = 23
+ROWS = torch.arange(N * 6.0).view(N, 6)
+LABELS = torch.arange(N) % 3
+
+
+class Pairs(Dataset[Any]):
+    """Examples one by one, as most data sets of one's own are written."""
+
+    def __init__(self, labelled: bool = True) -> None:
+        self.labelled = labelled
+
+    def __len__(self) -> int:
+        return N
+
+    def __getitem__(self, index: int) -> Any:
+        return (ROWS[index], int(LABELS[index])) if self.labelled else ROWS[index]
+
+
+SOURCES: dict[str, Any] = {
+    "tensor": lambda: ROWS,
+    "tensors": lambda: TensorDataset(ROWS, LABELS),
+    "data set": Pairs,
+    "unlabelled data set": lambda: Pairs(labelled=False),
+    "loader": lambda: DataLoader(Pairs(), batch_size=5),
+    "shuffling loader": lambda: DataLoader(Pairs(), batch_size=5, shuffle=True),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_every_example_comes_once_with_its_label(source: str, shuffled: bool) -> None:
+    data = minibatches("train", SOURCES[source]())
+    assert len(data) == N
+    batches = data.shuffled if shuffled else data.ordered
+    parts = list(batches(5, torch.Generator().manual_seed(0)))
+    assert len(parts) == data.steps(5) == 5
+    x = torch.cat([x for x, _ in parts])
+    assert torch.equal(x.sort(0).values, ROWS)
+    assert data.is_labelled == all(y is not None for _, y in parts)
+    for rows, y in parts:
+        if y is not None:
+            assert torch.equal(y, LABELS[(rows[:, 0] / 6).long()])
+
+
+@pytest.mark.parametrize("source", ["tensor", "tensors", "data set"])
+def test_the_order_is_the_generators(source: str) -> None:
+    data = minibatches("train", SOURCES[source]())
+    orders = [
+        torch.cat([x for x, _ in data.shuffled(5, torch.Generator().manual_seed(seed))])
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(orders[0], orders[1])
+    assert not torch.equal(orders[0], orders[2])
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_kind_trains_and_validates(source: str) -> None:
+    vae = VAE((6,), 2, [8], likelihood="gaussian")
+    data = SOURCES[source]()
+    before = torch.get_rng_state()
+    history = fit(vae, data, data, epochs=2, batch_size=5, device="cpu", progress=False)
+    assert history.elbo.isfinite().all()
+    assert history.validation_elbo.isfinite().all()
+    if "loader" not in source:  # which has draws of its own
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("source", ["tensor", "data set"])
+def test_a_run_on_each_is_resumed_bit_for_bit(source: str, tmp_path: Path) -> None:
+    def run(epochs: int, **where: Any) -> Tensor:
+        torch.manual_seed(0)
+        vae = VAE((6,), 2, [8], likelihood="gaussian")
+        fit(vae, SOURCES[source](), epochs=epochs, batch_size=5, device="cpu", progress=False,
+            **where)  # fmt: skip
+        return parameters(vae)
+
+    path = tmp_path / "run.pt"
+    whole = run(4)
+    run(2, checkpoint=path)
+    assert torch.equal(run(4, checkpoint=path, resume=True), whole)
+
+
+def test_labels_of_a_loader_reach_the_model() -> None:
+    x = torch.zeros(N, 64)
+    loader = DataLoader(TensorDataset(x, LABELS), batch_size=5)
+    model = Conditional()
+    fit(model, loader, epochs=1, device="cpu", progress=False)
+    assert torch.equal(torch.cat(model.seen[:5]), LABELS)
+
+
+class Stream(IterableDataset[Tensor]):
+    def __iter__(self) -> Iterator[Tensor]:
+        yield from ROWS
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([1.0, 2.0], "train must be Images, a tensor, a Dataset or a DataLoader, but is list"),
+        (np.zeros((3, 2)), "but is ndarray"),
+        (torch.zeros(3), r"train must be \(N, …\), one row per example, but is \(3,\)"),
+        (torch.zeros(0, 2), "train must hold at least one example, but is empty"),
+        (torch.zeros(3, 2, dtype=torch.int64), "train must be floating point"),
+        (TensorDataset(torch.zeros(3, 2).long()), "train must be floating point"),
+        (Stream(), "train is an IterableDataset: give it in a DataLoader"),
+        (DataLoader(Stream(), batch_size=5), "train must know how many examples it holds"),
+        (DataLoader(Pairs(), batch_size=None), "train must give minibatches: set its batch_size"),
+    ],
+)
+def test_what_cannot_be_read_is_named(data: Data, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fit(VAE((2,), 1, [3], likelihood="gaussian"), data, device="cpu", progress=False)
+
+
+def test_a_bad_example_of_a_loader_is_found_in_every_epoch() -> None:
+    class Spoilt(Pairs):
+        reads = 0
+
+        def __getitem__(self, index: int) -> Any:
+            Spoilt.reads += 1
+            return torch.full((6,), torch.nan if Spoilt.reads > 3 * N else 1.0), 0
+
+    with pytest.raises(ValueError, match="must be finite, but holds NaN"):
+        fit(VAE((6,), 2, [8], likelihood="gaussian"), DataLoader(Spoilt(), batch_size=5), epochs=9,
+            device="cpu", progress=False)  # fmt: skip
+
+
+MEMORY = """
+import resource, sys
+import numpy as np
+import torch
+from vaelib import VAE, fit
+from vaelib.images import Images
+
+kind, path = sys.argv[1:]
+vae = VAE((1, 28, 28), 2, [4], likelihood="gaussian", sigma=1.0)
+used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+some = torch.rand(256, 1, 28, 28)
+fit(vae, some, some, epochs=1, device="cpu", precision="float32", progress=False)
+before = used()
+if kind == "float":
+    data = torch.from_numpy(np.load(path, mmap_mode="c"))
+    fit(vae, data, data, epochs=1, batch_size=1000, device="cpu", precision="float32",
+        progress=False)
+else:
+    data = Images.from_array(np.load(path, mmap_mode="r"), name="mapped")
+    fit(vae, some, data, epochs=1, device="cpu", precision="float32", progress=False)
+print(used() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted as Linux counts it")
+@pytest.mark.parametrize("kind", ["float", "uint8"])
+def test_memory_follows_the_minibatch(tmp_path: Path, kind: str) -> None:
+    """125 MB of mapped floats, and 31 MB of pixels that are 125 MB as floats, cost less than that.
+
+    Pages of the map that were read count as used until the system wants them back, so what is told
+    apart is one reading of the file from a copy of it in memory.
+    """
+    path = tmp_path / "data.npy"
+    shape = (40_000, 1, 28, 28)
+    array = np.zeros(shape, np.float32 if kind == "float" else np.uint8)
+    np.save(path, array)
+    command = [sys.executable, "-c", MEMORY, kind, str(path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    grown = float(done.stdout)
+    on_disk = path.stat().st_size / 2**20
+    assert grown < on_disk + 60, f"{grown:.0f} MB for a file of {on_disk:.0f} MB"
+
+
+def test_the_model_is_told_apart_from_a_module_without_a_prior() -> None:
+    with pytest.raises(ValueError, match="model must have a prior"):
+        fit(nn.Linear(2, 2), torch.zeros(3, 2), progress=False)
+    with pytest.raises(ValueError, match=r"model must be a module \(nn\.Module\), but is function"):
+        fit(make_vae, torch.zeros(3, 2), progress=False)  # type: ignore[arg-type]

@@ -1,0 +1,57 @@
+"""A bound that is no longer finite: found, and told with the step, the term and what is safe."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from vaelib._checks import value_checks
+from vaelib.history import NonFiniteError
+from vaelib.objective import term_sums
+from vaelib.resumption import Run
+
+__all__ = ["check_finite_terms", "divergence", "divergence_named"]
+
+
+@contextlib.contextmanager
+def divergence_named(
+    run: Run, step: int, x: Tensor, eps: Tensor, y: Tensor | None
+) -> Iterator[None]:
+    """Where a value is refused and the data are not to blame, tell that it is the bound."""
+    try:
+        yield
+    except ValueError:
+        if not x.isfinite().all():
+            raise
+        # By the model itself: processes that see no fault would not take part in another step.
+        with value_checks(False), torch.no_grad():
+            row = term_sums(run.objective(x, eps, y)).cpu().double()
+            check_finite_terms(row.unsqueeze(0), step, run)
+        raise
+
+
+def check_finite_terms(rows: Tensor, first_step: int, run: Run) -> None:
+    """Refuse sums of terms, a row per step, in which one is not finite."""
+    if math.isfinite(rows.sum()):
+        return
+    bad = ~rows.isfinite()
+    row = int(bad.any(1).nonzero()[0])
+    terms = ["reconstruction"] if bad[row, 0] else []
+    terms += ["KL"] if bad[row, 1:].any() else []
+    raise divergence(run, first_step + row, " and ".join(terms))
+
+
+def divergence(run: Run, step: int, what: str) -> NonFiniteError:
+    """The error for a term that diverged in a step, counted from 0."""
+    steps = math.ceil(run.settings["examples"] / run.settings["batch_size"])
+    kept = f" and the run in {run.checkpoint}" if run.checkpoint else ""
+    return NonFiniteError(
+        f"{what} became NaN or infinite in step {step + 1} (epoch {step // steps + 1}); the model"
+        f"{kept} is as it was before that epoch. A lower learning_rate often helps"
+        + (", with resume=True" if run.checkpoint else ""),
+        run.history,
+    )
