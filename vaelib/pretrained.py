@@ -207,3 +207,4 @@ def write_pretrained(folder: Path, record: Record, state: Mapping[str, Tensor]) 
 
 
 pretrained = Pretrained(Path(__file__).parent / "weights")
+"""The models that come with vaelib."""
