@@ -1,7 +1,7 @@
 """Autoencoders: an encoder that lowers the dimension, learnt by reconstructing its input.
 
-Nothing here is random but initial weights and the order of minibatches: the code h of an image is
-a point, not a distribution. That is what the VAE changes.
+Only initial weights and the order of minibatches are random: the code h of an image is a point, not
+a distribution. The VAE changes that.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from vaelib._checks import (
+    check_alike,
     check_at_least,
-    check_finite,
     check_fits,
-    check_floating,
+    check_floats,
+    check_generator,
     check_integers,
     check_positive,
-    check_same_dtype,
-    check_same_shape,
     check_shape,
     value_checks,
 )
+from vaelib._modes import evaluating, training
 from vaelib.data import Images, check_images, check_labels
 from vaelib.networks import convolutional_decoder, convolutional_encoder, fully_connected
 
@@ -53,16 +53,13 @@ def reconstruction_error(x: Tensor, x_hat: Tensor) -> Tensor:
     """Squared error Σ_d (x_d − x̂_d)², summed over all dimensions but the first: (N, …) → (N,).
 
     Raises:
-        ValueError: when the shapes or dtypes differ, or the numbers are no floats or not finite.
+        ValueError: when the shapes or dtypes differ, or the numbers are not finite floats.
 
     Example:
         >>> reconstruction_error(torch.ones(2, 1, 2, 3), torch.zeros(2, 1, 2, 3))
         tensor([6., 6.])
     """
-    check_floating(x=x, x_hat=x_hat)
-    check_same_shape(x=x, x_hat=x_hat)
-    check_same_dtype(x=x, x_hat=x_hat)
-    check_finite(x=x, x_hat=x_hat)
+    check_alike(x=x, x_hat=x_hat)
     return (x - x_hat).square().unsqueeze(-1).flatten(1).sum(1)
 
 
@@ -75,7 +72,7 @@ def linear_autoencoder_weights(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     so a trained linear autoencoder finds it in other coordinates.
 
     Arguments:
-        x: (N, D), an example a row.
+        x: (N, D), one example per row.
         k: from 1 to the smaller of N and D.
 
     Returns:
@@ -92,10 +89,9 @@ def linear_autoencoder_weights(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
         (tensor([2., 2.]), tensor([[0.7071],
                 [0.7071]]))
     """
-    check_floating(x=x)
-    if x.dim() != 2:
+    if isinstance(x, Tensor) and x.dim() > 2:
         raise ValueError(f"x must be (N, D), but is {tuple(x.shape)}: flatten it, x.flatten(1)")
-    check_finite(x=x)
+    check_floats("x", x, "N", "D")
     check_at_least(1, k=k)
     if k > min(x.shape):
         raise ValueError(f"k must be from 1 to {min(x.shape)}, the smaller side of x, not {k}")
@@ -172,20 +168,14 @@ class Autoencoder(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """Codes h: (N, *shape) → (N, code_dim)."""
         check_fits("x", x, self.encoder)
-        if x.shape[1:] != self.shape:
-            raise ValueError(
-                f"x must be N observations of shape {self.shape}, but is {tuple(x.shape)}"
-            )
-        check_finite(x=x)
+        check_floats("x", x, "N", *self.shape)
         h: Tensor = self.encoder(x)
         return h
 
     def decode(self, h: Tensor) -> Tensor:
         """Reconstructions x̂: (N, code_dim) → (N, *shape)."""
         check_fits("h", h, self.decoder)
-        if h.dim() != 2 or h.shape[1] != self.code_dim:
-            raise ValueError(f"h must be (N, {self.code_dim}), but is {tuple(h.shape)}")
-        check_finite(h=h)
+        check_floats("h", h, "N", self.code_dim)
         x_hat: Tensor = self.decoder(h)
         return x_hat
 
@@ -197,28 +187,29 @@ class Autoencoder(nn.Module):
 def fit_autoencoder(
     autoencoder: Autoencoder,
     images: Images,
-    generator: torch.Generator,
+    generator: torch.Generator | int,
     *,
     epochs: int = 20,
     batch_size: int = 50,
     learning_rate: float = 3e-3,
     progress: bool = False,
 ) -> list[float]:
-    """Minimise the mean `reconstruction_error` by Adam; no label is looked at.
+    """Minimise the mean `reconstruction_error` by Adam, in training mode; labels are not used.
 
     Arguments:
         autoencoder: trained in place, on the device of the images.
         images: their pixels, read as their convention says.
-        generator: of the minibatches' order, and of the pixels where they are drawn.
+        generator: of the minibatches' order, and of the pixels where they are drawn; or an integer
+            seed.
         epochs, batch_size, learning_rate: of the training.
         progress: whether to show a bar.
 
     Returns:
-        For each epoch the mean squared error an example, summed over pixels, each example with the
+        For each epoch the mean squared error per example, summed over pixels, each example with the
         parameters of its own step.
 
     Raises:
-        ValueError: when a number is out of range, or images are none or of another shape.
+        ValueError: when a number is out of range, or images are empty or of another shape.
         FloatingPointError: when the error becomes NaN or infinite.
 
     Example:
@@ -236,12 +227,14 @@ def fit_autoencoder(
     check_at_least(1, epochs=epochs, batch_size=batch_size)
     check_positive(learning_rate=learning_rate)
     check_images(images=images)
+    generator = check_generator(generator)
     optimizer = torch.optim.Adam(autoencoder.parameters(), lr=learning_rate, fused=True)
     losses: list[float] = []
     for epoch in trange(epochs, unit="epoch", disable=not progress):
         total = torch.zeros((), device=images.pixels.device)
         for x in images.batches(batch_size, generator):
-            with value_checks(False):  # pixels are finite, and divergence has its own error
+            # Pixels are finite, and divergence has its own error.
+            with training(autoencoder), value_checks(False):
                 errors = reconstruction_error(x, autoencoder(x))
             optimizer.zero_grad()
             errors.mean().backward()
@@ -256,11 +249,12 @@ def fit_autoencoder(
     return losses
 
 
-def random_codes(codes: Tensor, n: int, generator: torch.Generator) -> Tensor:
+def random_codes(codes: Tensor, n: int, generator: torch.Generator | int) -> Tensor:
     """n codes drawn uniformly from the smallest box around `codes`: (N, K) → (n, K).
 
-    An autoencoder learns what the codes of images decode to, and nothing about the points between:
-    most of the box is holes. To generate, a model has to know where its codes lie.
+    An autoencoder learns what the codes of images decode to, and nothing about the points between
+    them. To generate, a model has to know where its codes lie. The generator may be an integer
+    seed.
 
     Raises:
         ValueError: when codes are not (N, K) of finite floats with N ≥ 1, or n is below 1.
@@ -271,11 +265,9 @@ def random_codes(codes: Tensor, n: int, generator: torch.Generator) -> Tensor:
         tensor([[0.4963, 5.0000],
                 [0.0885, 5.0000]])
     """
-    check_floating(codes=codes)
-    if codes.dim() != 2 or not len(codes):
-        raise ValueError(f"codes must be (N, K) with N ≥ 1, but are {tuple(codes.shape)}")
-    check_finite(codes=codes)
+    check_floats("codes", codes, "N ≥ 1", "K")
     check_at_least(1, n=n)
+    generator = check_generator(generator)
     low, high = codes.aminmax(dim=0)
     uniform = torch.rand(
         (n, codes.shape[1]), generator=generator, dtype=codes.dtype, device=generator.device
@@ -284,11 +276,11 @@ def random_codes(codes: Tensor, n: int, generator: torch.Generator) -> Tensor:
 
 
 def initialise_classifier(autoencoder: Autoencoder, code_dim: int, n_classes: int) -> nn.Sequential:
-    """The encoder with a linear layer upon its codes: (N, *shape) → (N, n_classes) logits.
+    """The encoder with a linear layer on top of its codes: (N, *shape) → (N, n_classes) logits.
 
     The encoder's parameters are *shared*, not copied: training the classifier fine-tunes them
-    jointly with the new layer. The decoder is left behind. The new layer starts at zero, so that
-    all classes begin equal and its arbitrary first gradients do not spoil the encoder's features.
+    jointly with the new layer. The decoder is not used. The new layer starts at zero, so that all
+    classes begin equal and no arbitrary first gradients spoil the encoder's features.
 
     Raises:
         ValueError: when code_dim is not the autoencoder's, or there are fewer than two classes.
@@ -335,11 +327,11 @@ class FewLabels:
     pretrained: Tensor
 
 
-def balanced_subset(labels: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """Indices of n random examples, as many of one class as of another (±1): (N,) → (n,).
+def balanced_subset(labels: Tensor, n: int, generator: torch.Generator | int) -> Tensor:
+    """Indices of n random examples, equally many of each class (±1): (N,) → (n,).
 
-    A class with fewer examples than its share gives all it has. With a generator in the same state
-    a smaller subset is the beginning of a larger one.
+    A class with fewer examples than its share gives all it has. With a generator in the same state,
+    or the same integer seed, a smaller subset is the beginning of a larger one.
 
     Raises:
         ValueError: when n is not from 1 to N.
@@ -353,6 +345,7 @@ def balanced_subset(labels: Tensor, n: int, generator: torch.Generator) -> Tenso
     check_at_least(1, n=n)
     if n > len(labels):
         raise ValueError(f"n must be from 1 to {len(labels)}, the number of labels, not {n}")
+    generator = check_generator(generator)
     order = torch.randperm(len(labels), generator=generator, device=generator.device)
     order = order.to(labels.device)
     shuffled = labels[order]
@@ -373,12 +366,13 @@ def few_labels_experiment(
 ) -> FewLabels:
     """Does a classifier need fewer labels when it starts from an autoencoder's encoder?
 
-    Two classifiers for each number of labels and each seed. One is `initialise_classifier` with the
-    encoder as trained, the other the same network with every layer drawn anew (He et al. 2015), the
-    usual way to start from nothing. All else is the same: labels, minibatches, Adam, the number of
-    steps. The recipe is fixed: neither is tuned, and there is no validation set.
+    It trains two classifiers for each number of labels and each seed. One is
+    `initialise_classifier` with the encoder as trained; the other is the same network with every
+    layer drawn anew (He et al. 2015), the usual initialisation. Everything else is the same:
+    labels, minibatches, Adam, the number of steps. The recipe is fixed: neither is tuned, and there
+    is no validation set.
 
-    With 10 to 100 labels of mnist5k the first one wins; the more labels, the less there is to win,
+    With 10 to 100 labels of mnist5k the first one wins; the difference shrinks with more labels,
     and with 1,000 the second has caught up.
 
     Arguments:
@@ -391,11 +385,11 @@ def few_labels_experiment(
         batch_size, learning_rate: of the training.
 
     Returns:
-        `FewLabels`: what the seeds share, the autoencoder, is no part of their scatter.
+        `FewLabels`. The seeds share the autoencoder, so their spread does not include its own.
 
     Raises:
         ValueError: when a number is out of range, steps do not increase, or there are no images,
-            no numbers of labels or no seeds.
+            numbers of labels or seeds.
 
     Example:
         >>> from vaelib import load_dataset
@@ -428,8 +422,8 @@ def few_labels_experiment(
     errors = torch.zeros(2, len(n_labels), len(seeds), len(steps))
     for i, n in enumerate(n_labels):
         for j, seed in enumerate(seeds):
-            chosen = balanced_subset(labels, n, _seeded(seed))
-            for arm, start in enumerate((_drawn_anew(pretrained, _seeded(seed)), pretrained)):
+            chosen = balanced_subset(labels, n, seed)
+            for arm, start in enumerate((_drawn_anew(pretrained, seed), pretrained)):
                 errors[arm, i, j] = _fine_tune(
                     copy.deepcopy(start),
                     train[chosen],
@@ -437,19 +431,15 @@ def few_labels_experiment(
                     steps,
                     batch_size,
                     learning_rate,
-                    _seeded(seed),
+                    seed,
                 )
     return FewLabels(tuple(n_labels), tuple(steps), *errors)
 
 
-def _seeded(seed: int) -> torch.Generator:
-    # On the CPU, so that a seed means the same on every device.
-    return torch.Generator().manual_seed(seed)
-
-
-def _drawn_anew(classifier: nn.Sequential, generator: torch.Generator) -> nn.Sequential:
+def _drawn_anew(classifier: nn.Sequential, seed: int) -> nn.Sequential:
     device = next(classifier.parameters()).device
-    fresh = copy.deepcopy(classifier).cpu()
+    # On the CPU, so that a seed means the same on every device.
+    fresh, generator = copy.deepcopy(classifier).cpu(), check_generator(seed)
     for parameter in fresh.parameters():
         if parameter.dim() > 1:
             nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=generator)
@@ -465,20 +455,22 @@ def _fine_tune(
     steps: Sequence[int],
     batch_size: int,
     learning_rate: float,
-    generator: torch.Generator,
+    seed: int,
 ) -> Tensor:
+    generator = check_generator(seed)
     x, x_test = train.floats(), test.floats()
     y, y_test = check_labels("train", train), check_labels("test", test)
     optimizer = torch.optim.Adam(classifier.parameters(), lr=learning_rate, fused=True)
     errors = []
     for step in range(1, steps[-1] + 1):
         batch = torch.randperm(len(x), generator=generator)[:batch_size].to(x.device)
-        loss = F.cross_entropy(classifier(x[batch]), y[batch])
+        with training(classifier):
+            loss = F.cross_entropy(classifier(x[batch]), y[batch])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         if step in steps:
-            with torch.no_grad():
+            with torch.no_grad(), evaluating(classifier):
                 wrong = classifier(x_test).argmax(-1) != y_test
             errors.append(wrong.float().mean())
     return torch.stack(errors).cpu()

@@ -173,7 +173,8 @@ def evidence_lower_bound(
         torch.Size([1, 1])
     """
     q, z = _sample(model, x, eps, q)
-    reconstruction = model.decoder(z).log_prob(x).mean(0)
+    log_p = model.decoder(z).log_prob(x)
+    reconstruction = log_p[0] if len(log_p) == 1 else log_p.mean(0)
     prior = model.prior
     try:
         # One q for all examples has one KL for all: still a row for each.

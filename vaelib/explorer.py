@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vaelib._checks import check_finite, check_floating, check_tensor
+from vaelib._checks import check_finite, check_floats, check_tensor
+from vaelib._modes import evaluating
 from vaelib.elbo import LatentVariableModel
 from vaelib.networks import BernoulliDecoder, GaussianDecoder
 
@@ -18,45 +19,49 @@ __all__ = ["LatentExplorer"]
 
 _ACTIVATIONS = {nn.ReLU: "relu", nn.Tanh: "tanh", nn.Sigmoid: "sigmoid"}
 
-# Printable ASCII, but for what HTML, JSON or JavaScript would read as theirs.
+# Printable ASCII without what means something in HTML, JSON or JavaScript.
 _ALPHABET = "".join(c for c in map(chr, range(33, 127)) if c not in "\"&'<>\\`")
 _LEVELS = 33_537  # the largest odd number whose cube is below 87⁷
 
 _MAX_CODES = 1000
 _MAX_BYTES = 1_000_000
-# In grey values of 255. With the 0.5 by which a canvas rounds, and a margin for points between
-# those that are tried, this stays below 1.
+# In grey levels (255 is white). With the 0.5 by which a canvas rounds, and a margin for points
+# between those that are tried, this stays below 1.
 _MAX_ERROR = 0.4
 
 
 class LatentExplorer:
-    """A picture to play with: the latent plane and, at the point in it, what the decoder draws.
+    """An interactive picture: the latent plane, and what the decoder draws at a point in it.
 
-    In a notebook or on a page of the book, a fragment of HTML that needs no network and no kernel:
-    the decoder's weights are in it, and JavaScript computes the mean of p(x given z) wherever the
-    point is dragged, by mouse, finger or arrow keys. Weights are rounded, to 1/33,536 of the range
-    of their row, so that the decoder 2-512-784 takes less than 1 MB; the picture equals PyTorch's
-    to 1/255, which is tried on a grid over the plane before anything is shown.
+    `html` is a fragment of a page, which notebooks and the book display. It needs neither network
+    nor kernel: the decoder's weights are in it, and JavaScript computes the mean of p(x|z) wherever
+    the point is dragged, by mouse, finger or arrow keys. Weights are rounded to 1/33,536 of the
+    range of their row, so that the decoder 2-512-784 takes less than 1 MB; the picture equals
+    PyTorch's to 1/255, which is checked on a grid over the plane before anything is shown.
 
-    The model is read once: to see it after more training, make another explorer.
+    The model is read once, in evaluation mode: to see it after more training, make another
+    explorer.
 
     Arguments:
         model: with two latent dimensions; its decoder a `BernoulliDecoder` or `GaussianDecoder` of
             images, of one channel or three, whose body is a sequence of `Linear`, `ReLU`, `Tanh`
             and `Sigmoid`.
-        codes: (N, 2), for example `model.encoder(x).mean`; of more than 1,000, as many chosen by
-            chance are drawn.
-        labels: (N,) integers of at most ten kinds: how codes are written, and coloured.
+        codes: (N, 2), for example `model.encoder(x).mean`; of more than 1,000, a random 1,000 are
+            drawn.
+        labels: (N,) integers of at most ten kinds, which codes are written and coloured by.
+
+    Attributes:
+        html: the fragment.
 
     Raises:
-        ValueError: when the model is none of these, takes 1 MB or more or cannot be drawn so
+        ValueError: when the model is not of these kinds, takes 1 MB or more or cannot be drawn this
             exactly, or codes or labels do not fit.
 
     Example:
         >>> from vaelib import VAE
         >>> vae = VAE(shape=(1, 8, 8), latent_dim=2, hidden=[16])
         >>> LatentExplorer(vae, torch.randn(50, 2), torch.arange(50) % 3)
-        LatentExplorer(decoder 2-16-64, 50 codes; to be seen in a notebook)
+        LatentExplorer(decoder 2-16-64, 50 codes; .html shows it)
     """
 
     def __init__(self, model: LatentVariableModel, codes: Tensor, labels: Tensor) -> None:
@@ -64,41 +69,39 @@ class LatentExplorer:
         decoder, layers = _read_decoder(model)
         # N(0, I) has 99.7 % of either coordinate within 3.
         extent = math.ceil(10 * max(3.0, 1.05 * points.abs().max().item())) / 10
-        packed, error = _pack_layers(decoder, layers, extent)
+        with evaluating(model):
+            packed, error = _pack_layers(decoder, layers, extent)
         if not error <= _MAX_ERROR:
             raise ValueError(
-                f"model has weights too large to be rounded: its picture would be {error:.2g}/255 "
-                f"off, and {_MAX_ERROR}/255 is allowed; train it for less long, or with a smaller "
-                "hidden layer"
+                f"model has weights too large to be rounded: its picture would be off by "
+                f"{error:.2g}/255, and {_MAX_ERROR}/255 is allowed; train it for fewer epochs, or "
+                "with a smaller hidden layer"
             )
-        self._html = _fragment(points, kinds, indices, decoder, packed, extent)
-        if (size := len(self._html.encode())) >= _MAX_BYTES:
+        self.html = _fragment(points, kinds, indices, decoder, packed, extent)
+        if (size := len(self.html.encode())) >= _MAX_BYTES:
             raise ValueError(
-                f"model is too large for a page: {size:,} bytes, where {_MAX_BYTES:,} are too "
-                "many; a smaller hidden layer makes it fit"
+                f"model is too large for a page: {size:,} bytes, and fewer than {_MAX_BYTES:,} are "
+                "allowed; a smaller hidden layer makes it fit"
             )
         widths = [layer.out_features for layer in layers if isinstance(layer, nn.Linear)]
         self._text = f"decoder {'-'.join(map(str, [2, *widths]))}, {len(points):,} codes"
 
     def _repr_html_(self) -> str:
-        return self._html
+        return self.html
 
     def __repr__(self) -> str:
-        return f"LatentExplorer({self._text}; to be seen in a notebook)"
+        return f"LatentExplorer({self._text}; .html shows it)"
 
 
 def _read_codes(codes: Tensor, labels: Tensor) -> tuple[Tensor, list[str], Tensor]:
-    """The codes, how each kind of label is written, and of which kind each code is."""
+    """The codes, how each kind of label is written, and the kind of each code."""
     from vaelib.plots import PALETTE
 
-    check_floating(codes=codes)
-    if codes.dim() != 2 or codes.shape[1] != 2 or not len(codes):
-        raise ValueError(f"codes must be (N, 2), at least one, but are {tuple(codes.shape)}")
-    check_finite(codes=codes)
+    check_floats("codes", codes, "N ≥ 1", 2)
     check_tensor(labels=labels)
     if labels.shape != codes.shape[:1] or labels.is_floating_point():
         raise ValueError(
-            f"labels must be ({len(codes)},) integers, one a code, "
+            f"labels must be ({len(codes)},) integers, one per code, "
             f"but are {tuple(labels.shape)} {labels.dtype}"
         )
     kinds, indices = labels.cpu().unique(return_inverse=True)
@@ -110,7 +113,7 @@ def _read_codes(codes: Tensor, labels: Tensor) -> tuple[Tensor, list[str], Tenso
 def _read_decoder(
     model: LatentVariableModel,
 ) -> tuple[BernoulliDecoder | GaussianDecoder, list[nn.Module]]:
-    """The decoder, and the layers that make of z its mean picture."""
+    """The decoder, and the layers that turn z into its mean picture."""
     decoder: Any = getattr(model, "decoder", None)
     if not isinstance(decoder, BernoulliDecoder | GaussianDecoder):
         raise ValueError(
@@ -135,14 +138,16 @@ def _read_decoder(
 def _pack_layers(
     decoder: BernoulliDecoder | GaussianDecoder, layers: list[nn.Module], extent: float
 ) -> tuple[list[Any], float]:
-    """The layers for JSON; and how far their picture is from PyTorch's, in grey values of 255."""
+    """The layers for JSON; and how far their picture is from PyTorch's, in grey levels."""
     axis = torch.linspace(-extent, extent, 41, dtype=torch.float64)
     x = z = torch.cartesian_prod(axis, axis)
     packed: list[Any] = []
     for layer in layers:
         if isinstance(layer, nn.Linear):
             weight = layer.weight.cpu().double()
-            bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.to(weight)
+            bias = (
+                weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.cpu().to(weight)
+            )
             packed_weight, weight = _pack(weight)
             packed_bias, bias = _pack(bias.unsqueeze(0))
             packed.append({"weight": packed_weight, "bias": packed_bias})
@@ -150,19 +155,19 @@ def _pack_layers(
         else:
             packed.append(_ACTIVATIONS[type(layer)])
             x = layer(x)
-    picture = decoder(z.to(next(decoder.body.parameters()))).mean.flatten(1).to(x)
+    picture = decoder(z.to(next(decoder.body.parameters()))).mean.flatten(1).cpu().to(x)
     return packed, 255 * (x.clamp(0, 1) - picture.clamp(0, 1)).abs().max().item()
 
 
 def _pack(matrix: Tensor) -> tuple[dict[str, Any], Tensor]:
-    """Rows (R, C) as whole multiples of a scale for each, in text; and what is left of them.
+    """Rows (R, C) as integer multiples of a scale per row, in text; and the matrix as rounded.
 
-    Three numbers in base 33,537 are one in base 87, of seven characters: 2.33 bytes a weight. Text
-    in base64 would take 2.67 for 16 bits, and the decoder 2-512-784 more than 1 MB.
+    Three numbers in base 33,537 are one in base 87, of seven characters: 2.33 bytes per weight.
+    Base64 would take 2.67 for 16 bits, and the decoder 2-512-784 more than 1 MB.
     """
     check_finite(**{"model's weights": matrix})
     half = _LEVELS // 2
-    # Five digits do for a scale; their rounding may take one level more.
+    # Five digits suffice for a scale; their rounding may take one more level.
     scale = [float(f"{peak / (half - 1):.5g}") or 1.0 for peak in matrix.abs().amax(1).tolist()]
     steps = matrix.new_tensor(scale).unsqueeze(1)
     multiples = (matrix / steps).round()
@@ -184,13 +189,13 @@ def _fragment(
     extent: float,
 ) -> str:
     """The template with its data."""
-    from vaelib.plots import PALETTE, _moved_apart
+    from vaelib.plots import PALETTE, moved_apart
 
-    # By chance: every fourth example of a data set may well be of the same few kinds.
+    # At random, since every fourth example of a data set may be of the same few kinds.
     chosen = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:_MAX_CODES]
     groups = [points[indices == kind] for kind in range(len(kinds))]
     medians = torch.stack([group.quantile(0.5, dim=0) for group in groups])
-    apart = torch.from_numpy(_moved_apart(medians.numpy(), 0.12 * extent))
+    apart = torch.from_numpy(moved_apart(medians.numpy(), 0.12 * extent))
     data = {
         "shape": decoder.shape,
         "extent": extent,

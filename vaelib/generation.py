@@ -1,6 +1,7 @@
 """Generating data: drop the encoder, sample z from the prior, decode; and walks through z.
 
-The functions that ask a model record no gradients; those on z alone are differentiable.
+The functions that ask a model do so in evaluation mode and record no gradients; those on z alone
+are differentiable.
 """
 
 from __future__ import annotations
@@ -11,15 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaelib._checks import (
-    check_at_least,
-    check_device,
-    check_finite,
-    check_floating,
-    check_same_dtype,
-    check_same_shape,
-)
+from vaelib._checks import check_alike, check_at_least, check_device, check_floats
+from vaelib._modes import evaluating
 from vaelib.elbo import LatentVariableModel
+from vaelib.reparameterization import noise
 
 __all__ = [
     "interpolate",
@@ -32,16 +28,17 @@ __all__ = [
 
 
 @torch.no_grad()
-def sample_prior(model: LatentVariableModel, n: int, generator: torch.Generator) -> Any:
-    """P(x given z) for n latents z ~ P(z): what the model makes up (ancestral sampling).
+def sample_prior(model: LatentVariableModel, n: int, generator: torch.Generator | int) -> Any:
+    """p(x|z) for n latents z ~ p(z): what the model makes up (ancestral sampling).
 
-    A distribution and not pixels, since a sample has two readings: its `.mean` is the picture that
-    is usually shown; only `.draw(generator)`, which adds the decoder's noise, is a draw from P(X).
+    It returns a distribution and not pixels, since a sample can be read in two ways: its `.mean` is
+    the picture that is usually shown; only `.draw(generator)`, which adds the decoder's noise, is a
+    draw from p(x).
 
     Arguments:
         model: gives the prior, which moves noise (`reparameterize`), and the decoder.
         n: how many, at least 1.
-        generator: draws z; one on the CPU gives the same z whatever the model's device.
+        generator: draws z, one on the CPU the same z for every device; or an integer seed.
 
     Returns:
         The decoder's distribution, batch shape (n,), in the model's dtype and on its device.
@@ -60,19 +57,17 @@ def sample_prior(model: LatentVariableModel, n: int, generator: torch.Generator)
     """
     check_at_least(1, n=n)
     prior: Any = model.prior
-    like = prior.mean
-    eps = torch.randn(
-        (n, *like.shape), generator=generator, dtype=like.dtype, device=generator.device
-    )
-    return model.decoder(prior.reparameterize(eps.to(like.device)))
+    eps = noise((n, *prior.event_shape), generator, like=prior.mean)
+    with evaluating(model):
+        return model.decoder(prior.reparameterize(eps))
 
 
 @torch.no_grad()
 def reconstruct(model: LatentVariableModel, x: Tensor, eps: Tensor) -> Tensor:
-    """The mean picture of P(x given z) at z ~ q(z given x), moved from eps.
+    """The mean picture of p(x|z) at z ~ q(z|x), moved from eps.
 
-    Through a sample, as in training: with eps = 0 it would be the picture at q's mean, which hides
-    how uncertain q is.
+    It goes through a sample, as in training: eps = 0 would give the picture at q's mean, which
+    hides how uncertain q is.
 
     Arguments:
         model: gives the encoder and the decoder.
@@ -92,7 +87,8 @@ def reconstruct(model: LatentVariableModel, x: Tensor, eps: Tensor) -> Tensor:
         >>> reconstruct(vae, x, eps).shape
         torch.Size([2, 5, 1, 8, 8])
     """
-    picture: Tensor = model.decoder(model.encoder(x).reparameterize(eps)).mean
+    with evaluating(model):
+        picture: Tensor = model.decoder(model.encoder(x).reparameterize(eps)).mean
     return picture
 
 
@@ -110,8 +106,8 @@ def latent_grid(
     (Kingma & Welling 2013, appendix A).
 
     Arguments:
-        n: points a side, at least 2.
-        tail: prior mass left out at either end, strictly between 0 and ½.
+        n: points per side, at least 2.
+        tail: prior mass left out at each end, strictly between 0 and ½.
         dtype, device: of the result, torch's defaults unless given.
 
     Raises:
@@ -128,7 +124,8 @@ def latent_grid(
     device = None if device is None else check_device(device)
     quantiles = torch.special.ndtri(torch.linspace(tail, 1 - tail, n, dtype=torch.float64))
     y, x = torch.meshgrid(quantiles.flip(0), quantiles, indexing="ij")
-    return torch.stack([x, y], dim=-1).to(device, dtype or torch.get_default_dtype())
+    # First the dtype, since not every device has float64.
+    return torch.stack([x, y], dim=-1).to(dtype or torch.get_default_dtype()).to(device)
 
 
 @torch.no_grad()
@@ -145,7 +142,7 @@ def manifold(model: LatentVariableModel, n: int, tail: float = 0.05) -> Tensor:
         (n, n, *shape), in the model's dtype and on its device.
 
     Raises:
-        ValueError: when the model has not two latent dimensions, or as `latent_grid`.
+        ValueError: when the model does not have two latent dimensions, or as `latent_grid`.
 
     Example:
         >>> from vaelib import VAE
@@ -159,7 +156,8 @@ def manifold(model: LatentVariableModel, n: int, tail: float = 0.05) -> Tensor:
             f"model must have 2 latent dimensions to be laid out in a plane, but has {latent_dim}"
         )
     grid = latent_grid(n, tail, dtype=prior.mean.dtype, device=prior.mean.device)
-    pictures: Tensor = model.decoder(grid).mean
+    with evaluating(model):
+        pictures: Tensor = model.decoder(grid).mean
     return pictures
 
 
@@ -170,7 +168,7 @@ def interpolate(z_start: Tensor, z_end: Tensor, steps: int) -> Tensor:
     prior's samples are: see `interpolate_spherical`.
 
     Raises:
-        ValueError: when the shapes are not one (K,), the dtypes not one, a number is not finite, or
+        ValueError: when the ends are not (K,), differ in shape or dtype, a number is not finite, or
             steps is below 2.
 
     Example:
@@ -188,19 +186,19 @@ def interpolate_spherical(z_start: Tensor, z_end: Tensor, steps: int) -> Tensor:
 
     With u and v the directions of the ends and Ω the angle between them, the direction at t is
     (sin((1 − t)Ω)·u + sin(tΩ)·v) / sin Ω (Shoemake 1985, section 3.3), and the length is
-    (1 − t)·‖z_start‖ + t·‖z_end‖. So it stays in the shell around ‖z‖ = √K where a prior of many
-    dimensions has its mass.
+    (1 − t)·‖z_start‖ + t·‖z_end‖. It therefore stays in the shell around ‖z‖ = √K, where a prior
+    of many dimensions has its mass.
 
     Arguments:
-        z_start, z_end: (K,), neither zero, not opposite.
+        z_start, z_end: (K,), not zero and not opposite.
         steps: how many points, both ends included.
 
     Returns:
         (steps, K).
 
     Raises:
-        ValueError: as `interpolate`; when an end has no direction or the two are opposite, where
-            there is no one shortest arc.
+        ValueError: as `interpolate`; when an end is zero or the two are opposite, which leaves no
+            unique shortest arc.
 
     Example:
         >>> z = interpolate_spherical(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 3.0]), steps=3)
@@ -211,13 +209,13 @@ def interpolate_spherical(z_start: Tensor, z_end: Tensor, steps: int) -> Tensor:
     start, end = z_start.norm(), z_end.norm()
     for name, norm in (("z_start", start), ("z_end", end)):
         if not norm > 0:
-            raise ValueError(f"{name} must not be zero: it has no direction to turn from or to")
+            raise ValueError(f"{name} must not be zero, which has no direction")
     u, v = z_start / start, z_end / end
     along, across = (u + v).norm(), (u - v).norm()
     if along < torch.finfo(u.dtype).eps ** 0.5:
         raise ValueError(
-            "z_start and z_end must not be opposite: every half circle between them is as short "
-            "as any other (go through a third point, or use `interpolate`)"
+            "z_start and z_end must not be opposite: all half circles between them are equally "
+            "short (go through a third point, or use `interpolate`)"
         )
     angle = 2 * torch.atan2(across, along)  # arccos of u·v would lose small angles to rounding
     t = _times(steps, z_start)
@@ -236,10 +234,6 @@ def _times(steps: int, like: Tensor) -> Tensor:
 
 
 def _check_ends(z_start: Tensor, z_end: Tensor, steps: int) -> None:
-    check_floating(z_start=z_start, z_end=z_end)
-    if z_start.dim() != 1:
-        raise ValueError(f"z_start must be (K,), but is {tuple(z_start.shape)}")
-    check_same_shape(z_start=z_start, z_end=z_end)
-    check_same_dtype(z_start=z_start, z_end=z_end)
-    check_finite(z_start=z_start, z_end=z_end)
+    check_floats("z_start", z_start, "K")
+    check_alike(z_start=z_start, z_end=z_end)
     check_at_least(2, steps=steps)  # both ends are included

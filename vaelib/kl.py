@@ -142,6 +142,8 @@ def kl_terms(q: Distribution, p: Distribution) -> Tensor:
 
 def _diagonal_terms(q: DiagonalGaussian, p: DiagonalGaussian) -> Tensor:
     _check_pair(q, p)
+    if p.is_standard:
+        return _standard_normal_terms(q.mu, q.logvar)
     return _gaussian_terms(q.mu, q.logvar, p.mu, p.logvar)
 
 

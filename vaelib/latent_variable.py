@@ -1,8 +1,8 @@
-"""Latent variable models whose P(X) = ∫ P(X given z) P(z) dz can be computed: two oracles.
+"""Latent variable models whose p(x) = ∫ p(x|z) p(z) dz can be computed: two oracles.
 
-In a VAE this integral, and with it the posterior P(z given X) = P(X given z) P(z) / P(X), is out
-of reach. Here one dimension (`NonlinearGaussian`) or linearity (`LinearGaussian`) makes both
-exact, so that every bound and estimate can be held against the truth.
+In a VAE this integral, and with it the posterior p(z|x) = p(x|z) p(z) / p(x), is intractable. Here
+one dimension (`NonlinearGaussian`) or linearity (`LinearGaussian`) makes both exact, so that every
+bound and estimate can be compared with the truth.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ from torch.distributions import Distribution
 from vaelib._checks import (
     check_at_least,
     check_device,
-    check_finite,
-    check_floating,
+    check_floats,
+    check_generator,
     check_positive,
     check_same_dtype,
 )
 from vaelib.elbo import ELBO
 from vaelib.kl import kl_divergence, kl_terms
 from vaelib.likelihood import Gaussian
-from vaelib.reparameterization import DiagonalGaussian, FullGaussian
+from vaelib.reparameterization import DiagonalGaussian, FullGaussian, noise
 
 __all__ = ["LinearGaussian", "NonlinearGaussian"]
 
 
 class NonlinearGaussian:
-    """The toy: z ~ N(0, 1), x given z ~ N(f(z), ¼²), with f(z) = tanh 2z + ½ sin 3z made by hand.
+    """The toy: z ~ N(0, 1), x|z ~ N(f(z), ¼²), with f(z) = tanh 2z + ½ sin 3z made by hand.
 
-    f is steep at 0 and waves beyond: P(X) has two humps, and several z explain one x, so that some
-    posteriors have two modes. It is a `LatentVariableModel` with D = K = 1. The encoder answers
-    with the mean and the variance of the exact posterior, which is the Gaussian that minimises
-    KL(posterior ‖ q), not the one with the highest ELBO: that is `best_diagonal`.
+    f is steep at 0 and oscillates beyond: p(x) has two humps, and several z explain one x, so that
+    some posteriors have two modes. It is a `LatentVariableModel` with D = K = 1. The encoder gives
+    the Gaussian with the mean and the variance of the exact posterior, which minimises
+    KL(posterior ‖ q); the one with the highest ELBO is `best_diagonal`.
 
     Integrals are sums over z = μ + s·t, t = −9, −8.995, …, 9, weighted by the density of N(0, 1)
-    (the trapezoidal rule). What lies beyond |t| = 9 has mass 2e-19, and for analytic integrands the
-    rule converges exponentially (Trefethen & Weideman 2014, theorem 5.1): with h = 0.005 its error
-    is of order exp(−2π·a/(s·h)), a = π/4 being the distance of f's nearest pole from the real
-    line. So in float64 absolute errors are below 1e-10 for every q with standard deviation s ≤ 30,
-    and all here is float64.
+    (the trapezoidal rule). The mass beyond |t| = 9 is 2e-19, and for analytic integrands the rule
+    converges exponentially (Trefethen & Weideman 2014, theorem 5.1): with h = 0.005 its error is of
+    order exp(−2π·a/(s·h)), where a = π/4 is the distance of f's nearest pole from the real line.
+    In float64, which all tensors here have, absolute errors are therefore below 1e-10 for every q
+    with standard deviation s ≤ 30.
 
     Arguments:
         device: where its tensors live.
@@ -60,7 +60,7 @@ class NonlinearGaussian:
         >>> bool((toy.log_marginal(x) - (bound + gap)).abs() < 1e-9)  # log p(x) = ELBO + KL
         True
 
-        The naive estimate of log P(X), from 10,000 samples of the prior:
+        The naive estimate of log p(x), from 10,000 samples of the prior:
 
         >>> from vaelib import log_marginal_monte_carlo
         >>> generator = torch.Generator().manual_seed(0)
@@ -89,12 +89,12 @@ class NonlinearGaussian:
 
     @property
     def prior(self) -> DiagonalGaussian:
-        """P(z) = N(0, 1), events (1,)."""
+        """p(z) = N(0, 1), events (1,)."""
         return DiagonalGaussian.standard(1, like=self._nodes)
 
     def decoder(self, z: Tensor) -> Gaussian:
-        """Z (…, 1) → P(x given z) = N(f(z), σ²), events (1,)."""
-        _check_latents(z, 1)
+        """Z (…, 1) → p(x|z) = N(f(z), σ²), events (1,)."""
+        check_floats("z", z, ..., 1)
         return Gaussian(self.f(z), self.sigma, event_dims=1)
 
     def encoder(self, x: Tensor) -> DiagonalGaussian:
@@ -104,12 +104,11 @@ class NonlinearGaussian:
         variance = (posterior * (self._nodes - mean).square()).sum(0)
         return DiagonalGaussian(mean, variance.log())
 
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """Draw n observations, z from the prior and x given z: (n, 1)."""
+    def sample(self, n: int, generator: torch.Generator | int) -> Tensor:
+        """Draw n observations, z from the prior, then x from p(x|z): (n, 1)."""
         check_at_least(1, n=n)
-        z = torch.randn(
-            (n, 1), generator=generator, dtype=self._nodes.dtype, device=self._nodes.device
-        )
+        generator = check_generator(generator)
+        z = noise((n, 1), generator, like=self._nodes)
         return self.decoder(z).draw(generator)
 
     def expectation(self, q: DiagonalGaussian, g: Callable[[Tensor], Tensor]) -> Tensor:
@@ -138,7 +137,7 @@ class NonlinearGaussian:
         return (self._log_mass.exp() * value).sum(0)
 
     def log_marginal(self, x: Tensor) -> Tensor:
-        """Log P(x) = log ∫ N(x; f(z), σ²) N(z; 0, 1) dz: (N, 1) → (N,), in nats.
+        """Log p(x) = log ∫ N(x; f(z), σ²) N(z; 0, 1) dz: (N, 1) → (N,), in nats.
 
         Example:
             >>> toy = NonlinearGaussian()
@@ -149,25 +148,25 @@ class NonlinearGaussian:
         return torch.logsumexp(self._log_likelihood(x) + self._log_mass, dim=0)
 
     def log_posterior(self, z: Tensor, x: Tensor) -> Tensor:
-        """Log P(z given x) by Bayes' rule: z (…, N, 1) and x (N, 1) → (…, N), in nats."""
+        """Log p(z|x) by Bayes' rule: z (…, N, 1) and x (N, 1) → (…, N), in nats."""
         log_joint: Tensor = self.decoder(z).log_prob(x) + self.prior.log_prob(z)
         return log_joint - self.log_marginal(x)
 
     def exact_elbo(self, x: Tensor, q: DiagonalGaussian) -> ELBO:
-        """The ELBO of q, its E_q[log P(x given z)] by quadrature, its KL in closed form."""
-        _check_observations(x, 1, self._nodes.dtype)
+        """The ELBO of q: E_q[log p(x|z)] by quadrature, the KL in closed form."""
+        check_floats("x", x, "N", 1, dtype=self._nodes.dtype)
         reconstruction = self.expectation(q, lambda z: self.decoder(z).log_prob(x))
         return ELBO(reconstruction, kl_terms(q, self.prior))
 
     def kl_to_posterior(self, x: Tensor, q: DiagonalGaussian) -> Tensor:
-        """KL(q ‖ posterior) = E_q[log q(z) − log P(z given x)] by quadrature: (N,), in nats."""
+        """KL(q ‖ posterior) = E_q[log q(z) − log p(z|x)] by quadrature: (N,), in nats."""
         return self.expectation(q, lambda z: q.log_prob(z) - self.log_posterior(z, x))
 
     def best_diagonal(self, x: Tensor) -> DiagonalGaussian:
-        """The Gaussian with the highest ELBO for each x, and so the least KL(q ‖ posterior).
+        """The Gaussian with the highest ELBO for each x, which minimises KL(q ‖ posterior).
 
-        Where the posterior has two modes it sits on one. Newton's method, from the best of a grid
-        of (μ, log σ²) that tells the modes apart: ten steps reach rounding.
+        Where the posterior has two modes it covers one of them. Newton's method, started from the
+        best of a grid of (μ, log σ²) that tells the modes apart: ten steps reach rounding.
 
         Example:
             >>> toy = NonlinearGaussian()
@@ -193,24 +192,25 @@ class NonlinearGaussian:
         return DiagonalGaussian(parameters[0], parameters[1])
 
     def relative_variance(self, x: Tensor) -> Tensor:
-        """Var[P(x given z)] / P(x)² over z ~ P(z): (N,).
+        """Var[p(x|z)] / p(x)² over z ~ p(z): (N,).
 
-        That of the naive Monte-Carlo estimate of P(x) from one sample; S samples divide it by S.
+        It is that of the naive Monte-Carlo estimate of p(x) from one sample; S samples divide it
+        by S.
         """
         log_likelihood = self._log_likelihood(x)
         log_square = torch.logsumexp(2 * log_likelihood + self._log_mass, dim=0)
         return torch.expm1(log_square - 2 * self.log_marginal(x))
 
     def _log_likelihood(self, x: Tensor) -> Tensor:
-        _check_observations(x, 1, self._nodes.dtype)
+        check_floats("x", x, "N", 1, dtype=self._nodes.dtype)
         return self.decoder(self._nodes).log_prob(x)
 
     def _coarse_search(self, x: Tensor) -> Tensor:
         """(μ, log σ²) of the best q on a grid, for each x: (2, N, 1)."""
-        _check_observations(x, 1, self._nodes.dtype)
+        check_floats("x", x, "N", 1, dtype=self._nodes.dtype)
         grid = torch.cartesian_prod(torch.linspace(-3.5, 3.5, 71), torch.linspace(-6, 1, 15)).to(x)
         q = DiagonalGaussian(grid[:, :1], grid[:, 1:])
-        # log P(x given z) is quadratic in f, so two moments of f give the ELBO for every x.
+        # log p(x|z) is quadratic in f, so two moments of f give the ELBO for every x.
         first = self.expectation(q, lambda z: self.f(z).squeeze(-1)).unsqueeze(-1)
         second = self.expectation(q, lambda z: self.f(z).squeeze(-1).square()).unsqueeze(-1)
         fit = -(x.mT.square() - 2 * x.mT * first + second) / (2 * self.sigma**2)
@@ -221,10 +221,10 @@ class NonlinearGaussian:
 class LinearGaussian:
     """The linear-Gaussian VAE, or probabilistic PCA: x = Wz + μ + σε, z ~ N(0, I), ε ~ N(0, I).
 
-    P(x) = N(μ, W Wᵀ + σ² I) and P(z given x) = N(Λ⁻¹ Wᵀ(x − μ)/σ², Λ⁻¹) with the precision
+    p(x) = N(μ, W Wᵀ + σ² I) and p(z|x) = N(Λ⁻¹ Wᵀ(x − μ)/σ², Λ⁻¹) with the precision
     Λ = I + Wᵀ W/σ² (Tipping & Bishop 1999, section 3.1). It is a `LatentVariableModel` whose
-    encoder is the exact posterior. Only K × K matrices are factorised, so D = 784 is no burden.
-    Gradients reach W, μ and σ where these ask for them.
+    encoder is the exact posterior. Only K × K matrices are factorised, so D = 784 costs little.
+    Gradients reach W, μ and σ where these require them.
 
     Arguments:
         weight: W (D, K); its dtype and device are the model's.
@@ -244,15 +244,9 @@ class LinearGaussian:
     """
 
     def __init__(self, weight: Tensor, mean: Tensor, sigma: float | Tensor) -> None:
-        check_floating(weight=weight, mean=mean)
-        if weight.dim() != 2 or not weight.numel():
-            raise ValueError(f"weight must be (D, K), but is {tuple(weight.shape)}")
-        if mean.shape != weight.shape[:1] or mean.dtype != weight.dtype:
-            raise ValueError(
-                f"mean must be ({len(weight)},) and {weight.dtype} to fit weight, "
-                f"but is {tuple(mean.shape)} and {mean.dtype}"
-            )
-        check_finite(weight=weight, mean=mean)
+        check_floats("weight", weight, "D ≥ 1", "K ≥ 1")
+        check_floats("mean", mean, len(weight))
+        check_same_dtype(weight=weight, mean=mean)
         if not isinstance(sigma, Tensor):
             check_positive(sigma=sigma)
         self.weight = weight
@@ -263,7 +257,7 @@ class LinearGaussian:
 
     @classmethod
     def maximum_likelihood(cls, x: Tensor, latent_dim: int) -> LinearGaussian:
-        """The parameters that make the data likeliest, in closed form.
+        """The parameters with the highest likelihood, in closed form.
 
         With λ_1 ≥ … ≥ λ_D and u_j the eigenvalues and eigenvectors of the covariance (divisor N):
         σ² = the mean of λ_{K+1}, …, λ_D and w_k = u_k·√(λ_k − σ²), which is unique up to a
@@ -284,64 +278,59 @@ class LinearGaussian:
             (tensor(1.), tensor([[1.7321],
                     [0.0000]]))
         """
-        check_floating(x=x)
-        n_dims = x.shape[-1] if x.dim() else 0
-        _check_observations(x, n_dims, x.dtype)
-        if len(x) < 2:
-            raise ValueError(f"x must hold at least two observations, but is {tuple(x.shape)}")
+        check_floats("x", x, "N ≥ 2", "D")
         check_at_least(1, latent_dim=latent_dim)
+        n_dims = x.shape[1]
         if latent_dim >= n_dims:
             raise ValueError(f"latent_dim must lie in 1…{n_dims - 1}, not {latent_dim}")
         mean = x.double().mean(0)
         centred = x.double() - mean
         values, vectors = torch.linalg.eigh(centred.mT @ centred / len(x))  # ascending
-        noise = values[: n_dims - latent_dim].mean()
-        if not noise > n_dims * torch.finfo(values.dtype).eps * values[-1]:
+        variance = values[: n_dims - latent_dim].mean()
+        if not variance > n_dims * torch.finfo(values.dtype).eps * values[-1]:
             raise ValueError(
                 f"x must vary in more than latent_dim = {latent_dim} dimensions: its likelihood "
                 "grows without bound as sigma goes to 0"
             )
-        scale = (values[-latent_dim:] - noise).clamp(min=0).sqrt()
+        scale = (values[-latent_dim:] - variance).clamp(min=0).sqrt()
         weight = (vectors[:, -latent_dim:] * scale).flip(-1)
-        return cls(weight.to(x.dtype), mean.to(x.dtype), noise.sqrt().to(x.dtype))
+        return cls(weight.to(x.dtype), mean.to(x.dtype), variance.sqrt().to(x.dtype))
 
     @property
     def prior(self) -> DiagonalGaussian:
-        """P(z) = N(0, I), events (K,)."""
+        """p(z) = N(0, I), events (K,)."""
         return DiagonalGaussian.standard(self.weight.shape[1], like=self.weight)
 
     def decoder(self, z: Tensor) -> Gaussian:
-        """Z (…, K) → P(x given z) = N(Wz + μ, σ² I), events (D,)."""
-        _check_latents(z, self.weight.shape[1])
+        """Z (…, K) → p(x|z) = N(Wz + μ, σ² I), events (D,)."""
+        check_floats("z", z, ..., self.weight.shape[1])
         check_same_dtype(z=z, weight=self.weight)
         return Gaussian(z @ self.weight.mT + self.mean, self.sigma, event_dims=1)
 
     def encoder(self, x: Tensor) -> FullGaussian:
-        """The exact posterior: nothing is lost to inference."""
+        """The exact posterior."""
         return self.posterior(x)
 
     def posterior(self, x: Tensor) -> FullGaussian:
-        """X (N, D) → P(z given x) = N(Λ⁻¹ Wᵀ(x − μ)/σ², Λ⁻¹), batch shape (N,)."""
-        _check_observations(x, len(self.weight), self.weight.dtype)
+        """X (N, D) → p(z|x) = N(Λ⁻¹ Wᵀ(x − μ)/σ², Λ⁻¹), batch shape (N,)."""
+        check_floats("x", x, "N", *self.mean.shape, dtype=self.weight.dtype)
         precision = self._precision()
         pull = (x - self.mean) @ self.weight / self.sigma.square()
         mean = torch.linalg.solve(precision, pull.mT).mT
         return FullGaussian(mean, precision_matrix=precision, validate_args=False)
 
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """Draw n observations, z from the prior and x given z: (n, D)."""
+    def sample(self, n: int, generator: torch.Generator | int) -> Tensor:
+        """Draw n observations, z from the prior, then x from p(x|z): (n, D)."""
         check_at_least(1, n=n)
-        shape = (n, self.weight.shape[1])
-        z = torch.randn(
-            shape, generator=generator, dtype=self.weight.dtype, device=self.weight.device
-        )
+        generator = check_generator(generator)
+        z = noise((n, self.weight.shape[1]), generator, like=self.weight)
         return self.decoder(z).draw(generator)
 
     def log_marginal(self, x: Tensor) -> Tensor:
-        """Log P(x) = log N(x; μ, W Wᵀ + σ² I): (N, D) → (N,), in nats.
+        """Log p(x) = log N(x; μ, W Wᵀ + σ² I): (N, D) → (N,), in nats.
 
-        By Bayes' rule P(x) = P(x given z) P(z) / P(z given x), whatever z. At the posterior mean
-        this adds squares where Woodbury's identity takes the difference of large numbers.
+        By Bayes' rule p(x) = p(x|z) p(z) / p(z|x) for every z. At the posterior mean this adds
+        squares where Woodbury's identity takes the difference of large numbers.
 
         Example:
             >>> model = LinearGaussian(torch.tensor([[2.0]]), torch.zeros(1), sigma=1.0)
@@ -357,9 +346,9 @@ class LinearGaussian:
     def exact_elbo(self, x: Tensor, q: DiagonalGaussian | FullGaussian) -> ELBO:
         """The ELBO of q without sampling.
 
-        E_q[log P(x given z)] = log P(x given E_q[z]) − tr(Wᵀ W Cov_q) / 2σ².
+        E_q[log p(x|z)] = log p(x|E_q[z]) − tr(Wᵀ W Cov_q) / 2σ².
         """
-        _check_observations(x, len(self.weight), self.weight.dtype)
+        check_floats("x", x, "N", *self.mean.shape, dtype=self.weight.dtype)
         covariance = (
             q.variance.diag_embed() if isinstance(q, DiagonalGaussian) else q.covariance_matrix
         )
@@ -372,8 +361,7 @@ class LinearGaussian:
         posterior = self.posterior(x)
         if q.batch_shape != posterior.batch_shape:
             raise ValueError(
-                f"x must be of the examples that q is of, {tuple(q.batch_shape)}, "
-                f"but is {tuple(x.shape)}"
+                f"x must hold q's examples, {tuple(q.batch_shape)}, but is {tuple(x.shape)}"
             )
         return kl_divergence(q, posterior)
 
@@ -393,11 +381,11 @@ class LinearGaussian:
         return DiagonalGaussian(mean, -self._precision().diagonal().log().expand_as(mean))
 
     def relative_variance(self, x: Tensor) -> Tensor:
-        """Var[P(x given z)] / P(x)² over z ~ P(z): (N,); infinity where it overflows.
+        """Var[p(x|z)] / p(x)² over z ~ p(z): (N,); infinity where it overflows.
 
-        That of the naive Monte-Carlo estimate of P(x) from one sample; S samples divide it by S.
-        E[P(x given z)²] = (4πσ²)^{−D/2}·N(x; μ, W Wᵀ + ½σ² I), as the square of a Gaussian density
-        is one of half the variance.
+        It is that of the naive Monte-Carlo estimate of p(x) from one sample; S samples divide it
+        by S. E[p(x|z)²] = (4πσ²)^{−D/2}·N(x; μ, W Wᵀ + ½σ² I), as the square of a Gaussian density
+        is proportional to one of half the variance.
         """
         half = LinearGaussian(self.weight, self.mean, self.sigma / math.sqrt(2))
         log_scale = -0.5 * len(self.weight) * (4 * math.pi * self.sigma.square()).log()
@@ -407,19 +395,3 @@ class LinearGaussian:
         """Λ = I + Wᵀ W/σ²: (K, K)."""
         identity = torch.eye(self.weight.shape[1]).to(self.weight)
         return identity + self.weight.mT @ self.weight / self.sigma.square()
-
-
-def _check_latents(z: Tensor, n_dims: int) -> None:
-    check_floating(z=z)
-    if z.dim() == 0 or z.shape[-1] != n_dims:
-        raise ValueError(f"z must be (…, {n_dims}), but is {tuple(z.shape)}")
-    check_finite(z=z)
-
-
-def _check_observations(x: Tensor, n_dims: int, dtype: torch.dtype) -> None:
-    check_floating(x=x)
-    if x.dim() != 2 or x.shape[1] != n_dims or x.dtype != dtype:
-        raise ValueError(
-            f"x must be (N, {n_dims}) and {dtype}, but is {tuple(x.shape)} and {x.dtype}"
-        )
-    check_finite(x=x)

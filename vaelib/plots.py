@@ -1,9 +1,9 @@
 """Pictures for the book: each function draws on axes, the caller's or new ones, and returns them.
 
-A figure brings its own white paper, and so reads alike on a light page, a dark page and in print.
-(Transparent it could not: on white *and* on #121212, a dark page, no colour of text reaches the
-contrast of 4.5 : 1 that WCAG 2.2 asks for. 4.33 : 1 is the most there is.) Colour never says
-anything alone: line styles, hatches or words say it too.
+A figure has a white background of its own, so that it reads the same on a light page, a dark page
+and in print. (A transparent one would not: no colour of text has the contrast of 4.5 : 1 that WCAG
+2.2 asks for both on white and on #121212, a dark page; 4.33 : 1 is the maximum.) Colour is never
+the only sign: line styles, hatches or words repeat it.
 
 Not imported by `import vaelib`, so that the library does without matplotlib.
 """
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelib import generation
-from vaelib._checks import check_at_least
+from vaelib._checks import check_at_least, check_floats
 from vaelib.elbo import LatentVariableModel
 
 if TYPE_CHECKING:
@@ -58,15 +58,15 @@ PALETTE = (
     "#d55e00",
     "#009e73",
     "#cc79a7",
-    "#2b2b2b",  # ... their others are too light for lines on white; these keep apart from them.
+    "#2b2b2b",  # ... the others there are too light for lines on white; these are distinct.
     "#8e5af5",
     "#6b4a00",
     "#e8154f",
     "#00227d",
     "#8e1d6c",
 )
-"""Ten colours, the first to be used first: each stands out from the paper by 3 : 1 or more, and
-from every other, also to the colour-blind."""
+"""Ten colours, in order of use: each has a contrast of 3 : 1 or more with the paper, and can be
+told from every other, also by the colour-blind."""
 
 _LINES = ("-", "--", "-.", ":", (0, (6, 2, 1, 2, 1, 2)))
 
@@ -101,7 +101,7 @@ _STYLE: Any = {
 def style() -> Iterator[None]:
     """The look of the book's figures, for axes made inside the `with`; nothing changes outside.
 
-    Successive `ax.plot` take the colours of `PALETTE`, each with a line style of its own.
+    Successive `ax.plot` calls take the colours of `PALETTE`, each with its own line style.
 
     Example:
         >>> with style():
@@ -115,8 +115,8 @@ def style() -> Iterator[None]:
             finally:
                 interactive = matplotlib.is_interactive()
     finally:
-        # The first figure loads the backend, and a notebook's backend makes matplotlib interactive:
-        # undone with the rest, that would keep every later figure from being shown.
+        # The first figure loads the backend, and some backends make matplotlib interactive: undone
+        # with the rest, that would keep every later figure from being shown.
         matplotlib.interactive(interactive)
 
 
@@ -127,8 +127,8 @@ def image_grid(images: Tensor, columns: int | None = None, ax: Axes | None = Non
     Arguments:
         images: (N, C, H, W), grey (C = 1) or colour (C = 3); 0 is black, 1 is white, and what lies
             beyond is shown as these.
-        columns: how many a row; by default as many as rows.
-        ax: where to draw; new axes by default, as everywhere here.
+        columns: images per row; by default as many as rows.
+        ax: where to draw; new axes by default, as in all functions here.
 
     Raises:
         ValueError: when the images are of another shape or not finite, or columns is below 1.
@@ -149,13 +149,13 @@ def image_grid(images: Tensor, columns: int | None = None, ax: Axes | None = Non
 def image_rows(rows: Mapping[str, Tensor], ax: Axes | None = None) -> Axes:
     """Rows of images that belong together column by column, each row with its name.
 
-    For data above their reconstructions, means above noisy draws, one walk above another.
+    Use it for data above their reconstructions, means above noisy draws, one walk above another.
 
     Arguments:
         rows: name → (N, C, H, W) as for `image_grid`, each of the same shape.
 
     Raises:
-        ValueError: when a row is no batch of images, or of another shape than the first.
+        ValueError: when a row is not a batch of images, or differs from the first in shape.
 
     Example:
         >>> x = torch.eye(8).expand(6, 1, 8, 8)
@@ -216,11 +216,11 @@ def latent_scatter(
 ) -> Axes:
     """Codes in the latent plane, each written as its label, and each label large at its median.
 
-    Large labels that would cover one another are moved apart.
+    Large labels that would overlap are moved apart.
 
     Arguments:
         codes: (N, 2).
-        labels: (N,) integers of at most ten kinds; without, codes are dots.
+        labels: (N,) integers of at most ten kinds; without them codes are dots.
         prior: whether to draw the circles that hold 50 % and 95 % of N(0, I).
 
     Raises:
@@ -248,7 +248,7 @@ def latent_scatter(
             x, y = group.T
             ax.scatter(x, y, s=size, color=colour, marker=f"${kind:g}$", linewidths=0)
         medians = np.array([np.median(group, axis=0) for group in groups])
-        medians = _moved_apart(medians, 0.06 * np.ptp(points, axis=0).max())
+        medians = moved_apart(medians, 0.06 * np.ptp(points, axis=0).max())
         large: Any = {"fontsize": 17, "weight": "bold", "ha": "center", "va": "center"}
         for (x, y), kind, colour in zip(medians, kinds, PALETTE, strict=False):
             _halo(ax.text(x, y, f"{kind:g}", color=colour, **large))
@@ -263,7 +263,7 @@ def densities(x: Tensor, curves: Mapping[str, Tensor], ax: Axes | None = None) -
 
     Arguments:
         x: (T,) where they were computed, ascending.
-        curves: name → (T,) densities, or what else is to be compared with them.
+        curves: name → (T,) densities, or other functions to compare with them.
 
     Raises:
         ValueError: when a shape does not fit or a value is not finite.
@@ -289,8 +289,8 @@ def bound_bars(
 ) -> Axes:
     """Log p(x) = ELBO + KL(q ‖ posterior), a bar of two parts for each q.
 
-    The parts end at the line of log p(x), or the identity does not hold: the three numbers are
-    drawn as they come.
+    The three numbers are drawn as given, so that the parts end at the line of log p(x) only if the
+    identity holds.
 
     Arguments:
         bounds: name of q → its ELBO and its KL(q ‖ posterior), in nats.
@@ -315,7 +315,7 @@ def bound_bars(
     elbo, kl = np.array(list(bounds.values()), dtype=float).T
     rows = range(len(bounds))
     ax = _axes(ax, 6.0, 0.7 + 0.5 * len(bounds))
-    # Log-densities have no zero to start from: bars start at the axes' edge, left of everything.
+    # Log-densities have no natural zero: bars start at the axes' edge, left of everything.
     span = max(log_marginal - elbo.min(), 1e-3 * abs(log_marginal), 1e-3)
     left = elbo.min() - 0.6 * span
     ax.barh(rows, elbo - left, left=left, height=0.62, color=PALETTE[0])
@@ -354,7 +354,7 @@ def kl_per_dimension(kl: Tensor, ax: Axes | None = None) -> Axes:
     ax.bar(range(len(nats)), nats[order], color=PALETTE[0], width=0.8)
     ax.set(xlabel="latent dimension", ylabel="KL to the prior (nats)")
     ax.set_title(f"{nats.sum():.2f} nats in all", loc="left")
-    # Beyond some thirty, numbers under the bars would run into one another.
+    # Beyond some thirty, numbers under the bars would overlap.
     names = [str(k + 1) if len(nats) <= 30 else "" for k in order]
     ax.set_xticks(range(len(nats)), names)
     ax.tick_params("x", length=0)
@@ -363,16 +363,16 @@ def kl_per_dimension(kl: Tensor, ax: Axes | None = None) -> Axes:
 
 @style()
 def training_curves(history: History) -> Figure:
-    """What `fit` saw, epoch by epoch: the ELBO, and its two terms apart.
+    """What `fit` saw, epoch by epoch: the ELBO, and its two terms separately.
 
-    The KL is drawn as a whole and, in thin lines, for each latent dimension: one that lies on 0 is
-    a dimension that the model does not use.
+    The KL is drawn in total and, in thin lines, for each latent dimension: a line at 0 is a
+    dimension that the model does not use.
 
     Arguments:
         history: as `vaelib.fit` returns it.
 
     Raises:
-        ValueError: when it holds no epoch.
+        ValueError: when it does not hold an epoch.
 
     Example:
         >>> from vaelib.training import History
@@ -380,6 +380,7 @@ def training_curves(history: History) -> Figure:
         ...     reconstruction=torch.tensor([-200.0, -150.0]),
         ...     kl=torch.tensor([[1.0, 0.5], [3.0, 2.5]]),
         ...     beta=torch.ones(2),
+        ...     learning_rate=torch.full((2,), 1e-3),
         ...     validation_elbo=torch.tensor([-180.0, -160.0]),
         ...     active_units=torch.tensor([1, 2]),
         ...     convention="dynamic binarisation",
@@ -404,8 +405,9 @@ def training_curves(history: History) -> Figure:
     each, *_ = right.plot(epochs, kl, color=GREY, linestyle="-", linewidth=0.8)
     each.set_label("each dimension")
     right.legend()
-    active = f"{int(history.active_units[-1])} of {kl.shape[1]} active"
-    titles = f"ELBO ({history.convention})", "Reconstruction", f"KL to the prior ({active})"
+    active = int(history.active_units[-1])
+    known = f" ({active} of {kl.shape[1]} active)" if active >= 0 else ""
+    titles = f"ELBO ({history.convention})", "Reconstruction", f"KL to the prior{known}"
     for ax, title in zip((left, middle, right), titles, strict=True):
         ax.set(xlabel="epoch", ylabel="nats")
         ax.set_title(title, loc="left")
@@ -415,17 +417,10 @@ def training_curves(history: History) -> Figure:
 
 def _array(name: str, value: Tensor, *shape: str | int) -> NDArray[np.float64]:
     """`value` for matplotlib, if it has `shape`: a letter stands for any size but 0."""
-    value = torch.as_tensor(value)
-    expected = f"({', '.join(map(str, shape))})"
-    got = tuple(value.shape)
-    fits = len(got) == len(shape) and 0 not in got
-    if not fits or any(
-        b not in (a, None) for a, b in zip(got, shape, strict=True) if isinstance(b, int)
-    ):
-        raise ValueError(f"{name} must be {expected}, but is {got}")
-    if not value.isfinite().all():
-        raise ValueError(f"{name} must be finite, but holds NaN or infinity")
-    return value.detach().cpu().double().numpy()
+    value = torch.as_tensor(value).detach().cpu().double()
+    check_floats(name, value, *[size if isinstance(size, int) else f"{size} ≥ 1" for size in shape])
+    array: NDArray[np.float64] = value.numpy()
+    return array
 
 
 def _axes(ax: Axes | None, width: float, height: float) -> Axes:
@@ -477,9 +472,9 @@ def _draw_prior(ax: Axes) -> None:
         _halo(ax.text(0, -radius, f"{mass:.0%}", ha="center", va="center", fontsize=9))
 
 
-def _moved_apart(points: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
-    """Points (N, 2) pushed off one another until none are nearer than about `distance`."""
-    # A circle far too small to be seen, so that equal points have a direction to part in.
+def moved_apart(points: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
+    """Points (N, 2) pushed apart until none are nearer to each other than about `distance`."""
+    # A circle far too small to be seen, so that equal points have a direction to move in.
     turn = np.arange(len(points))
     points = points + 1e-3 * distance * np.stack([np.cos(turn), np.sin(turn)], axis=-1)
     for _ in range(50):

@@ -151,6 +151,7 @@ class DiagonalGaussian(Distribution):
     arg_constraints: ClassVar = {"mu": constraints.real_vector, "logvar": constraints.real_vector}
     support = constraints.real_vector
     has_rsample = True
+    is_standard = False  # whether it is known to be N(0, I), to which a KL takes half the work
 
     def __init__(self, mu: Tensor, logvar: Tensor, validate_args: bool | None = None) -> None:
         validate_args = validates(validate_args)
@@ -165,8 +166,14 @@ class DiagonalGaussian(Distribution):
     @classmethod
     def standard(cls, n_dims: int, like: Tensor) -> DiagonalGaussian:
         """N(0, I) in `n_dims` dimensions, with the dtype and device of `like`."""
-        zeros = torch.zeros(n_dims, dtype=like.dtype, device=like.device)
-        return cls(zeros, zeros, validate_args=False)
+        return cls.standard_from(torch.zeros(n_dims, dtype=like.dtype, device=like.device))
+
+    @classmethod
+    def standard_from(cls, zeros: Tensor) -> DiagonalGaussian:
+        """N(0, I), from the zeros (K,) that are its mean and its log variance."""
+        standard = cls(zeros, zeros, validate_args=False)
+        standard.is_standard = True
+        return standard
 
     @property
     def mean(self) -> Tensor:

@@ -144,7 +144,7 @@ class Run:
 
     def remember(self) -> None:
         """Keep the run as it is after a whole epoch, to go back to where the next one fails."""
-        self.last_good = _copied(self._changing())
+        self.last_good = _copied(self._changing(), self.last_good)
         self.whole_history = replace(self.history)
 
     def go_back(self) -> None:
@@ -157,12 +157,15 @@ class Run:
             self.scheduler.load_state_dict(self.last_good["scheduler"])
 
 
-def _copied(value: Any) -> Any:
-    """As `copy.deepcopy`, in a tenth of the time for tensors."""
+def _copied(value: Any, into: Any = None) -> Any:
+    """As `copy.deepcopy`, but into the tensors of an earlier copy where there is one."""
     if isinstance(value, Tensor):
+        if isinstance(into, Tensor) and into.shape == value.shape and into.dtype == value.dtype:
+            return into.copy_(value)
         return value.detach().clone()
     if isinstance(value, dict):
-        return {key: _copied(part) for key, part in value.items()}
+        before = into if isinstance(into, dict) else {}
+        return {key: _copied(part, before.get(key)) for key, part in value.items()}
     return [_copied(part) for part in value] if isinstance(value, list) else copy.copy(value)
 
 

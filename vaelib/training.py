@@ -103,9 +103,8 @@ def training_step(
     check_positive(size=size)
     check_precision(precision)
     check_not_negative(beta=beta)
-    bound = _ascend(
-        model, optimizer, _held(model, optimizer), x, eps, y, beta, size, precision=precision
-    )
+    held = _held(model, optimizer)
+    bound = _ascend(model, optimizer, held, precision, x, eps, y, beta, size)
     return ELBO(bound.reconstruction.detach(), bound.kl.detach())
 
 
@@ -362,7 +361,7 @@ def _choose_step(
     objective = group.wrap(run.objective)
     precision, batch_size = run.settings["precision"], run.settings["batch_size"]
     held = _held(objective, run.optimizer)
-    plain = partial(_plain_step, objective, run.optimizer, held, precision=precision)
+    plain = partial(_plain_step, objective, run.optimizer, held, precision)
     in_memory = isinstance(data, InMemory) and data.device.type == "cuda"
     if can_be_captured and isinstance(data, InMemory) and in_memory and group.count == 1:
         static = StaticStep(
@@ -390,12 +389,12 @@ def _ascend(
     objective: nn.Module,
     optimizer: torch.optim.Optimizer,
     held: list[Tensor],
+    precision: Precision,
     x: Tensor,
     eps: Tensor,
     y: Tensor | None,
     beta: float,
     size: float,
-    precision: Precision,
 ) -> ELBO:
     bound, loss = negative_bound(objective, x, eps, y, beta, precision, size)
     for parameter in held:
@@ -405,8 +404,8 @@ def _ascend(
     return bound
 
 
-def _plain_step(*arguments: Any, precision: Precision) -> Tensor:
-    return term_sums(_ascend(*arguments, precision=precision))
+def _plain_step(*arguments: Any) -> Tensor:
+    return term_sums(_ascend(*arguments))
 
 
 def _adapt_learning_rate(scheduler: Any | None, history: History) -> None:

@@ -150,7 +150,7 @@ class VAE(nn.Module):
     def prior(self) -> DiagonalGaussian:
         """p(z) = N(0, I), events (K,)."""
         zeros: Tensor = self._zeros  # type: ignore[assignment]
-        return DiagonalGaussian(zeros, zeros, validate_args=False)
+        return DiagonalGaussian.standard_from(zeros)
 
     def forward(self, x: Tensor, eps: Tensor) -> ELBO:
         """The ELBO of x (N, *shape) under the noise eps (S, N, K): `evidence_lower_bound`."""

@@ -231,7 +231,7 @@ def test_a_network_that_cannot_be_is_named(arguments, message):
 
 def test_inputs_of_another_shape_are_named():
     autoencoder = Autoencoder((1, 8, 8), code_dim=3)
-    with pytest.raises(ValueError, match=r"shape \(1, 8, 8\), but is \(2, 64\)"):
+    with pytest.raises(ValueError, match=r"x must be \(N, 1, 8, 8\), but is \(2, 64\)"):
         autoencoder(torch.zeros(2, 64))  # flattening it would have gone unnoticed
     with pytest.raises(ValueError, match=r"h must be \(N, 3\), but is \(2, 4\)"):
         autoencoder.decode(torch.zeros(2, 4))
@@ -489,3 +489,37 @@ def test_steps_that_do_not_increase_are_named(trained, digits, steps):
 def test_more_labels_than_there_are_is_named(trained, digits):
     with pytest.raises(ValueError, match=rf"n_labels must be at most {len(digits)}, .*not 2000"):
         experiment(trained, digits, n_labels=[2000])
+
+
+def test_training_and_measuring_set_the_mode_and_put_it_back():
+    images = load_dataset("digits", "test")[:40]
+
+    def trained(mode: bool) -> Autoencoder:
+        torch.manual_seed(0)
+        autoencoder = Autoencoder(images.shape, code_dim=3, hidden=[8])
+        autoencoder.encoder.append(nn.BatchNorm1d(3))
+        autoencoder.train(mode)
+        fit_autoencoder(autoencoder, images, 0, epochs=1, batch_size=10)
+        assert autoencoder.training == autoencoder.encoder[-1].training == mode
+        return autoencoder
+
+    first, second = trained(True), trained(False)
+    for value, other in zip(first.state_dict().values(), second.state_dict().values(), strict=True):
+        assert torch.equal(value, other)
+    assert second.encoder[-1].num_batches_tracked == 4
+    errors = [
+        few_labels_experiment(start, images, images[:1], n_labels=[4], seeds=[0], steps=[2])
+        for start in (first, second)
+    ]
+    assert torch.equal(errors[0].pretrained, errors[1].pretrained)
+
+
+def test_an_integer_is_a_seed():
+    codes, labels = torch.randn(6, 2), torch.arange(6) % 2
+    for function in (
+        lambda seed: random_codes(codes, 3, seed),
+        lambda seed: balanced_subset(labels, 4, seed),
+    ):
+        assert torch.equal(function(7), function(torch.Generator().manual_seed(7)))
+        with pytest.raises(ValueError, match=r"^generator must be"):
+            function(-7)

@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
+from models import with_modes
 from scipy.stats import norm
 from statistical import assert_mean_equals
+from torch import nn
 
 from vaelib.generation import (
     interpolate,
@@ -15,7 +17,7 @@ from vaelib.generation import (
     reconstruct,
     sample_prior,
 )
-from vaelib.latent_variable import LinearGaussian
+from vaelib.latent_variable import LinearGaussian, NonlinearGaussian
 from vaelib.vae import VAE
 
 DTYPES = [torch.float32, torch.float64]
@@ -108,6 +110,49 @@ def test_reconstructions_average_to_the_posterior_expectation(device, generator)
     eps = torch.randn(20_000, 2, 2, generator=generator, dtype=torch.float64, device=device)
     expected = model.decoder(model.posterior(x).mean).mean
     assert_mean_equals(reconstruct(model, x, eps), expected)
+
+
+# The models' modes
+
+
+def test_models_are_asked_in_evaluation_mode(device):
+    model = with_modes().to(device)
+    model.decoder.body = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(3), nn.Linear(3, 64))
+    plane = vae(device)
+    plane.decoder.body = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.5), nn.Linear(2, 20))
+    x, eps = torch.rand(1, 1, 8, 8, device=device), torch.ones(1, 3, device=device)
+    model.decoder.to(device)
+    plane.decoder.to(device)
+
+    def results() -> list[torch.Tensor]:
+        return [sample_prior(model, 1, 0).mean, reconstruct(model, x, eps), manifold(plane, 3)]
+
+    model.eval()
+    plane.eval()
+    expected = results()
+    model.train()
+    plane.train()
+    model.decoder.body[0].eval()
+    seen = results()
+    for result, value in zip(seen, expected, strict=True):
+        torch.testing.assert_close(result, value, rtol=0, atol=0)
+    off = [name for name, module in model.named_modules() if not module.training]
+    assert off == ["decoder.body.0"]
+    assert all(module.training for module in plane.modules())
+
+
+def test_an_integer_is_a_seed(device):
+    model, toy = vae(device), NonlinearGaussian(device)
+    for function in (
+        lambda seed: sample_prior(model, 3, seed).mean,
+        lambda seed: linear(device).sample(3, seed),
+        lambda seed: toy.sample(3, seed),
+    ):
+        if device.type == "cpu":
+            generator = torch.Generator().manual_seed(5)
+            torch.testing.assert_close(function(5), function(generator))
+        with pytest.raises(ValueError, match=r"^generator must be"):
+            function("5")
 
 
 # The manifold

@@ -40,6 +40,7 @@ def history(validation: bool = True, n_dims: int = 3) -> History:
         reconstruction=-100 / t,
         kl=t.unsqueeze(-1) * torch.arange(n_dims),
         beta=torch.ones(4),
+        learning_rate=torch.full((4,), 1e-3),
         validation_elbo=-120 / t if validation else torch.tensor([]),
         active_units=torch.tensor([0, 1, 2, 2]),
         convention="static binarisation",
@@ -218,33 +219,34 @@ def test_the_library_does_without_matplotlib():
 
 
 BAD = {
-    "no images": (lambda: plots.image_grid(pictures(0)), r"images must be \(N, C, H, W\)"),
+    "no images": (lambda: plots.image_grid(pictures(0)), r"images must be \(N ≥ 1, C ≥ 1, H"),
     "one image": (lambda: plots.image_grid(pictures(1)[0]), r"but is \(1, 6, 5\)"),
     "two channels": (lambda: plots.image_grid(pictures(3, 2)), r"1 channel .* are \(3, 2, 6, 5\)"),
     "nan pixels": (lambda: plots.image_grid(pictures(3) / 0), "images must be finite"),
     "no columns": (lambda: plots.image_grid(pictures(3), 0), "columns must be an integer"),
     "no rows": (lambda: plots.image_rows({}), "rows must hold at least one row"),
-    "flat row": (lambda: plots.image_rows({"a": torch.zeros(3, 4)}), r"rows\['a'\] must be \(N, C"),
+    "flat row": (
+        lambda: plots.image_rows({"a": torch.zeros(3, 4)}),
+        r"rows\['a'\] must be \(N ≥ 1, C",
+    ),
     "uneven rows": (
         lambda: plots.image_rows({"a": pictures(3), "b": pictures(2)}),
         r"rows\['b'\] is \(2, 1, 6, 5\) and the first \(3, 1, 6, 5\)",
     ),
     "3-d manifold": (lambda: plots.manifold(vae(3)), "2 latent dimensions .* but has 3"),
-    "no pictures": (lambda: plots.manifold(vae(shape=(7,))), r"pictures must be \(N, C, H, W\)"),
-    "3-d codes": (lambda: plots.latent_scatter(torch.zeros(4, 3)), r"codes must be \(N, 2\)"),
+    "no pictures": (lambda: plots.manifold(vae(shape=(7,))), r"pictures must be \(N ≥ 1, C ≥ 1"),
+    "3-d codes": (lambda: plots.latent_scatter(torch.zeros(4, 3)), r"codes must be \(N ≥ 1, 2\)"),
     "nan codes": (lambda: plots.latent_scatter(CODES / 0), "codes must be finite"),
-    "few labels": (lambda: plots.latent_scatter(CODES, LABELS[:3]), r"labels must be \(60\)"),
+    "few labels": (lambda: plots.latent_scatter(CODES, LABELS[:3]), r"labels must be \(60,\)"),
     "many kinds": (lambda: plots.latent_scatter(CODES, torch.arange(60)), "at most 10 kinds, not"),
-    "short curve": (lambda: plots.densities(X, {"p": X[:3]}), r"curves\['p'\] must be \(50\)"),
+    "short curve": (lambda: plots.densities(X, {"p": X[:3]}), r"curves\['p'\] must be \(50,\)"),
     "no q": (lambda: plots.bound_bars({}, -1.0), "at least one q"),
     "negative KL": (lambda: plots.bound_bars({"q": (-1.0, -0.5)}, -1.5), "KL of at least 0"),
     "nan ELBO": (lambda: plots.bound_bars({"q": (float("nan"), 0.5)}, -1.5), "finite ELBO"),
     "no log p(x)": (lambda: plots.bound_bars(BOUNDS, float("inf")), "log_marginal must be finite"),
-    "KL an example": (lambda: plots.kl_per_dimension(torch.zeros(5, 2)), r"kl must be \(K\)"),
+    "KL an example": (lambda: plots.kl_per_dimension(torch.zeros(5, 2)), r"kl must be \(K ≥ 1,\)"),
     "nothing seen": (
-        lambda: plots.training_curves(
-            History(torch.ones(0), torch.ones(0, 2), *3 * [torch.ones(0)], "grey")
-        ),
+        lambda: plots.training_curves(History.empty("grey")),
         "at least one epoch",
     ),
 }

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import vaelib.autoencoder as library
 from vaelib.exercises.observe import form, gradients, tensor
-from vaelib.exercises.task import Draw, Estimate, Task
+from vaelib.exercises.task import Draw, Near, Task
 
 __all__ = [
     "Autoencoder",
@@ -75,7 +75,7 @@ def _(function: Function, draw: Draw) -> Facts:
     _, w = _mean_and_columns(function, x)
     exact = _projection(torch.linalg.eigh(torch.cov(x.mT)).eigenvectors[:, -K:])
     # Wide enough for randomised algorithms such as torch.pca_lowrank.
-    seen = Estimate(_projection(w), exact, torch.full((), 0.01, dtype=torch.float64))
+    seen = Near(_projection(w), exact, torch.full((), 0.01, dtype=torch.float64))
     yield "the projection on the span of W's columns", seen
 
 

@@ -13,7 +13,7 @@ from torch.distributions import Bernoulli
 import vaelib.elbo
 import vaelib.generation as library
 from vaelib.exercises.observe import form, gradients, tensor
-from vaelib.exercises.task import Draw, Estimate, Rough, Task
+from vaelib.exercises.task import Draw, Near, Rough, Task
 
 __all__ = ["importance_weighted_bound", "interpolate", "latent_grid", "sample_prior"]
 
@@ -80,13 +80,13 @@ def _(function: Function, draw: Draw) -> Facts:
         return
     error = 6.5 / n**0.5
     zero, one = torch.zeros(z.shape[-1], dtype=z.dtype)[:k], torch.eye(k, dtype=z.dtype)
-    yield "their mean", Estimate(z.mean(0), zero, error * torch.ones(()))
+    yield "their mean", Near(z.mean(0), zero, error * torch.ones(()))
     products = z.mT @ z / len(z) if z.shape[-1] == k else z
-    yield "the mean of z zᵀ", Estimate(products, one, error * (1 + one).sqrt())
+    yield "the mean of z zᵀ", Near(products, one, error * (1 + one).sqrt())
     # 3 for a normal of any variance, 1.8 for a uniform one.
     kurtosis = (z.pow(4).mean() / z.square().mean() ** 2).reshape(1)
     tolerance = torch.tensor([error * (24 / k) ** 0.5])
-    yield "the mean of z⁴ over that of z², squared", Estimate(kurtosis, 3 * one[:1, 0], tolerance)
+    yield "the mean of z⁴ over that of z², squared", Near(kurtosis, 3 * one[:1, 0], tolerance)
 
 
 @sample_prior.aspect("generator")

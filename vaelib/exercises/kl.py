@@ -18,7 +18,7 @@ from torch.distributions import (
 
 import vaelib.kl as library
 from vaelib.exercises.observe import form, gradients, tensor
-from vaelib.exercises.task import Draw, Estimate, Rough, Task
+from vaelib.exercises.task import Draw, Near, Rough, Task
 
 __all__ = ["kl_between_gaussians", "kl_monte_carlo", "kl_to_standard_normal"]
 
@@ -483,7 +483,7 @@ def _(function: Function, draw: Draw) -> Facts:
     exact = _integral(q, p, lambda ratio: ratio)
     deviation = (_integral(q, p, lambda ratio: ratio**2) - exact**2).sqrt()
     estimate = tensor(function(q, p, SAMPLES)).reshape(-1)
-    yield "the estimate", Estimate(estimate, exact, 7 * deviation / SAMPLES**0.5)
+    yield "the estimate", Near(estimate, exact, 7 * deviation / SAMPLES**0.5)
     # No gradient passes through the samples of these; the estimate is as good.
     weights = draw.uniform(0.5, 1.0, 4, 5)
     few = Categorical(weights * torch.tensor([0.02, 1, 1, 1, 1]))
@@ -492,7 +492,7 @@ def _(function: Function, draw: Draw) -> Facts:
     exact = (many.probs * ratio).sum(-1)
     deviation = ((many.probs * ratio**2).sum(-1) - exact**2).sqrt()
     estimate = tensor(function(many, few, SAMPLES)).reshape(-1)
-    yield "the estimate for Categorical", Estimate(estimate, exact, 7 * deviation / SAMPLES**0.5)
+    yield "the estimate for Categorical", Near(estimate, exact, 7 * deviation / SAMPLES**0.5)
 
 
 @kl_monte_carlo.aspect("spread")
@@ -507,7 +507,7 @@ def _(function: Function, draw: Draw) -> Facts:
     estimates = tensor(function(q, p, 5)).reshape(-1)
     exact = variance / 5
     spread = estimates.var(correction=0).reshape(1)
-    yield "the variance of the estimates with 5 samples each", Estimate(spread, exact, 0.35 * exact)
+    yield "the variance of the estimates with 5 samples each", Near(spread, exact, 0.35 * exact)
 
 
 @kl_monte_carlo.aspect("shape")
@@ -551,7 +551,7 @@ def _(function: Function, draw: Draw) -> Facts:
         (4 * apart**2 * sigma**2 + 2 * sigma**4).sqrt() / s**3,
     )
     for (name, gradient), right, deviation in zip(seen, exact, deviations, strict=True):
-        yield name, Estimate(gradient, right, 7 * deviation / samples**0.5)
+        yield name, Near(gradient, right, 7 * deviation / samples**0.5)
 
 
 def _draws(q: Distribution, n_samples: int) -> Tensor:

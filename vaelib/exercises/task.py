@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["CheckFailed", "Clue", "Draw", "Estimate", "Mistake", "Rough", "Task"]
+__all__ = ["CheckFailed", "Clue", "Draw", "Mistake", "Near", "Rough", "Task"]
 
 VISIBLE = "visible"
 RELATIVE, ABSOLUTE = 1e-4, 1e-6  # checks run in float64; a mistake is off by per cents
@@ -42,7 +42,7 @@ class CheckFailed(AssertionError):
     """A check did not pass; the message says what is wrong, its first line in short."""
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows: the message, without the way through this package."""
+        """The message without this package's frames, for a shell that asks for it."""
         return str(self).splitlines()
 
 
@@ -98,8 +98,8 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A fact that chance has a part in: passes when within `tolerance` of `exact`.
+class Near:
+    """A number that varies with the noise: passes when within `tolerance` of `exact`.
 
     With a tolerance of 6.5 standard errors a right solution fails once in 10¹⁰ numbers.
     """
@@ -299,7 +299,7 @@ def _same(seen: Facts, wanted: Facts, agree: Callable[[Any, Any], bool]) -> bool
 
 def _agree(seen: Any, wanted: Any) -> bool:
     """Whether two facts are the same, as those of the same mistake are."""
-    if isinstance(seen, Estimate) and isinstance(wanted, Estimate):
+    if isinstance(seen, Near) and isinstance(wanted, Near):
         if seen.value.shape != wanted.value.shape:
             return False
         apart = (seen.value - wanted.value).abs()
@@ -317,7 +317,7 @@ def _passes(seen: Any, wanted: Any) -> bool:
     """Whether a fact is as good as that of a right solution."""
     if isinstance(seen, Clue) and isinstance(wanted, Clue):
         return True
-    if isinstance(seen, Estimate):
+    if isinstance(seen, Near):
         return seen.value.shape == seen.exact.shape and bool(
             ((seen.value - seen.exact).abs() <= seen.tolerance).all()
         )
@@ -354,7 +354,7 @@ def _first_difference(seen: Facts, wanted: Facts, numbers: bool) -> tuple[str, s
 
 
 def _difference(seen: Any, right: Any, numbers: bool) -> str:
-    if isinstance(seen, Estimate):
+    if isinstance(seen, Near):
         right, seen = seen.exact, seen.value
     elif isinstance(seen, Rough) and isinstance(right, Rough):
         right, seen = right.value, seen.value
