@@ -25,6 +25,7 @@ UNCHECKED = {
     "FewLabels",
     "History",
     "InferenceGap",
+    "Interrupted",
     "LatentVariableModel",
     "LogLikelihood",
     "NonFiniteError",
@@ -350,6 +351,26 @@ CASES: dict[str, Case] = {
         {"n_in": 1, "n_out": 2, "size": 3, "mask": "A"},
         set(),
     ),
+    "Classifier": (
+        vaelib.Classifier,
+        {"shape": (1, 4, 4), "classes": 3, "width": 2, "features": 4},
+        set(),
+    ),
+    "Classifier.forward": (
+        vaelib.Classifier((1, 4, 4), width=2, features=4),
+        {"x": X},
+        {"x: empty"},
+    ),
+    "frechet_distance": (
+        vaelib.frechet_distance,
+        {"a": _normal(5, 3), "b": _normal(7, 3)},
+        {"a: other dtype", "b: other dtype"},
+    ),
+    "pretrained": (
+        vaelib.pretrained,
+        {"name": "mnist-classifier", "device": "cpu"},
+        set(),
+    ),
     "GAN": (vaelib.GAN, {"shape": (1, 4, 4), "latent_dim": 2, "width": 2}, set()),
     "GAN.sample": (
         lambda n: vaelib.GAN((1, 4, 4), 2, 2).sample(n, _generator()),
@@ -499,6 +520,13 @@ CASES: dict[str, Case] = {
             "learning_rate": 0.1,
         },
         {"generator: 0"},
+    ),
+    "fit_classifier": (
+        lambda images, **numbers: vaelib.fit_classifier(
+            vaelib.Classifier((1, 8, 8), width=2, features=4), images, _generator(), **numbers
+        ),
+        {"images": _digits(), "epochs": 1, "batch_size": 5, "learning_rate": 0.1, "shift": 1},
+        {"shift: 0"},
     ),
     "fit_gan": (
         lambda images, **numbers: vaelib.fit_gan(

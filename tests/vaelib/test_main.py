@@ -59,16 +59,14 @@ def test_train_prints_the_bound_with_unit_and_convention(
     assert "bits/dim" not in out
 
 
-def test_an_epoch_is_a_line_where_nobody_watches(run: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "vaelib", "train", "--out", str(tmp_path), "--epochs", "2", *SMALL],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "\nepoch 1 of 2: ELBO " in done.stdout
-    assert "\nepoch 2 of 2: ELBO " in done.stdout
-    assert done.stderr == ""
+def test_an_epoch_is_a_line_where_nobody_watches(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--out", str(tmp_path), "--epochs", "2", *SMALL]) == 0
+    out, err = capsys.readouterr()
+    assert "\nepoch 1 of 2: ELBO " in out
+    assert "\nepoch 2 of 2: ELBO " in out
+    assert err == ""
 
 
 def test_a_run_is_continued_but_never_overwritten(
