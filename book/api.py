@@ -53,7 +53,8 @@ def canonical(name: str) -> str:
     defined = getattr(importlib.import_module(module), attribute)
     if not defined.__module__.startswith("vaelib"):
         return name
-    return f"{defined.__module__}.{defined.__qualname__}"
+    # A value, such as `vaelib.pretrained`, has no name but the one that it is given.
+    return f"{defined.__module__}.{getattr(defined, '__qualname__', attribute)}"
 
 
 def resolve(

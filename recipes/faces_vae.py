@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         train, test = (load_dataset("lfw", split) for split in ("train", "test"))
     train, test = train.to(run.device), test.to(run.device)
-    train_residual(run, train, test, latent_dim=128, width=32, epochs=10)
+    train_residual(run, train, test, latent_dim=128, width=24, epochs=6)
 
 
 def _by_person(images: Images) -> tuple[Images, Images]:

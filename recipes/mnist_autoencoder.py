@@ -21,7 +21,7 @@ from vaelib import (
 )
 from vaelib.pretrained import Measurement
 
-EPOCHS = 60
+EPOCHS = 40
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

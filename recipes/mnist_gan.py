@@ -19,8 +19,8 @@ from vaelib import GAN, fit_gan
 from vaelib.baselines import Classifier, frechet_distance
 from vaelib.pretrained import Measurement, pretrained
 
-EPOCHS = 24
-PATIENCE = 8
+EPOCHS = 14
+PATIENCE = 4
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

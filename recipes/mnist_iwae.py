@@ -1,7 +1,8 @@
 """`mnist-vae`'s network by the importance-weighted bound of five samples (Burda et al. 2015).
 
-All else is as in `recipes.mnist_vae`. To reach: −log p(x) of 86.5 nats or less on the test images
-(published: 85.54).
+It starts where `mnist-vae` ended, which takes a fraction of the time of a start from nothing, and
+goes through the last five of its eight learning rates again. All else is as in `recipes.mnist_vae`.
+To reach: −log p(x) of 86.5 nats or less on the test images (published: 85.54).
 """
 
 from __future__ import annotations
@@ -11,18 +12,22 @@ from collections.abc import Sequence
 import torch
 
 from recipes.bounds import bound, measure_bounds
-from recipes.mnist_vae import EPOCHS, RATES, burda, falling
+from recipes.mnist_vae import RATES, falling
 from recipes.run import Run
+from vaelib import VAE
 from vaelib.elbo import importance_weighted_elbo
+from vaelib.pretrained import pretrained
+
+EPOCHS = [12, 12, 12, 12, 12]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     run = Run("mnist-iwae", "one-layer IWAE of Burda et al. 2015, k = 5", arguments)
     train = run.mnist("train").binarise("dynamic")
-    vae = burda(train)
-    adam = torch.optim.Adam(vae.parameters(), lr=RATES[0], eps=1e-4, fused=True)
-    epochs = [1] * 8 if run.quick else EPOCHS
-    rate = torch.optim.lr_scheduler.LambdaLR(adam, falling(RATES, epochs))
+    vae: VAE = pretrained("mnist-vae")
+    rates, epochs = RATES[-5:], [1] * 5 if run.quick else EPOCHS
+    adam = torch.optim.Adam(vae.parameters(), lr=rates[0], eps=1e-4, fused=True)
+    rate = torch.optim.lr_scheduler.LambdaLR(adam, falling(rates, epochs))
     run.fit(
         vae,
         train,
@@ -36,12 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run.export(
         vae,
         vae.arguments,
-        measure_bounds(run, "85.54 published (Burda et al. 2015, table 1)"),
+        measure_bounds(run, "−85.54 published (Burda et al. 2015, table 1)"),
         train=train,
         convention="dynamic",
         compare=bound(run.mnist("test").binarise("dynamic")),
-        note="batches of 100 rather than 20, rates √5 times the published ones, "
-        f"{sum(EPOCHS)} epochs rather than 3,280",
+        note=f"{sum(epochs)} epochs after those of mnist-vae, rather than 3,280 from nothing; "
+        "batches of 100 rather than 20, rates √5 times the published ones",
     )
 
 

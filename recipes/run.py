@@ -23,6 +23,7 @@ from torch import Tensor, nn
 import vaelib
 from vaelib import History, Images, load_dataset
 from vaelib.checkpoint import read_checkpoint, write_checkpoint
+from vaelib.images import check_labels
 from vaelib.pretrained import Measurement, Record, write_pretrained
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +41,7 @@ class Run:
     Attributes:
         device: on which to train.
         quick: whether only to see that the recipe runs: few images, few epochs.
-        checkpoint: the run's file. Beside it, `NAME.json` keeps the clock.
+        checkpoint: the run's file. Beside it, `NAME.clock` keeps the time.
         epochs: done so far.
     """
 
@@ -67,7 +68,7 @@ class Run:
             self.checkpoint = options.checkpoint or elsewhere / f"{name}.pt"
             self.folder = options.export or elsewhere
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        self.clock = self.checkpoint.with_suffix(".json")
+        self.clock = self.checkpoint.with_suffix(".clock")
         self.epochs, self.seconds, self.commit = 0, 0.0, _commit()
         if self.checkpoint.exists() and self.clock.exists():
             kept = json.loads(self.clock.read_text())
@@ -82,12 +83,11 @@ class Run:
             return load_dataset("mnist5k", split, device=self.device)[:200]
         if split == "test":
             return load_dataset("mnist", "test", device=self.device)
-        parts = [
+        kept, held_out = (
             load_dataset("mnist", part, device=self.device) for part in ("train", "validation")
-        ]
-        pixels = torch.cat([part.pixels for part in parts])
-        labels = torch.cat([part.labels for part in parts])
-        return Images(pixels, labels, "mnist", "train")
+        )
+        labels = torch.cat([check_labels("train", part) for part in (kept, held_out)])
+        return Images(torch.cat([kept.pixels, held_out.pixels]), labels, "mnist", "train")
 
     def tick(self, epochs: int, **values: float) -> None:
         """So many epochs are over: keep the clock, and say how far the run is."""
@@ -205,7 +205,7 @@ class Run:
             commit=self.commit,
             seed=SEED,
             device=_device_name(self.device),
-            hours=round(self.seconds / 3600, 3),
+            hours=round(self.seconds / 3600, 5),
             epochs=self.epochs,
             data=f"{train.name} {train.split} ({len(train):,})",
             convention=convention,

@@ -1,8 +1,8 @@
 """Variational autoencoders in PyTorch: one lecture topic per module, to be read in this order.
 
 `autoencoder`, `latent_variable`, `elbo`, `kl`, `reparameterization`, `training`, `generation`,
-`evaluation`, `baselines`; beside them `data`, `networks`, `likelihood`, `vae`, `plots` and
-`explorer`.
+`evaluation`, `baselines`; beside them `data`, `networks`, `residual`, `likelihood`, `vae`, `plots`,
+`explorer` and `pretrained`.
 
 The names listed here are the ones that users may rely on. Log-likelihoods, divergences and bounds
 are in nats.
@@ -18,7 +18,16 @@ from vaelib.autoencoder import (
     random_codes,
     reconstruction_error,
 )
-from vaelib.baselines import GAN, PPCA, PixelCNN, fit_gan, fit_pixelcnn
+from vaelib.baselines import (
+    GAN,
+    PPCA,
+    Classifier,
+    PixelCNN,
+    fit_classifier,
+    fit_gan,
+    fit_pixelcnn,
+    frechet_distance,
+)
 from vaelib.checkpoint import (
     load_vae,
     save_vae,
@@ -52,6 +61,7 @@ from vaelib.evaluation import (
     sharpness,
 )
 from vaelib.explorer import LatentExplorer
+from vaelib.flow import TransformedGaussian
 from vaelib.generation import (
     interpolate,
     interpolate_spherical,
@@ -82,6 +92,7 @@ from vaelib.networks import (
     GaussianDecoder,
     GaussianEncoder,
 )
+from vaelib.pretrained import pretrained
 from vaelib.reparameterization import (
     DiagonalGaussian,
     FullGaussian,
@@ -96,6 +107,7 @@ from vaelib.reparameterization import (
 from vaelib.scaling import Scaling, standardise
 from vaelib.training import (
     History,
+    Interrupted,
     NonFiniteError,
     fit,
     training_step,
@@ -112,6 +124,7 @@ __all__ = [
     "Autoencoder",
     "Bernoulli",
     "BernoulliDecoder",
+    "Classifier",
     "DiagonalGaussian",
     "DiscretisedLogistic",
     "DiscretisedLogisticDecoder",
@@ -124,6 +137,7 @@ __all__ = [
     "History",
     "Images",
     "InferenceGap",
+    "Interrupted",
     "LatentExplorer",
     "LatentVariableModel",
     "LinearGaussian",
@@ -132,6 +146,7 @@ __all__ = [
     "NonlinearGaussian",
     "PixelCNN",
     "Scaling",
+    "TransformedGaussian",
     "active_units",
     "bernoulli_log_likelihood",
     "bits_per_dim",
@@ -141,9 +156,11 @@ __all__ = [
     "few_labels_experiment",
     "fit",
     "fit_autoencoder",
+    "fit_classifier",
     "fit_gan",
     "fit_pixelcnn",
     "fit_posterior",
+    "frechet_distance",
     "gaussian_log_likelihood",
     "importance_weighted_bound",
     "importance_weighted_elbo",
@@ -170,6 +187,7 @@ __all__ = [
     "noise",
     "pathwise_gradient",
     "pathwise_terms",
+    "pretrained",
     "random_codes",
     "reconstruct",
     "reconstruction_error",

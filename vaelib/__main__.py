@@ -9,15 +9,18 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from vaelib.checkpoint import load_vae, read_checkpoint
-from vaelib.data import Images, available_datasets, load_dataset
+from vaelib._run_data import RunData, named
+from vaelib.baselines import PPCA
+from vaelib.checkpoint import load_vae
+from vaelib.data import Images, available_datasets
 from vaelib.evaluation import evaluate_elbo, log_likelihood
 from vaelib.generation import sample_prior
+from vaelib.likelihood import bits_per_dim
 from vaelib.training import fit
 from vaelib.vae import VAE
 
@@ -26,12 +29,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CHECKPOINT = "checkpoint.pt"
+DATA = "data.json"  # what the run is trained on, beside its checkpoint
+
+LIKELIHOODS = ("bernoulli", "grey-bernoulli", "gaussian", "discretised-logistic")
+NETWORKS = ("fully-connected", "convolutional", "residual")
 
 EXAMPLES = """examples:
   python -m vaelib train                              a 2-d VAE of 4,000 digits, in vae-run/
   python -m vaelib train --latent-dim 20 --out run20  twenty latent dimensions instead
   python -m vaelib evaluate                           its ELBO and log p(x) on unseen digits
   python -m vaelib sample                             a picture of digits that it makes up
+
+  python -m vaelib train --data photographs/ --size 32 --network residual --latent-dim 64
+                                                      pictures of your own, as 8-bit colours
 """
 
 
@@ -92,17 +102,25 @@ def _rate(text: str) -> float:
     return number
 
 
+def _weight(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise ValueError
+    return number
+
+
 # So that argparse says: argument --n: invalid whole number of at least 1 value: '0'
 _count.__name__ = "whole number of at least 1"
 _seed.__name__ = "whole number from 0"
 _rate.__name__ = "positive number"
+_weight.__name__ = "number of at least 0"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m vaelib",
         description="Train, measure and sample variational autoencoders. All bounds and "
-        "log-likelihoods are in nats an image.",
+        "log-likelihoods are in nats per image.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -122,26 +140,61 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     train = command("train", _train, "train a VAE; write its checkpoint and pictures to a folder")
-    train.add_argument("--data", default="mnist5k", help="a name that `datasets` lists")
+    train.add_argument(
+        "--data", default="mnist5k", help="a name that `datasets` lists, or a folder of pictures"
+    )
+    train.add_argument(
+        "--size", type=_count, help="cut the pictures of a folder square and resize them to that"
+    )
     train.add_argument(
         "--pixels",
         choices=["dynamic", "static", "grey"],
-        default="dynamic",
-        help="binarised anew at each reading, binarised once, or grey (then by cross-entropy, "
-        "which is no log-likelihood)",
+        help="binarised anew at each reading, binarised once, or 256 levels as they are; by "
+        "default dynamic for the grey data sets, and grey for colours and for a folder",
+    )
+    train.add_argument(
+        "--likelihood",
+        choices=LIKELIHOODS,
+        help="of a pixel; by default Bernoulli for binary pixels and, for 256 levels, the "
+        "discretised logistic. On grey pixels the Bernoulli is a cross-entropy, not a "
+        "log-likelihood; the Gaussian is a density",
     )
     train.add_argument(
         "--latent-dim", type=_count, default=2, metavar="K", help="latent dimensions"
     )
     train.add_argument(
-        "--hidden", type=_count, nargs="+", default=[512], help="fully connected layers"
+        "--network",
+        choices=NETWORKS,
+        default=NETWORKS[0],
+        help="what is trained; a residual one starts from probabilistic PCA where pixels are grey",
     )
     train.add_argument(
-        "--convolutional", type=_count, metavar="WIDTH", help="convolutions of that width instead"
+        "--hidden",
+        type=_count,
+        nargs="+",
+        help="sizes of the fully connected layers, or one number, the width of a convolutional or "
+        "residual network; by default what suits the network",
+    )
+    train.add_argument(
+        "--beta", type=_weight, default=1.0, help="weight of the KL; only 1 maximises the ELBO"
     )
     train.add_argument("--epochs", type=_count, default=50, help="passes over the training images")
+    train.add_argument(
+        "--patience", type=_count, help="stop after so many epochs without a better validation"
+    )
     train.add_argument("--batch-size", type=_count, default=128, help="images in each step")
-    train.add_argument("--learning-rate", type=_rate, default=1e-3, help="of the optimizer, Adam")
+    train.add_argument(
+        "--learning-rate", type=_rate, help="of Adam; by default 0.001, or what a resumed run had"
+    )
+    train.add_argument(
+        "--precision",
+        choices=["auto", "float32", "bfloat16"],
+        default="auto",
+        help="of the matrix products",
+    )
+    train.add_argument(
+        "--compile", action="store_true", help="compile the steps first, which takes a minute or so"
+    )
     train.add_argument(
         "--seed",
         type=_seed,
@@ -155,7 +208,7 @@ def _parser() -> argparse.ArgumentParser:
         "--split", choices=["train", "validation", "test"], default="test", help="which images"
     )
     evaluate.add_argument(
-        "--samples", type=_count, default=500, metavar="S", help="importance samples for each image"
+        "--samples", type=_count, default=500, metavar="S", help="importance samples per image"
     )
     evaluate.add_argument("--seed", type=_seed, default=0, help="of all noise")
 
@@ -180,20 +233,24 @@ def _train(options: argparse.Namespace) -> None:
         )
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f"--out {options.out} is a file, not a folder")
-    images = _load(options.data, "train", options.pixels)
-    validation = _load(options.data, "validation", options.pixels)
+    likelihood = _choose_pixels(options)
+    data = RunData(options.data, options.size, options.pixels)
+    images, validation = data.load("train", "validation")
+    if options.resume and checkpoint.exists():
+        data.check_same(options.out / DATA)
+    kinds: dict[str, Any] = {
+        "network": options.network.replace("-", " "),
+        "likelihood": likelihood.replace("-", " "),
+    }
     torch.manual_seed(options.seed)
-    model = VAE(
-        images.shape,
-        options.latent_dim,
-        [options.convolutional] if options.convolutional else options.hidden,
-        network="convolutional" if options.convolutional else "fully connected",
-        likelihood="grey bernoulli" if options.pixels == "grey" else "bernoulli",
-    )
+    model = VAE(images.shape, options.latent_dim, options.hidden, **kinds)
+    if options.network == "residual" and _has_linear_twin(model, images):
+        _start_linear(model, None if options.resume and checkpoint.exists() else images)
     options.out.mkdir(parents=True, exist_ok=True)
     # Under torchrun one process speaks for all.
     is_first = os.environ.get("RANK", "0") == "0"
     if is_first:
+        data.write(options.out / DATA)
         print(f"training on {images}", flush=True)
     history = fit(
         model,
@@ -202,6 +259,10 @@ def _train(options: argparse.Namespace) -> None:
         epochs=options.epochs,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
+        beta=options.beta,
+        patience=options.patience,
+        precision=options.precision,
+        compile=options.compile,
         seed=options.seed,
         device=options.device,
         checkpoint=checkpoint,
@@ -211,12 +272,13 @@ def _train(options: argparse.Namespace) -> None:
         return
     assert history.best_epoch is not None
     best = history.best_epoch - 1
-    print(f"best of {len(history)} epochs: {best + 1}, in nats an image ({history.convention}):")
+    print(f"best of {len(history)} epochs: {best + 1}, {_unit(model, history.convention)}:")
     print(
         f"  training ELBO    {history.elbo[best]:8.2f}  "
         f"= {history.reconstruction[best]:.2f} reconstruction − {history.kl[best].sum():.2f} KL"
     )
-    print(f"  validation ELBO  {history.validation_elbo[best]:8.2f}")
+    print(f"  validation ELBO  {history.validation_elbo[best]:8.2f}", end="")
+    print(_in_bits(model, history.validation_elbo[best]))
     print(f"  {history.active_units[best]} of {options.latent_dim} latent dimensions active")
     # matplotlib takes longer to import than all else: only once there is something to draw.
     from vaelib import plots
@@ -231,21 +293,57 @@ def _train(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     path = options.out / CHECKPOINT
     model = load_vae(path, _device(options))
-    data = read_checkpoint(path).get("settings", {}).get("data")
-    if data is None:
-        raise ValueError(f"{path} does not say what it was trained on: it is no run of `train`")
-    images = _load(data[0], options.split, data[1])
+    data = RunData.read(options.out / DATA)
+    (images,) = data.load(options.split)
+    data.check_same(options.out / DATA)
     generator = torch.Generator().manual_seed(options.seed)
     bound = evaluate_elbo(model, images, generator).per_example
     print(f"{images}, ± standard error over images:")
-    print(f"  ELBO      {_mean(bound)} nats", flush=True)
+    print(f"  ELBO      {_mean(bound)} nats{_in_bits(model, bound.mean())}", flush=True)
     result = log_likelihood(model, images, generator, samples=options.samples)
     print(
-        f"  log p(x)  {_mean(result.per_example)} nats, by {result.samples} importance samples "
-        f"(their own error {result.mean_standard_error():.2f}, effective sample size "
+        f"  log p(x)  {_mean(result.per_example)} nats{_in_bits(model, result.mean())}, by "
+        f"{result.samples} importance samples (their own error "
+        f"{result.mean_standard_error():.2f}, effective sample size "
         f"{result.effective_sample_size.median():.0f} in the median)"
     )
-    print(f"  pixels    {result.convention}")
+    print(f"  {_unit(model, result.convention)}", flush=True)
+    _print_baseline(model, data, images)
+
+
+def _print_baseline(model: VAE, data: RunData, images: Images) -> None:
+    """What the best linear model reaches, on numbers that it can be measured by."""
+    (train,) = data.load("train")
+    if not _has_linear_twin(model, train):
+        return
+    ppca = PPCA.fit(train, model.latent_dim)
+    is_density = model.arguments["likelihood"] == "gaussian"
+    nats = (ppca.log_prob if is_density else ppca.log_prob_8bit)(images.floats())
+    print(
+        f"  PPCA      {_mean(nats)} nats{_in_bits(model, nats.mean())}: the best linear model "
+        f"with {model.latent_dim} latent dimensions"
+    )
+
+
+def _has_linear_twin(model: VAE, train: Images) -> bool:
+    """Whether probabilistic PCA is a model of the same numbers, with as many latent dimensions."""
+    return (
+        train.convention == "grey"
+        and model.arguments["likelihood"] in ("gaussian", "discretised logistic")
+        and model.latent_dim < min(len(train) - 1, math.prod(train.shape))
+    )
+
+
+def _start_linear(model: VAE, images: Images | None) -> None:
+    """Keep the linear parts at probabilistic PCA: the residual blocks learn what is not linear.
+
+    From scratch a network of this kind needs several epochs to become as good. Without images,
+    the parameters are those of a run to be resumed.
+    """
+    if images is not None:
+        PPCA.fit(images, model.latent_dim).initialise(model)
+    for part in (model.encoder.body, model.decoder.body):
+        part.get_submodule("linear").requires_grad_(False)
 
 
 def _sample(options: argparse.Namespace) -> None:
@@ -268,14 +366,36 @@ def _datasets(_: argparse.Namespace) -> None:
         print(f"    {info.licence}")
 
 
-def _load(name: str, split: str, pixels: str) -> Images:
-    images = load_dataset(name, split)
-    if pixels == "dynamic":
-        return images.binarise("dynamic")
-    if pixels == "static":
-        # One draw for everybody, whatever the run's seed: results stay comparable.
-        return images.binarise("static", torch.Generator().manual_seed(0))
-    return images
+def _choose_pixels(options: argparse.Namespace) -> str:
+    """Settle how pixels are read, where that is left open, and give the likelihood of one."""
+    info = named(options.data)
+    if options.pixels is None and options.likelihood is not None:
+        options.pixels = "dynamic" if options.likelihood == "bernoulli" else "grey"
+    elif options.pixels is None:
+        is_grey = info is not None and info.shape[0] == 1
+        options.pixels = "dynamic" if is_grey else "grey"
+    if options.likelihood == "bernoulli" and options.pixels == "grey":
+        raise ValueError(
+            "--likelihood bernoulli needs binary pixels: --pixels dynamic (or static), or for "
+            f"grey pixels one of {', '.join(LIKELIHOODS[1:])}"
+        )
+    default = "discretised-logistic" if options.pixels == "grey" else "bernoulli"
+    return str(options.likelihood or default)
+
+
+def _unit(model: VAE, convention: str) -> str:
+    """What a bound or log-likelihood is of."""
+    what = {
+        "gaussian": "log-densities of pixels in [0, 1], to be compared with such alone",
+        "discretised logistic": "log-probabilities of 8-bit pixels",
+    }.get(model.arguments["likelihood"])
+    return f"in nats per image ({convention}{'; ' + what if what else ''})"
+
+
+def _in_bits(model: VAE, nats: Tensor) -> str:
+    if model.arguments["likelihood"] != "discretised logistic":
+        return ""
+    return f" = {bits_per_dim(nats, model.arguments['shape']):.3f} bits/dim"
 
 
 def _device(options: argparse.Namespace) -> str:
@@ -287,9 +407,12 @@ def _mean(values: Tensor) -> str:
 
 
 def _save(drawn: Axes | Figure, path: Path) -> None:
+    from matplotlib import pyplot
+
     figure = drawn.get_figure(root=True)
     assert figure is not None
     figure.savefig(path, dpi=150)
+    pyplot.close(figure)
     print(f"picture: {path}")
 
 

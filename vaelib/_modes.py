@@ -26,8 +26,8 @@ def _mode(models: tuple[object, ...], on: bool) -> Iterator[None]:
     networks = [model for model in models if isinstance(model, nn.Module)]
     # Each submodule by itself, since some may have been frozen by hand.
     before = [(module, module.training) for model in networks for module in model.modules()]
-    for model in networks:
-        model.train(on)
+    for module, _ in before:
+        module.training = on
     try:
         yield
     finally:

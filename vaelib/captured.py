@@ -6,24 +6,24 @@ launches them all at once: order, gather, binarisation, noise, forwards, backwar
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vaelib._checks import value_checks
-from vaelib.elbo import ELBO
+from vaelib._optimizers import held_parameters
+from vaelib.cuda_graph import CaptureError, capture, reading_of_a_value
 from vaelib.minibatches import InMemory
 from vaelib.objective import Precision, negative_bound, term_sums
 from vaelib.reparameterization import noise
 
-__all__ = ["CaptureError", "CapturedStep", "StaticStep", "capturable", "capture", "stream"]
+__all__ = ["CapturedStep", "StaticStep", "python_state", "settings"]
 
-
-class CaptureError(RuntimeError):
-    """A step that cannot be replayed; the message says why."""
+OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
 class StaticStep:
@@ -58,7 +58,7 @@ class StaticStep:
 
     def __init__(
         self,
-        objective: Callable[..., ELBO],
+        objective: nn.Module,
         optimizer: torch.optim.Optimizer,
         data: InMemory,
         generator: torch.Generator,
@@ -76,6 +76,7 @@ class StaticStep:
         self.betas = torch.zeros(steps, dtype=like.dtype, device=device)
         self.position = torch.zeros(1, dtype=torch.int64, device=device)
         self.sums = torch.zeros(0, device=device)
+        self.held = held_parameters(objective, optimizer)
 
     def begin_epoch(self, order: Tensor, betas: list[float]) -> None:
         """Set the order (N,) of the epoch, and the KL's weight in each step; start at the first."""
@@ -92,7 +93,7 @@ class StaticStep:
         bound, loss = negative_bound(
             self.objective, x.to(self.like.dtype), eps, y, beta, self.precision, len(index)
         )
-        self.optimizer.zero_grad()
+        self.forget_gradients()
         loss.backward()
         self.optimizer.step()
         row = term_sums(bound)
@@ -101,12 +102,18 @@ class StaticStep:
         self.sums.index_copy_(0, self.position, row.unsqueeze(0))
         self.position.add_(1)
 
+    def forget_gradients(self) -> None:
+        """Of the model and of the optimizer."""
+        for parameter in self.held:
+            parameter.grad = None
+
 
 class CapturedStep:
     """A `StaticStep` that is captured as a CUDA graph after a few steps, and replayed from then on.
 
     Where it cannot be captured it goes on as it is, and `say` is told why in one line. The last,
-    smaller minibatch of an epoch is for `plain`.
+    smaller minibatch of an epoch is for `plain`. What a graph holds for good is looked at before
+    each epoch: where a setting of the model or the optimizer was changed, it is captured anew.
     """
 
     # What the libraries and the optimizer set up at their first steps must not be in the graph.
@@ -118,108 +125,121 @@ class CapturedStep:
         self.step, self.plain, self.say = step, plain, say
         self.graph: torch.cuda.CUDAGraph | None = None
         self.made = 0
+        self.settings: list[Any] = []
+        self.rates = [group["lr"] for group in step.optimizer.param_groups]
 
     def __call__(self) -> None:
         """Make a step."""
         self.made += 1
         if self.graph is not None:
             self.graph.replay()
-            return
-        before = python_state(self.step.objective) if self.made == self.WARM_UP else {}
-        with value_checks(self.made == 1):
-            self.step()
-        if self.made == self.WARM_UP:
-            try:
-                if changed := changed_state(before, python_state(self.step.objective)):
-                    raise CaptureError(f"each step changes {changed}, and a replayed one would not")
-                self.graph = capture(self.step)
-            except CaptureError as error:
-                self.say(f"steps are not replayed as a CUDA graph, and are slower for it: {error}")
+        elif self.made == self.WARM_UP:
+            self._step_and_capture()
+        else:
+            with value_checks(self.made == 1):
+                self.step()
 
-    def epoch(self, betas: list[float]) -> Iterator[Tensor]:
-        """The `term_sums` of each minibatch of an epoch, as the steps are made."""
+    def epoch(self, betas: list[float], made: Callable[[], None]) -> Tensor:
+        """Make an epoch's steps; the `term_sums` of each, (steps, terms). `made` hears of each."""
         step = self.step
+        self._begin_epoch()
         order = step.data.order(step.generator)
         step.begin_epoch(order, betas)
-        for position in range(len(step.order)):
+        for _ in range(len(step.order)):
             self()
-            yield step.sums[position]
+            made()
         rest = order[step.order.numel() :]
-        if len(rest):
-            x, y = step.data.read(rest, step.generator)
-            samples, _, latent_dim = step.noise_shape
-            eps = noise((samples, len(rest), latent_dim), step.generator, step.like)
-            yield self.plain(x.to(step.like), eps, y, betas[-1], len(rest))
+        if not len(rest):
+            return step.sums
+        x, y = step.data.read(rest, step.generator)
+        samples, _, latent_dim = step.noise_shape
+        eps = noise((samples, len(rest), latent_dim), step.generator, step.like)
+        last = self.plain(x.to(step.like), eps, y, betas[-1], len(rest)).unsqueeze(0)
+        made()
+        return torch.cat([step.sums, last]) if len(step.order) else last
+
+    def _begin_epoch(self) -> None:
+        # A scheduler or a user may have put a number where the graph reads a tensor.
+        for group, rate in zip(self.step.optimizer.param_groups, self.rates, strict=True):
+            if group["lr"] is not rate and isinstance(rate, Tensor):
+                rate.fill_(float(group["lr"]))
+                group["lr"] = rate
+        now = settings(self.step.objective, self.step.optimizer)
+        if now != self.settings:
+            self.settings, self.graph, self.made = now, None, 0
+
+    def _step_and_capture(self) -> None:
+        before = python_state(self.step.objective)
+        with value_checks(False):
+            reason = reading_of_a_value(self.step)
+        if changed := _changed(before, python_state(self.step.objective)):
+            reason = f"each step changes {changed}, and a replayed one would not"
+        try:
+            if reason:
+                raise CaptureError(reason)
+            self.step.forget_gradients()  # so that they live in the graph's own memory
+            with value_checks(False):
+                self.graph = capture(self.step, [self.step.generator])
+        except CaptureError as error:
+            self.say(f"steps are not replayed as a CUDA graph, and are slower for it: {error}")
 
 
-def capture(step: StaticStep) -> torch.cuda.CUDAGraph:
-    """The step as a graph; this makes no step.
+def python_state(model: nn.Module) -> dict[str, Any]:
+    """What a step may change that a replayed one would not: Python's values, and which tensors.
 
-    Raises:
-        CaptureError: when a step does what a graph cannot hold, such as reading a value.
+    Tensors are told apart by identity: a graph goes on with those that it was captured with.
     """
-    graph = torch.cuda.CUDAGraph()
-    graph.register_generator_state(step.generator)
-    step.optimizer.zero_grad()  # so that gradients live in the graph's own memory
-    try:
-        # On the stream of the steps before, to which autograd has bound the parameters.
-        with value_checks(False), torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
-            step()
-    except RuntimeError as error:
-        torch.cuda.synchronize()
-        raise CaptureError(str(error).strip().splitlines()[0]) from error
-    return graph
-
-
-@contextlib.contextmanager
-def capturable(optimizer: torch.optim.Optimizer, device: torch.device) -> Iterator[bool]:
-    """Let an optimizer's steps be captured: its learning rates and counts are tensors on `device`.
-
-    Gives whether that can be done. Afterwards the rates are plain numbers again.
-    """
-    if device.type != "cuda" or not all("capturable" in g for g in optimizer.param_groups):
-        yield False
-        return
-    before = [group["capturable"] for group in optimizer.param_groups]
-    for group in optimizer.param_groups:
-        group["capturable"] = True
-        group["lr"] = torch.tensor(float(group["lr"]), device=device)
-    for state in optimizer.state.values():
-        if isinstance(state.get("step"), Tensor):
-            state["step"] = state["step"].to(device)
-    try:
-        yield True
-    finally:
-        for group, value in zip(optimizer.param_groups, before, strict=True):
-            group["capturable"], group["lr"] = value, float(group["lr"])
-
-
-@contextlib.contextmanager
-def stream(device: torch.device) -> Iterator[None]:
-    """A CUDA stream of its own, on which steps may be captured; elsewhere nothing."""
-    if device.type != "cuda":
-        yield
-        return
-    with torch.cuda.device(device):
-        side, outer = torch.cuda.Stream(), torch.cuda.current_stream()
-        side.wait_stream(outer)
-        with torch.cuda.stream(side):
-            yield
-        outer.wait_stream(side)
-
-
-def python_state(model: Any) -> dict[str, Any]:
-    """The plain Python values that the modules of a model hold: a graph does not change them."""
-    modules = model.modules() if isinstance(model, nn.Module) else []
-    return {
-        f"{type(module).__name__}.{name}": repr(value)
-        for module in modules
-        for name, value in vars(module).items()
-        if isinstance(value, (bool, int, float, str, list, tuple, dict, type(None)))
-        and not name.startswith("_")
+    state: dict[str, Any] = {
+        "Python's random numbers": random.getstate(),
+        "NumPy's random numbers": repr(np.random.get_state()),  # noqa: NPY002
+        "the random numbers of the CPU": torch.random.get_rng_state().tolist(),
     }
+    for module in model.modules():
+        own = {name: value for name, value in vars(module).items() if name not in OF_EVERY_MODULE}
+        for name, value in {**own, **module._buffers}.items():
+            state[f"{type(module).__name__}.{name}"] = _identified(value)
+    return state
 
 
-def changed_state(before: dict[str, Any], after: dict[str, Any]) -> str:
-    """Which of these values differ, as text."""
+class _Same:
+    """Equal to itself alone, and keeps its tensor alive, so that no other takes its address."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.tensor is self.tensor
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _identified(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return _Same(value)
+    if isinstance(value, (list, tuple)):
+        return [_identified(part) for part in value]
+    if isinstance(value, dict):
+        return {key: _identified(part) for key, part in value.items()}
+    return value if isinstance(value, (bool, int, float, str, type(None))) else id(value)
+
+
+def settings(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Any]:
+    """What a graph holds for good, and what may be changed between two epochs nevertheless."""
+    of_optimizer = [
+        {name: value for name, value in group.items() if name not in ("params", "lr")}
+        for group in optimizer.param_groups
+    ]
+    of_parameters = [(p.requires_grad, p.data_ptr()) for p in held_parameters(model, optimizer)]
+    of_modules = [
+        (module.training, {n: v for n, v in vars(module).items() if _is_plain(n, v)})
+        for module in model.modules()
+    ]
+    return [of_optimizer, of_parameters, of_modules]
+
+
+def _is_plain(name: str, value: object) -> bool:
+    return name not in OF_EVERY_MODULE and isinstance(value, (bool, int, float, str))
+
+
+def _changed(before: dict[str, Any], after: dict[str, Any]) -> str:
     return ", ".join(name for name in after if before.get(name) != after[name])

@@ -13,18 +13,7 @@ from torch.distributions import Distribution
 
 from vaelib.objective import Precision, negative_bound, term_sums
 
-__all__ = ["CompiledStep", "compiler", "is_plain_adam"]
-
-
-def is_plain_adam(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether it is Kingma & Ba's Adam, in one group of parameters, and nothing besides."""
-    return (
-        type(optimizer) is torch.optim.Adam
-        and len(optimizer.param_groups) == 1
-        and not any(
-            optimizer.param_groups[0][extra] for extra in ("weight_decay", "amsgrad", "maximize")
-        )
-    )
+__all__ = ["CompiledStep", "compiler"]
 
 
 @contextlib.contextmanager

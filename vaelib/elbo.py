@@ -173,7 +173,8 @@ def evidence_lower_bound(
         torch.Size([1, 1])
     """
     q, z = _sample(model, x, eps, q)
-    reconstruction = model.decoder(z).log_prob(x).mean(0)
+    log_p = model.decoder(z).log_prob(x)
+    reconstruction = log_p[0] if len(log_p) == 1 else log_p.mean(0)
     prior = model.prior
     try:
         # One q for all examples has one KL for all: still a row for each.
@@ -361,7 +362,7 @@ def fit_posterior(
     if isinstance(start, DiagonalGaussian):
         mu, logvar = start.mu.clone(), start.logvar.clone()
     else:
-        mu, logvar = torch.zeros_like(start.mean), torch.zeros_like(start.mean)
+        mu, logvar = x.new_zeros(shape), x.new_zeros(shape)
     parameters = torch.stack([mu, logvar]).requires_grad_()
     optimizer = torch.optim.Adam([parameters], lr=learning_rate)
     average = torch.zeros_like(parameters)

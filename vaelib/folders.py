@@ -7,10 +7,10 @@ import struct
 import sys
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,11 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-__all__ = ["SUFFIXES", "read_folder"]
+__all__ = ["SUFFIXES", "read_folder", "watched"]
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+T = TypeVar("T")
 
 # The modes of 8 bits a channel; others lose their range when they are converted.
 _GREY = {"1", "L", "LA"}
@@ -48,14 +50,14 @@ def read_folder(
 
         if size is None or colour is None:
             # Headers alone first: so the array is made once, and a mistake is found soon.
-            kinds = [read(name, _size_and_mode) for name in _watched(names, "looking")]
+            kinds = [read(name, _size_and_mode) for name in watched(names, "looking")]
             if size is None:
                 size = _common_size(path, names, [found for found, _ in kinds])
             if colour is None:
                 colour = any(mode not in _GREY for _, mode in kinds)
         mode, channels = ("RGB", 3) if colour else ("L", 1)
         pixels = np.empty((len(names), channels, *size), dtype=np.uint8)
-        for name, out in zip(_watched(names, "reading"), pixels, strict=True):
+        for name, out in zip(watched(names, "reading"), pixels, strict=True):
             picture = read(name, lambda picture: _decode(picture, mode, (size[1], size[0])))
             out[...] = np.asarray(picture).reshape(*size, channels).transpose(2, 0, 1)
     return pixels, *_labels(path, names, labels)
@@ -171,11 +173,18 @@ def _labels(
     return targets.astype(np.int64), tuple(classes.tolist())
 
 
-def _watched(names: Sequence[PurePosixPath], what: str) -> Sequence[PurePosixPath]:
+def watched(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
+    """The items, with a bar once that takes more than a second and somebody watches.
+
+    Example:
+        >>> list(watched("abc", "reading"))
+        ['a', 'b', 'c']
+    """
     from tqdm import tqdm
 
-    # To standard output, since a notebook shows standard error as a fault; and only where somebody
-    # watches.
-    watched = sys.stdout.isatty() or "ipykernel" in sys.modules
-    bar: Any = tqdm(names, desc=what, unit="picture", delay=1, disable=not watched, file=sys.stdout)
-    return bar  # type: ignore[no-any-return]
+    # To standard output, since a notebook shows standard error as a fault.
+    is_watched = sys.stdout.isatty() or "ipykernel" in sys.modules
+    bar: Iterable[T] = tqdm(
+        items, desc=what, total=total, delay=1, disable=not is_watched, file=sys.stdout
+    )
+    return bar

@@ -90,7 +90,7 @@ def _draw(pixels: Tensor, generator: torch.Generator) -> Tensor:
     bits.random_(-(2**63), None, generator=generator)
     # Signed, so u − 32,768.
     signed = bits.view(torch.int16)[: pixels.numel()].view(pixels.shape).to(pixels.device)
-    grey = pixels.to(torch.float32, memory_format=torch.contiguous_format)
+    grey = pixels.to(torch.float32)
     return grey.sub_(127.5).sub_(signed, alpha=255 / 65536).clamp_(0, 1).ceil_()
 
 
@@ -328,7 +328,7 @@ class Images:
             the training, validation and test images, which name their `split`.
 
         Raises:
-            ValueError: when the shares are no such numbers.
+            ValueError: when a share is not such a number, or they do not add up to 1.
 
         Example:
             >>> images = Images.from_array(torch.zeros(50, 8, 8))
@@ -367,7 +367,7 @@ class Images:
 
         Arguments:
             convention: "dynamic" keeps the grey pixels, and every reading draws anew; "static"
-                draws now, once.
+                draws now, once, into pixels of its own.
             generator: or an integer seed; needed for "static" and not used for "dynamic", where
                 `floats` and `batches` take one.
 

@@ -22,7 +22,7 @@ from vaelib._checks import (
     check_floating,
     check_latent,
 )
-from vaelib.reparameterization import DiagonalGaussian, FullGaussian, StandardNormal
+from vaelib.reparameterization import DiagonalGaussian, FullGaussian
 
 __all__ = [
     "kl_between_gaussians",
@@ -142,7 +142,7 @@ def kl_terms(q: Distribution, p: Distribution) -> Tensor:
 
 def _diagonal_terms(q: DiagonalGaussian, p: DiagonalGaussian) -> Tensor:
     _check_pair(q, p)
-    if isinstance(p, StandardNormal):
+    if p.is_standard:
         return _standard_normal_terms(q.mu, q.logvar)
     return _gaussian_terms(q.mu, q.logvar, p.mu, p.logvar)
 

@@ -1,4 +1,4 @@
-"""What the decoder says: distributions p(x given z) over images.
+"""What the decoder says: distributions p(x|z) over images.
 
 A likelihood knows its data. A Bernoulli puts mass on pixels that are 0 or 1 and on nothing else,
 so it refuses grey pixels unless the caller names the convention under which they are read.
@@ -19,12 +19,14 @@ from vaelib._checks import (
     check_at_least,
     check_finite,
     check_floating,
+    check_generator,
     check_observed,
     check_positive,
     check_same_shape,
     check_shape,
     validates,
 )
+from vaelib.reparameterization import noise
 
 __all__ = [
     "Bernoulli",
@@ -42,7 +44,7 @@ HALF_BIN = 0.5 / 255
 class Bernoulli(Distribution):
     """Independent Bernoulli pixels, parameterised by logits.
 
-    log p(x given z) = Σ_d x_d·log σ(l_d) + (1 − x_d)·log(1 − σ(l_d)), summed over the event
+    log p(x|z) = Σ_d x_d·log σ(l_d) + (1 − x_d)·log(1 − σ(l_d)), summed over the event
     (Kingma & Welling 2013, appendix C.1).
 
     Arguments:
@@ -110,13 +112,21 @@ likelihood="grey bernoulli") and do not call the result a log-likelihood
         check_observed("x", value, self)
         if self._validate_args:
             self._check_pixels(value)
-        logits, x = torch.broadcast_tensors(self.logits, value.to(self.logits.dtype))
+        logits, x = self.logits, value.to(self.logits.dtype)
+        if x.shape != logits.shape:
+            # Only x, which wants no gradient, where that is enough.
+            logits, x = _spread(logits, x)
         terms = F.binary_cross_entropy_with_logits(logits, x, reduction="none")
         return -_sum_event(terms, len(self.event_shape))
 
-    def draw(self, generator: torch.Generator) -> Tensor:
-        """One image of 0s and 1s a batch entry, from `generator`: (*batch, *event)."""
-        return torch.bernoulli(self.mean.detach(), generator=generator)
+    def draw(self, generator: torch.Generator | int) -> Tensor:
+        """One image of 0s and 1s per batch entry: (*batch, *event).
+
+        Arguments:
+            generator: or an integer seed; one on the CPU draws the same for every device.
+        """
+        mean = self.mean.detach()
+        return (_uniform(mean, generator) < mean).to(mean.dtype)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """As every `torch.distributions` samples: from torch's global generator."""
@@ -148,7 +158,7 @@ likelihood="grey bernoulli") and do not call the result a log-likelihood
 class Gaussian(Distribution):
     """Independent Gaussian pixels N(mean, σ²), every constant included.
 
-    log p(x given z) = −Σ_d ½·((x_d − mean_d)/σ_d)² + log σ_d + ½·log 2π: a *density*, so with a
+    log p(x|z) = −Σ_d ½·((x_d − mean_d)/σ_d)² + log σ_d + ½·log 2π: a *density*, so with a
     small σ it is above 0, and with a learnt σ it grows without bound on pixels that are constant.
 
     Arguments:
@@ -213,11 +223,14 @@ class Gaussian(Distribution):
         terms = 0.5 * scaled.square() + (self.sigma.log() + 0.5 * math.log(2 * math.pi))
         return -_sum_event(terms, len(self.event_shape))
 
-    def draw(self, generator: torch.Generator) -> Tensor:
-        """One image a batch entry, mean + σ·noise from `generator`: (*batch, *event)."""
+    def draw(self, generator: torch.Generator | int) -> Tensor:
+        """One image per batch entry, mean + σ·noise: (*batch, *event).
+
+        Arguments:
+            generator: or an integer seed; one on the CPU draws the same for every device.
+        """
         mean = self.loc.detach()
-        noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
-        return mean + self.sigma.detach() * noise
+        return mean + self.sigma.detach() * noise(mean.shape, generator, like=mean)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """As every `torch.distributions` samples: from torch's global generator."""
@@ -307,12 +320,13 @@ class DiscretisedLogistic(Distribution):
         )
         return _sum_event(terms, len(self.event_shape))
 
-    def draw(self, generator: torch.Generator) -> Tensor:
-        """One image of values k/255 per batch entry, from `generator`: (*batch, *event)."""
-        noise = torch.rand(
-            self.loc.shape, generator=generator, dtype=self.loc.dtype, device=generator.device
-        )
-        return self._at(noise.to(self.loc.device))
+    def draw(self, generator: torch.Generator | int) -> Tensor:
+        """One image of values k/255 per batch entry: (*batch, *event).
+
+        Arguments:
+            generator: or an integer seed; one on the CPU draws the same for every device.
+        """
+        return self._at(_uniform(self.loc, generator))
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """As every `torch.distributions` samples: from torch's global generator."""
@@ -342,7 +356,7 @@ def bits_per_dim(log_probability: float | Tensor, shape: Sequence[int]) -> Any:
 
 
 def bernoulli_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
-    """Log p(x given z) of Bernoulli pixels from logits, (N, …) and (N, …) → (N,), in nats.
+    """Log p(x|z) of Bernoulli pixels from logits, (N, …) and (N, …) → (N,), in nats.
 
     Grey x in [0, 1] is let through (it gives the negative cross-entropy); use `Bernoulli` where
     the data's convention has to be checked. Source: Kingma & Welling 2013, appendix C.1.
@@ -361,7 +375,7 @@ def bernoulli_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
 
 
 def gaussian_log_likelihood(mean: Tensor, x: Tensor, sigma: float | Tensor) -> Tensor:
-    """Log p(x given z) of Gaussian pixels, (N, …) and (N, …) → (N,), in nats, with all constants.
+    """Log p(x|z) of Gaussian pixels, (N, …) and (N, …) → (N,), in nats, with all constants.
 
     σ > 0 is a number, or a tensor that broadcasts to the mean's shape. Source: Kingma & Welling
     2013, appendix C.2.
@@ -379,6 +393,13 @@ def gaussian_log_likelihood(mean: Tensor, x: Tensor, sigma: float | Tensor) -> T
     return Gaussian(mean, sigma, event_dims=mean.dim() - 1).log_prob(x)
 
 
+def _uniform(like: Tensor, generator: torch.Generator | int) -> Tensor:
+    # Drawn where the generator lives, then moved, as `noise` is.
+    generator = check_generator(generator)
+    drawn = torch.rand(like.shape, generator=generator, dtype=like.dtype, device=generator.device)
+    return drawn.to(like.device)
+
+
 def _batch_dims(parameter: Tensor, event_dims: int) -> int:
     check_at_least(0, event_dims=event_dims)
     if event_dims > parameter.dim():
@@ -389,8 +410,18 @@ def _batch_dims(parameter: Tensor, event_dims: int) -> int:
     return parameter.dim() - event_dims
 
 
+def _spread(parameter: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    if x.dim() <= parameter.dim() and all(
+        a in (1, b) for a, b in zip(reversed(x.shape), reversed(parameter.shape), strict=False)
+    ):
+        return parameter, x.expand_as(parameter)
+    both: tuple[Tensor, Tensor] = torch.broadcast_tensors(parameter, x)
+    return both
+
+
 def _sum_event(terms: Tensor, event_dims: int) -> Tensor:
-    return terms.flatten(-event_dims).sum(-1) if event_dims else terms
+    # Over all dimensions at once: to flatten them first takes longer, above all backwards.
+    return terms.sum(tuple(range(-event_dims, 0))) if event_dims else terms
 
 
 def _check_batched(name: str, value: Tensor) -> None:

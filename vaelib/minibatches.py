@@ -66,6 +66,10 @@ class Minibatches(Protocol):
         """Every example once, from first to last."""
         ...
 
+    def some(self, n: int, generator: torch.Generator) -> Minibatch:
+        """About n examples spread over the data, or the first ones of a loader."""
+        ...
+
     def fingerprint(self) -> str:
         """What tells these data from others of the same size."""
         ...
@@ -191,6 +195,11 @@ class InMemory:
         for index in torch.arange(len(self), device=self.device).split(batch_size):
             yield self.read(index, generator)
 
+    def some(self, n: int, generator: torch.Generator) -> Minibatch:
+        """As `Minibatches`."""
+        step = len(self) // n + 1
+        return self.read(torch.arange(0, len(self), step, device=self.device), generator)
+
     def fingerprint(self) -> str:
         """A digest of the shape and of a thousand rows spread over the data."""
         content = self.x.pixels if isinstance(self.x, Images) else self.x
@@ -230,6 +239,9 @@ class _FromDataset:
         loader = DataLoader(self.data, batch_sampler=batches, generator=torch.Generator())
         return _pairs(self.name, loader)
 
+    def some(self, n: int, generator: torch.Generator) -> Minibatch:
+        return next(self._batches(torch.arange(0, len(self), len(self) // n + 1), n))
+
     def fingerprint(self) -> str:
         some = torch.linspace(0, len(self) - 1, min(len(self), 10)).long()
         return _digest(self.name, len(self), next(self._batches(some, len(some))))
@@ -265,6 +277,9 @@ class _Loader:
 
     def ordered(self, batch_size: int, generator: torch.Generator) -> Iterator[Minibatch]:
         return _pairs(self.name, self.loader)
+
+    def some(self, n: int, generator: torch.Generator) -> Minibatch:
+        return self._first()
 
     def fingerprint(self) -> str:
         # Its order may be random: all that is sure is what kind of data it gives.

@@ -113,15 +113,15 @@ def convolutional_decoder(n_features: int, width: int, shape: Sequence[int]) -> 
 
 
 class GaussianEncoder(nn.Module):
-    """x → q(z given x) = N(μ(x), diag σ²(x)).
+    """x → q(z|x) = N(μ(x), diag σ²(x)).
 
     Arguments:
         body: maps x (N, *shape) to features (N, 2K): K means, then K log variances.
         shape: of one observation, (C, H, W) or (D,).
 
     Raises:
-        ValueError: when x has another shape or dtype or is not finite, or body gives no 2K numbers
-            a row.
+        ValueError: when x has another shape or dtype or is not finite, or body does not give 2K
+            numbers per row.
 
     Example:
         >>> encoder = GaussianEncoder(nn.Sequential(nn.Flatten(), nn.Linear(6, 4)), (1, 2, 3))
@@ -146,7 +146,7 @@ class GaussianEncoder(nn.Module):
         features = _full_precision(_outputs("x", x, self.body))
         if features.dim() != 2 or features.shape[1] % 2:
             raise ValueError(
-                "body must give 2K numbers a row, K means and K log variances, "
+                "body must give 2K numbers per row, K means and K log variances, "
                 f"but gives {tuple(features.shape[1:])}"
             )
         mu, logvar = features.chunk(2, dim=-1)
@@ -154,10 +154,10 @@ class GaussianEncoder(nn.Module):
 
 
 class BernoulliDecoder(nn.Module):
-    """z → p(x given z) = Π_d Bernoulli(x_d; σ(l_d(z))).
+    """z → p(x|z) = Π_d Bernoulli(x_d; σ(l_d(z))).
 
     Arguments:
-        body: maps z (M, K) to logits, D = Π shape numbers a row.
+        body: maps z (M, K) to logits, D = Π shape numbers per row.
         shape: of one observation, (C, H, W) or (D,).
         pixels: `"binary"` or `"grey"`, as for `Bernoulli`.
 
@@ -197,7 +197,7 @@ class GaussianDecoder(nn.Module):
     what training left, and each example's bound is its own.
 
     Arguments:
-        body: maps z (M, K) to means, D = Π shape numbers a row.
+        body: maps z (M, K) to means, D = Π shape numbers per row.
         shape: of one observation.
         sigma: > 0, fixed or the start of a learnt one.
         learn_sigma: whether σ is learnt.
@@ -247,7 +247,7 @@ class DiscretisedLogisticDecoder(nn.Module):
     """z → p(x|z), a `DiscretisedLogistic` with a mean and a scale of its own for each pixel.
 
     Arguments:
-        body: maps z (M, K) to 2D numbers a row, D = Π shape: first what the means are made of,
+        body: maps z (M, K) to 2D numbers per row, D = Π shape: first what the means are made of,
             then what the scales are made of, so that zeros give m = ½ and s = 0.1.
         shape: of one observation.
 
@@ -290,7 +290,7 @@ def _decode(body: nn.Module, z: Tensor, shape: tuple[int, ...]) -> Tensor:
     rows = _outputs("z", z.reshape(-1, z.shape[-1]), body)
     if rows.shape[1:].numel() != prod(shape):
         raise ValueError(
-            f"body must give {prod(shape)} numbers a row to fill the shape {shape}, "
+            f"body must give {prod(shape)} numbers per row to fill the shape {shape}, "
             f"but gives {tuple(rows.shape[1:])}"
         )
     return _full_precision(rows).reshape(*z.shape[:-1], *shape)
@@ -302,10 +302,10 @@ def _outputs(name: str, rows: Tensor, body: nn.Module) -> Tensor:
     except RuntimeError:
         # Asked only now, since a look at the parameters takes longer than a small product.
         check_fits(name, rows, body)
-        first = body
-        while isinstance(first, nn.Sequential) and len(first):
-            first = first[0]
-        if isinstance(first, nn.Linear) and rows.shape[-1] != first.in_features:
+        # What takes z first, however deep it lies.
+        first = next(module for module in body.modules() if next(module.children(), None) is None)
+        takes_rows = isinstance(first, nn.Linear) and rows.dim() == 2
+        if takes_rows and rows.shape[-1] != first.in_features:
             raise ValueError(
                 f"{name} must end in the {first.in_features} numbers that body takes, "
                 f"but in {rows.shape[-1]}"

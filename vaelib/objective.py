@@ -67,7 +67,9 @@ def negative_bound(
     arguments = (x, eps) if y is None else (x, eps, y)
     kind = x.device.type
     if precision == "bfloat16" or torch.is_autocast_enabled(kind):
-        with torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16"):
+        low, caches = precision == "bfloat16", kind != "cuda"
+        # A graph would keep the first step's weights, in bfloat16, for all later steps.
+        with torch.autocast(kind, torch.bfloat16, enabled=low, cache_enabled=caches):
             bound = objective(*arguments)
     else:
         bound = objective(*arguments)

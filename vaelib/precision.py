@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import cast
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from vaelib._checks import value_checks
 from vaelib._modes import evaluating
+from vaelib.cuda_graph import CaptureError, capture, reading_of_a_value
 from vaelib.objective import Precision, negative_bound
 
 __all__ = ["check_precision", "faster_precision"]
@@ -52,7 +54,7 @@ def faster_precision(objective: nn.Module, x: Tensor, eps: Tensor, y: Tensor | N
 
         with evaluating(objective), value_checks(False):
             gradient()
-            seconds[precision] = min(_time(gradient, x.device) for _ in range(ROUNDS))
+            seconds[precision] = _seconds(gradient, x.device)
     # A tie is for the more exact one.
     faster = seconds["bfloat16"] < 0.9 * seconds["float32"]
     _measured[key] = "bfloat16" if faster else "float32"
@@ -67,18 +69,24 @@ def _has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(native)
 
 
-def _time(work: Callable[[], None], device: torch.device) -> float:
+def _seconds(work: Callable[[], None], device: torch.device) -> float:
     if device.type != "cuda":
-        start = time.perf_counter()
-        work()
-        return time.perf_counter() - start
+        return min(_timed(work) for _ in range(ROUNDS))
     # As a graph, as in training: launched one by one, small kernels all take equally long.
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
-        work()
-    torch.cuda.synchronize()
+    if reading_of_a_value(work) is None:
+        with contextlib.suppress(CaptureError):
+            work = capture(work).replay
+
+    def many() -> None:
+        for _ in range(10):
+            work()
+        torch.cuda.synchronize()
+
+    many()
+    return min(_timed(many) for _ in range(ROUNDS))
+
+
+def _timed(work: Callable[[], None]) -> float:
     start = time.perf_counter()
-    for _ in range(10):
-        graph.replay()
-    torch.cuda.synchronize()
-    return (time.perf_counter() - start) / 10
+    work()
+    return time.perf_counter() - start

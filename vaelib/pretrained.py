@@ -155,7 +155,7 @@ class Pretrained:
         """What there is: each name with its record.
 
         Example:
-            >>> "mnist-vae" in pretrained.available()
+            >>> "mnist-classifier" in pretrained.available()
             True
         """
         records = [Record.read(path) for path in sorted(self.folder.glob("*.json"))]
@@ -207,3 +207,4 @@ def write_pretrained(folder: Path, record: Record, state: Mapping[str, Tensor]) 
 
 
 pretrained = Pretrained(Path(__file__).parent / "weights")
+"""The models that come with vaelib."""

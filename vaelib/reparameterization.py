@@ -30,7 +30,6 @@ from vaelib._checks import (
 __all__ = [
     "DiagonalGaussian",
     "FullGaussian",
-    "StandardNormal",
     "noise",
     "pathwise_gradient",
     "pathwise_terms",
@@ -152,6 +151,7 @@ class DiagonalGaussian(Distribution):
     arg_constraints: ClassVar = {"mu": constraints.real_vector, "logvar": constraints.real_vector}
     support = constraints.real_vector
     has_rsample = True
+    is_standard = False  # known to be N(0, I): its density and a KL to it take half the work
 
     def __init__(self, mu: Tensor, logvar: Tensor, validate_args: bool | None = None) -> None:
         validate_args = validates(validate_args)
@@ -166,7 +166,14 @@ class DiagonalGaussian(Distribution):
     @classmethod
     def standard(cls, n_dims: int, like: Tensor) -> DiagonalGaussian:
         """N(0, I) in `n_dims` dimensions, with the dtype and device of `like`."""
-        return StandardNormal(torch.zeros(n_dims, dtype=like.dtype, device=like.device))
+        return cls.standard_from(torch.zeros(n_dims, dtype=like.dtype, device=like.device))
+
+    @classmethod
+    def standard_from(cls, zeros: Tensor) -> DiagonalGaussian:
+        """N(0, I), from the zeros (K,) that are its mean and its log variance."""
+        standard = cls(zeros, zeros, validate_args=False)
+        standard.is_standard = True
+        return standard
 
     @property
     def mean(self) -> Tensor:
@@ -206,18 +213,17 @@ class DiagonalGaussian(Distribution):
 
     def log_prob_terms(self, value: Tensor) -> Tensor:
         """Log-density of each dimension alone, in nats: (…, *batch, K)."""
-        self._check_value(value)
+        check_observed("value", value, self)
+        check_floating(value=value)
+        check_finite(self._validate_args, value=value)
+        if self.is_standard:
+            return -0.5 * (value.square() + math.log(2 * math.pi))
         distance = (value - self.mu).square() * torch.exp(-self.logvar)
         return -0.5 * (distance + self.logvar + math.log(2 * math.pi))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats: (…, *batch)."""
         return self.log_prob_terms(value).sum(-1)
-
-    def _check_value(self, value: Tensor) -> None:
-        check_observed("value", value, self)
-        check_floating(value=value)
-        check_finite(self._validate_args, value=value)
 
     def entropy(self) -> Tensor:
         """½ Σ_k (1 + log 2π + logvar_k) nats: (*batch)."""
@@ -232,26 +238,6 @@ class DiagonalGaussian(Distribution):
     def __getitem__(self, index: Any) -> DiagonalGaussian:
         """The distributions of part of the batch."""
         return DiagonalGaussian(self.mu[index], self.logvar[index], validate_args=False)
-
-
-class StandardNormal(DiagonalGaussian):
-    """N(0, I): the values of a `DiagonalGaussian` with μ = 0 and σ = 1, in half the operations.
-
-    Arguments:
-        zeros: (K,), whose dtype and device it has.
-
-    Example:
-        >>> StandardNormal(torch.zeros(2)).log_prob(torch.zeros(2))  # −log 2π nats
-        tensor(-1.8379)
-    """
-
-    def __init__(self, zeros: Tensor) -> None:
-        super().__init__(zeros, zeros, validate_args=False)
-
-    def log_prob_terms(self, value: Tensor) -> Tensor:
-        """Log-density of each dimension alone, in nats: (…, K)."""
-        self._check_value(value)
-        return -0.5 * (value.square() + math.log(2 * math.pi))
 
 
 class FullGaussian(MultivariateNormal):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vaelib._checks import value_checks
 from vaelib._modes import evaluating
+from vaelib._optimizers import load_optimizer, optimizer_state, plain
 from vaelib.checkpoint import description, read_checkpoint, write_checkpoint
 from vaelib.elbo import ELBO
 from vaelib.history import History
@@ -94,13 +95,10 @@ class Run:
         }
 
     def _changing(self) -> dict[str, Any]:
-        optimizer = self.optimizer.state_dict()
-        for group in optimizer["param_groups"]:
-            group["lr"] = float(group["lr"])  # a tensor where steps are captured
         return {
             "model": self.model.state_dict(),
-            "optimizer": optimizer,
-            "scheduler": self.scheduler and self.scheduler.state_dict(),
+            "optimizer": optimizer_state(self.optimizer),
+            "scheduler": self.scheduler and plain(self.scheduler.state_dict()),
             "generator": self.generator.get_state(),
         }
 
@@ -129,7 +127,7 @@ class Run:
                 f"{self.checkpoint} holds a run of another model: with its parameters this one "
                 "computes another bound"
             )
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self.optimizer, state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         self.generator.set_state(state["generator"])
@@ -144,7 +142,7 @@ class Run:
 
     def remember(self) -> None:
         """Keep the run as it is after a whole epoch, to go back to where the next one fails."""
-        self.last_good = _copied(self._changing())
+        self.last_good = _copied(self._changing(), self.last_good)
         self.whole_history = replace(self.history)
 
     def go_back(self) -> None:
@@ -152,17 +150,20 @@ class Run:
         assert self.last_good is not None
         self.history = self.whole_history
         self.model.load_state_dict(self.last_good["model"])
-        self.optimizer.load_state_dict(self.last_good["optimizer"])
+        load_optimizer(self.optimizer, self.last_good["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(self.last_good["scheduler"])
 
 
-def _copied(value: Any) -> Any:
-    """As `copy.deepcopy`, in a tenth of the time for tensors."""
+def _copied(value: Any, into: Any = None) -> Any:
+    """As `copy.deepcopy`, but into the tensors of an earlier copy where there is one."""
     if isinstance(value, Tensor):
+        if isinstance(into, Tensor) and into.shape == value.shape and into.dtype == value.dtype:
+            return into.copy_(value)
         return value.detach().clone()
     if isinstance(value, dict):
-        return {key: _copied(part) for key, part in value.items()}
+        before = into if isinstance(into, dict) else {}
+        return {key: _copied(part, before.get(key)) for key, part in value.items()}
     return [_copied(part) for part in value] if isinstance(value, list) else copy.copy(value)
 
 

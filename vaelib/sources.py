@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vaelib.download import DownloadError, cache_folder, download, sha256_of
+from vaelib.folders import watched
 
 __all__ = [
     "read_mnist5k",
@@ -163,7 +164,7 @@ def read_faces(split: str) -> tuple[Pixels, Labels]:
     """100 faces of Labeled Faces in the Wild from scikit-image: (N, 1, 25, 25), labels all 0."""
     from skimage.data import lfw_subset
 
-    faces = lfw_subset()[:100]  # type: ignore[no-untyped-call]  # the other hundred are no faces
+    faces = lfw_subset()[:100]  # type: ignore[no-untyped-call]  # the other hundred are not faces
     pixels = np.rint(faces * 255).astype(np.uint8)
     return _split_pool(pixels[:, None], np.zeros(100, dtype=np.int64), split)
 
@@ -236,7 +237,7 @@ def _user_folder(dataset: str) -> Path | None:
     folder = Path(named).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"VAELIB_DATA names {folder}, which is no folder: correct it, or unset it to download"
+            f"VAELIB_DATA names {folder}, which is not a folder: correct or unset it"
         )
     return folder / dataset if (folder / dataset).is_dir() else None
 
@@ -259,8 +260,8 @@ def _locate(dataset: str, name: str) -> Path:
         if path.is_file():
             return path
     raise FileNotFoundError(
-        f"{folder} holds no {' nor '.join(dict.fromkeys(path.name for path in candidates))}: put "
-        f"it there, or unset VAELIB_DATA to download it"
+        f"{folder} does not hold {' or '.join(dict.fromkeys(path.name for path in candidates))}: "
+        "put it there, or unset VAELIB_DATA to download it"
     )
 
 
@@ -271,7 +272,7 @@ def _read_bytes(path: Path) -> bytes:
         with gzip.open(path) as file:
             return file.read()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise _damaged(path, f"is no complete gzip file ({error})") from error
+        raise _damaged(path, f"is not a complete gzip file ({error})") from error
 
 
 def _damaged(path: Path, what: str) -> ValueError:
@@ -283,7 +284,7 @@ def _read_idx(path: Path) -> Pixels:
     data = _read_bytes(path)
     rank = data[3] if data[:3] == b"\0\0\x08" and len(data) >= 4 else None
     if rank is None or len(data) < 4 + 4 * rank:
-        raise _damaged(path, f"is no IDX file of unsigned bytes (it begins {data[:4]!r})")
+        raise _damaged(path, f"is not an IDX file of unsigned bytes (it begins {data[:4]!r})")
     shape = np.frombuffer(data, dtype=">u4", count=rank, offset=4).tolist()
     if len(data) != 4 + 4 * rank + math.prod(shape):
         raise _damaged(path, f"should hold {shape} values but has {len(data):,} bytes")
@@ -315,7 +316,7 @@ def _cifar10_part(part: str) -> tuple[Pixels, Labels]:
         found = [path for pair in paths if (path := next(filter(Path.is_file, pair), None))]
         if not found:
             raise FileNotFoundError(
-                f"{folder} holds no {archive}, {names[0]} nor {names[0]}.gz: put it there, or "
+                f"{folder} does not hold {archive}, {names[0]} or {names[0]}.gz: put it there, or "
                 f"unset VAELIB_DATA to download CIFAR-10"
             )
         batches = [_cifar10_batch(path, _read_bytes(path)) for path in found]
@@ -329,7 +330,9 @@ def _cifar10_archive(path: Path, names: list[str]) -> list[Pixels]:
             members = [archive.extractfile(f"cifar-10-batches-bin/{name}") for name in names]
             contents = [member.read() for member in members if member]
     except (tarfile.TarError, EOFError, zlib.error, OSError, KeyError) as error:
-        raise _damaged(path, f"is no complete archive of CIFAR-10's batches ({error})") from error
+        raise _damaged(
+            path, f"is not a complete archive of CIFAR-10's batches ({error})"
+        ) from error
     return [_cifar10_batch(path, content) for content in contents]
 
 
@@ -345,12 +348,11 @@ def _cifar10_batch(path: Path, data: bytes) -> Pixels:
 
 def _parse_lfw(path: Path) -> tuple[Pixels, Labels]:
     from PIL import Image
-    from tqdm import tqdm
 
     faces = {}
     try:
         with tarfile.open(path) as archive:
-            for member in tqdm(archive, desc="decoding faces", total=13_233, leave=False):
+            for member in watched(archive, "decoding faces", total=13_233):
                 file = archive.extractfile(member) if member.name.endswith(".jpg") else None
                 if file is not None:
                     with Image.open(io.BytesIO(file.read())) as image:
@@ -359,9 +361,9 @@ def _parse_lfw(path: Path) -> tuple[Pixels, Labels]:
                         face = image.convert("RGB").crop((61, 61, 189, 189)).reduce(4)
                     faces[Path(member.name)] = np.asarray(face)
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise _damaged(path, f"is no complete archive of JPEG images ({error})") from error
+        raise _damaged(path, f"is not a complete archive of JPEG images ({error})") from error
     if not faces:
-        raise _damaged(path, "holds no JPEG image")
+        raise _damaged(path, "does not hold a JPEG image")
     names = sorted(faces)
     _, labels = np.unique([name.parent.name for name in names], return_inverse=True)
     pixels = np.stack([faces[name] for name in names]).transpose(0, 3, 1, 2)

@@ -12,9 +12,8 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +27,10 @@ from vaelib._checks import (
     value_checks,
 )
 from vaelib._modes import evaluating, training
-from vaelib.captured import CapturedStep, StaticStep, capturable, stream
-from vaelib.compiled import CompiledStep, compiler, is_plain_adam
+from vaelib._optimizers import capturable, held_parameters, is_plain_adam, learning_rate_of
+from vaelib.captured import CapturedStep, StaticStep
+from vaelib.compiled import CompiledStep, compiler
+from vaelib.cuda_graph import repeatable, stream
 from vaelib.data import Images
 from vaelib.divergence import check_finite_terms, divergence_named
 from vaelib.elbo import ELBO
@@ -103,9 +104,8 @@ def training_step(
     check_positive(size=size)
     check_precision(precision)
     check_not_negative(beta=beta)
-    bound = _ascend(
-        model, optimizer, _held(model, optimizer), x, eps, y, beta, size, precision=precision
-    )
+    held = held_parameters(model, optimizer)
+    bound = _ascend(model, optimizer, held, precision, x, eps, y, beta, size)
     return ELBO(bound.reconstruction.detach(), bound.kl.detach())
 
 
@@ -219,11 +219,11 @@ def fit(
     validated = None
     if validation is not None:
         validated = _labelled_for(maximised, minibatches("validation", validation))
-    with processes(device) as group, stream(device):
+    model.to(device)
+    data = to_device(data, device)
+    with processes(device) as group, stream(device), repeatable(device):
         if compile and group.count > 1:
             raise ValueError("compile trains in one process, not under torchrun")
-        model.to(device)
-        data = to_device(data, device)
         example = first_minibatch(data, batch_size, next(model.parameters()))
         run = Run(
             maximised,
@@ -260,11 +260,10 @@ def fit(
         steps = data.steps(batch_size * group.count)
         with (
             Progress(epochs, steps, len(run.history), progress and group.is_first) as shown,
-            capturable(run.optimizer, device) as can_be_captured,
             compiler() if compile else contextlib.nullcontext(),
             training(model),
+            _step_for(run, data, group, shown) as step,
         ):
-            step = _choose_step(run, data, group, can_be_captured, shown)
             run.remember()
             try:
                 while len(run.history) < epochs and not has_waited(run.history, patience):
@@ -307,47 +306,56 @@ def _train_epoch(
     done = len(run.history)
     betas = [beta(done + i / steps) if callable(beta) else beta for i in range(steps)]
     if isinstance(step, CapturedStep):
-        rows = step.epoch(betas)
+        rows = step.epoch(betas, shown.step)
     else:
-        rows = _steps(run, step, data, betas, group)
-    seen: list[Tensor] = []
-    for row in rows:
-        if row.device.type == "cpu" and group.count == 1 and not math.isfinite(row.sum()):
-            check_finite_terms(row.unsqueeze(0), done * steps + len(seen), run)
-        seen.append(row)
-        shown.step()
+        rows = _make_steps(run, step, data, betas, group, shown)
     # Summed first, so that all processes see, and stop for, what one of them saw.
-    totals = group.total(torch.stack(seen)).cpu().double()
-    if isinstance(step, CompiledStep):
-        step.finish()
+    totals = group.total(rows).cpu().double()
     check_finite_terms(totals, done * steps, run)
     mean = totals.sum(0) / len(data)
-    rate = float(run.optimizer.param_groups[0]["lr"])
     run.history.append(
-        reconstruction=mean[0], kl=mean[1:], beta=betas[len(seen) - 1], learning_rate=rate
+        reconstruction=mean[0],
+        kl=mean[1:],
+        beta=betas[len(totals) - 1],
+        learning_rate=learning_rate_of(run.optimizer),
     )
 
 
-def _steps(
-    run: Run, step: Step, data: Minibatches, betas: list[float], group: Processes
-) -> Iterator[Tensor]:
+def _make_steps(
+    run: Run,
+    step: Step,
+    data: Minibatches,
+    betas: list[float],
+    group: Processes,
+    shown: Progress,
+) -> Tensor:
+    """One step for each minibatch; the `term_sums` of each, (steps, terms)."""
     like, latent_dim = next(run.model.parameters()), noise_dim(run.model)
-    done = len(run.history)
+    samples, done = run.settings["samples"], len(run.history)
+    on_cpu = like.device.type == "cpu"
     # A value is read the first time that it is used; on a GPU, which would have to wait, only the
     # first minibatch is. Pixels are known to be pixels.
-    new = done == run.begun_at or not data.is_in_memory
-    reads_all = new and not data.is_vouched_for and like.device.type == "cpu"
-    for i, (x, y) in enumerate(data.shuffled(run.settings["batch_size"], run.generator)):
+    is_first = done == run.begun_at
+    reads_all = on_cpu and not data.is_vouched_for and (is_first or not data.is_in_memory)
+    rows: list[Tensor] = []
+    for x, y in data.shuffled(run.settings["batch_size"], run.generator):
+        i, beta = done * len(betas) + len(rows), betas[min(len(rows), len(betas) - 1)]
         x, size = x.to(like), len(x) / group.count
-        eps = noise((run.settings["samples"], len(x), latent_dim), run.generator, like)
+        eps = noise((samples, len(x), latent_dim), run.generator, like)
         x, eps = group.part(x), group.part(eps, dim=1)
         y = None if y is None else group.part(y).to(like.device)
-        reads = reads_all or (done == run.begun_at and i == 0)
-        with value_checks(reads), divergence_named(run, done * len(betas) + i, x, eps, y):
+        reads = reads_all or (is_first and not rows)
+        with value_checks(reads), divergence_named(run, i, x, eps, y):
             if reads and isinstance(step, CompiledStep):
                 _read_values(run.objective, x, eps, y)
-            row = step(x, eps, y, betas[min(i, len(betas) - 1)], size)
-        yield row
+            row = step(x, eps, y, beta, size)
+        if on_cpu and group.count == 1 and not math.isfinite(row.sum()):
+            check_finite_terms(row.unsqueeze(0), i, run)
+        rows.append(row)
+        shown.step()
+    if isinstance(step, CompiledStep):
+        step.finish()
+    return torch.stack(rows)
 
 
 def _read_values(objective: nn.Module, x: Tensor, eps: Tensor, y: Tensor | None) -> None:
@@ -356,46 +364,61 @@ def _read_values(objective: nn.Module, x: Tensor, eps: Tensor, y: Tensor | None)
         objective(x, eps, y)
 
 
-def _choose_step(
-    run: Run, data: Minibatches, group: Processes, can_be_captured: bool, shown: Progress
-) -> Step | CapturedStep:
-    objective = group.wrap(run.objective)
+@contextlib.contextmanager
+def _step_for(
+    run: Run, data: Minibatches, group: Processes, shown: Progress
+) -> Iterator[Step | CapturedStep]:
+    """The way in which steps are made: replayed, compiled, or one operation after the other."""
+    objective, optimizer = group.wrap(run.objective), run.optimizer
     precision, batch_size = run.settings["precision"], run.settings["batch_size"]
-    held = _held(objective, run.optimizer)
-    plain = partial(_plain_step, objective, run.optimizer, held, precision=precision)
-    in_memory = isinstance(data, InMemory) and data.device.type == "cuda"
-    if can_be_captured and isinstance(data, InMemory) and in_memory and group.count == 1:
-        static = StaticStep(
-            torch.compile(objective) if run.settings["compile"] else objective,
-            run.optimizer,
-            data,
-            run.generator,
-            noise_shape=(run.settings["samples"], batch_size, noise_dim(run.model)),
-            like=next(run.model.parameters()),
-            precision=precision,
-        )
-        return CapturedStep(static, plain, shown.say)
-    if run.settings["compile"]:
-        return CompiledStep(objective, plain, run.optimizer, precision, batch_size)
-    return plain
+    held, compiles = held_parameters(run.model, optimizer), run.settings["compile"]
+    plain = partial(_plain_step, objective, optimizer, held, precision)
+    like = next(run.model.parameters())
+    reason = _why_not_captured(run, data, group)
+    if like.device.type == "cuda" and reason is None:
+        assert isinstance(data, InMemory)
+        with capturable(optimizer, like.device):
+            static = StaticStep(
+                cast(nn.Module, torch.compile(objective)) if compiles else objective,
+                optimizer,
+                data,
+                run.generator,
+                noise_shape=(run.settings["samples"], batch_size, noise_dim(run.model)),
+                like=like,
+                precision=precision,
+            )
+            yield CapturedStep(static, plain, shown.say)
+        return
+    if like.device.type == "cuda":
+        shown.say(f"steps are not replayed as a CUDA graph, and are slower for it: {reason}")
+    if compiles:
+        yield CompiledStep(objective, plain, optimizer, precision, batch_size)
+    else:
+        yield plain
 
 
-def _held(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    """The parameters of both, as neither need hold all of the other's."""
-    groups = (group["params"] for group in optimizer.param_groups)
-    return list({id(p): p for p in chain(model.parameters(), *groups)}.values())
+def _why_not_captured(run: Run, data: Minibatches, group: Processes) -> str | None:
+    if group.count > 1:
+        return "several processes train together"
+    if not isinstance(data, InMemory):
+        return "the examples come from a Dataset or DataLoader"
+    if data.device.type != "cuda":
+        return "the examples do not fit into the GPU's memory"
+    if not all("capturable" in options for options in run.optimizer.param_groups):
+        return f"a step of {type(run.optimizer).__name__} cannot be captured"
+    return None
 
 
 def _ascend(
     objective: nn.Module,
     optimizer: torch.optim.Optimizer,
     held: list[Tensor],
+    precision: Precision,
     x: Tensor,
     eps: Tensor,
     y: Tensor | None,
     beta: float,
     size: float,
-    precision: Precision,
 ) -> ELBO:
     bound, loss = negative_bound(objective, x, eps, y, beta, precision, size)
     for parameter in held:
@@ -405,8 +428,8 @@ def _ascend(
     return bound
 
 
-def _plain_step(*arguments: Any, precision: Precision) -> Tensor:
-    return term_sums(_ascend(*arguments, precision=precision))
+def _plain_step(*arguments: Any) -> Tensor:
+    return term_sums(_ascend(*arguments))
 
 
 def _adapt_learning_rate(scheduler: Any | None, history: History) -> None:

@@ -21,7 +21,7 @@ from vaelib.networks import (
     convolutional_encoder,
     fully_connected,
 )
-from vaelib.reparameterization import DiagonalGaussian, StandardNormal
+from vaelib.reparameterization import DiagonalGaussian
 from vaelib.residual import ResidualDecoder, ResidualEncoder
 
 __all__ = ["VAE"]
@@ -150,7 +150,7 @@ class VAE(nn.Module):
     def prior(self) -> DiagonalGaussian:
         """p(z) = N(0, I), events (K,)."""
         zeros: Tensor = self._zeros  # type: ignore[assignment]
-        return StandardNormal(zeros)
+        return DiagonalGaussian.standard_from(zeros)
 
     def forward(self, x: Tensor, eps: Tensor) -> ELBO:
         """The ELBO of x (N, *shape) under the noise eps (S, N, K): `evidence_lower_bound`."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 
 import torch
-from torch import Tensor
 
 from vaelib._checks import value_checks
 from vaelib._modes import evaluating
@@ -14,54 +14,62 @@ from vaelib.divergence import divergence, divergence_named
 from vaelib.evaluation import active_units
 from vaelib.history import History
 from vaelib.minibatches import Minibatches
-from vaelib.objective import Objective, noise_dim
+from vaelib.objective import noise_dim
 from vaelib.reparameterization import noise
 from vaelib.resumption import Run
 
 __all__ = ["has_waited", "validate"]
 
 AT_ONCE = 1000
+FEW = 100  # a unit is far above the threshold of activity or far below it: so many tell
 
 
 def validate(run: Run, data: Minibatches, validation: Minibatches | None) -> None:
     """Measure the epoch that has just ended."""
-    # The same noise each time, so that two epochs differ by their parameters alone; and none of the
-    # training's own stream.
-    generator = torch.Generator(run.generator.device).manual_seed(run.settings["seed"])
-    last_step = (len(run.history)) * data.steps(run.settings["batch_size"]) - 1
-    like, samples = next(run.model.parameters()), run.settings["samples"]
+    last_step = len(run.history) * data.steps(run.settings["batch_size"]) - 1
     measured = data if validation is None else validation
-    total = torch.zeros((), dtype=torch.float64)
     with torch.no_grad(), evaluating(run.objective):
-        for i, (x, y) in enumerate(measured.ordered(AT_ONCE, generator)):
-            x, y = x.to(like), None if y is None else y.to(like.device)
-            eps = noise((samples, len(x), noise_dim(run.model)), generator, like)
-            with (
-                value_checks(i == 0 or like.device.type == "cpu"),
-                divergence_named(run, last_step, x, eps, y),
-            ):
-                if i == 0:
-                    run.history.append(active_units=_count_active(run.objective, x, y))
-                if validation is None:
-                    return
-                total += run.objective(x, eps, y).per_example.sum().cpu()
-    run.history.append(validation_elbo=total / len(measured))
-    if not math.isfinite(total):
-        raise divergence(run, last_step, "the validation bound")
+        # The same noise each time, so that two epochs differ by their parameters alone; and none of
+        # the training's own stream.
+        generator = torch.Generator(run.generator.device).manual_seed(run.settings["seed"])
+        _count_active(run, measured, generator, last_step)
+        if validation is not None:
+            generator.manual_seed(run.settings["seed"])
+            _measure_bound(run, validation, generator, last_step)
     if run.history.best_epoch == len(run.history):
         run.best_model = copy.deepcopy(run.model.state_dict())
 
 
-def _count_active(objective: Objective, x: Tensor, y: Tensor | None) -> int:
-    # A unit is far above the threshold or far below it: a hundred examples tell.
-    few = slice(None, None, len(x) // 100 + 1)
-    if len(x) < 2:
-        return -1
-    given = (x[few], y[few]) if objective.takes_labels and y is not None else (x[few],)
-    try:
-        return int(active_units(objective.model.encoder(*given)).sum())  # type: ignore[operator]
-    except (AttributeError, NotImplementedError, TypeError):
-        return -1  # q(z|x) knows no mean
+def _measure_bound(
+    run: Run, validation: Minibatches, generator: torch.Generator, last_step: int
+) -> None:
+    like, samples = next(run.model.parameters()), run.settings["samples"]
+    total = 0.0
+    for i, (x, y) in enumerate(validation.ordered(AT_ONCE, generator)):
+        x, y = x.to(like), None if y is None else y.to(like.device)
+        eps = noise((samples, len(x), noise_dim(run.model)), generator, like)
+        reads = i == 0 or like.device.type == "cpu"
+        with value_checks(reads), divergence_named(run, last_step, x, eps, y):
+            total += run.objective(x, eps, y).per_example.double().sum().item()
+    if not math.isfinite(total):
+        raise divergence(run, last_step, "the validation bound")
+    run.history.append(validation_elbo=total / len(validation))
+
+
+def _count_active(run: Run, data: Minibatches, generator: torch.Generator, last_step: int) -> None:
+    like = next(run.model.parameters())
+    x, y = data.some(FEW, generator)
+    x, y = x.to(like), None if y is None else y.to(like.device)
+    eps = like.new_zeros(1, len(x), noise_dim(run.model))
+    given = (x, y) if run.objective.takes_labels and y is not None else (x,)
+    units = -1
+    if len(x) > 1:
+        with (
+            contextlib.suppress(AttributeError, NotImplementedError, TypeError),
+            divergence_named(run, last_step, x, eps, y),
+        ):
+            units = int(active_units(run.model.encoder(*given)).sum())  # type: ignore[operator]
+    run.history.append(active_units=units)
 
 
 def has_waited(history: History, patience: int | None) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributions import AffineTransform
 
 import vaelib
 from vaelib import networks
@@ -24,6 +25,7 @@ UNCHECKED = {
     "FewLabels",
     "History",
     "InferenceGap",
+    "Interrupted",
     "LatentVariableModel",
     "LogLikelihood",
     "NonFiniteError",
@@ -264,6 +266,16 @@ CASES: dict[str, Case] = {
         {"eps": EPS},
         {"eps: empty"},
     ),
+    "TransformedGaussian": (
+        vaelib.TransformedGaussian(_codes(), AffineTransform(1.0, 2.0, event_dim=1)).reparameterize,
+        {"eps": EPS},
+        "",
+    ),
+    "TransformedGaussian.log_prob_at": (
+        vaelib.TransformedGaussian(_codes(), AffineTransform(1.0, 2.0, event_dim=1)).log_prob_at,
+        {"eps": EPS},
+        "",
+    ),
     "FullGaussian": (
         vaelib.FullGaussian(torch.zeros(5, 2), torch.eye(2)).reparameterize,
         {"eps": EPS},
@@ -337,6 +349,26 @@ CASES: dict[str, Case] = {
     "MaskedConv2d": (
         MaskedConv2d,
         {"n_in": 1, "n_out": 2, "size": 3, "mask": "A"},
+        set(),
+    ),
+    "Classifier": (
+        vaelib.Classifier,
+        {"shape": (1, 4, 4), "classes": 3, "width": 2, "features": 4},
+        set(),
+    ),
+    "Classifier.forward": (
+        vaelib.Classifier((1, 4, 4), width=2, features=4),
+        {"x": X},
+        {"x: empty"},
+    ),
+    "frechet_distance": (
+        vaelib.frechet_distance,
+        {"a": _normal(5, 3), "b": _normal(7, 3)},
+        {"a: other dtype", "b: other dtype"},
+    ),
+    "pretrained": (
+        vaelib.pretrained,
+        {"name": "mnist-classifier", "device": "cpu"},
         set(),
     ),
     "GAN": (vaelib.GAN, {"shape": (1, 4, 4), "latent_dim": 2, "width": 2}, set()),
@@ -488,6 +520,13 @@ CASES: dict[str, Case] = {
             "learning_rate": 0.1,
         },
         {"generator: 0"},
+    ),
+    "fit_classifier": (
+        lambda images, **numbers: vaelib.fit_classifier(
+            vaelib.Classifier((1, 8, 8), width=2, features=4), images, _generator(), **numbers
+        ),
+        {"images": _digits(), "epochs": 1, "batch_size": 5, "learning_rate": 0.1, "shift": 1},
+        {"shift: 0"},
     ),
     "fit_gan": (
         lambda images, **numbers: vaelib.fit_gan(

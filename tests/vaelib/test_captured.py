@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from models import Conditional, Counting, MixturePrior, TwoLayers, with_modes
-from torch import Tensor
+from torch import Tensor, nn
 from training_runs import check_resumption, make_vae, parameters
 
-from vaelib import fit, importance_weighted_elbo
-from vaelib.captured import CapturedStep, CaptureError, StaticStep, changed_state, python_state
+from vaelib import ELBO, VAE, fit, importance_weighted_elbo
+from vaelib.captured import CapturedStep, StaticStep, python_state
+from vaelib.cuda_graph import CaptureError
 from vaelib.images import Images
 from vaelib.minibatches import InMemory
 from vaelib.objective import Objective, noise_dim
 from vaelib.training import training_step
 
 BATCH = 40
+
+
+def plain_step(objective: Objective, adam: torch.optim.Optimizer) -> Callable[..., Tensor]:
+    def plain(x: Tensor, eps: Tensor, y: Tensor | None, beta: float, size: float) -> Tensor:
+        bound = training_step(objective, adam, x, eps, y, beta=beta, size=size)
+        return torch.cat([bound.reconstruction.unsqueeze(1), bound.kl], 1).sum(0).double()
+
+    return plain
 
 
 def static_run(
@@ -33,14 +43,10 @@ def static_run(
         noise_shape=(samples, BATCH, noise_dim(model)), like=like,
     )  # fmt: skip
 
-    def plain(x: Tensor, eps: Tensor, y: Tensor | None, beta: float, size: float) -> Tensor:
-        bound = training_step(maximised, adam, x, eps, y, beta=beta, size=size)
-        return torch.cat([bound.reconstruction.unsqueeze(1), bound.kl], 1).sum(0).double()
-
-    step = CapturedStep(static, plain, say=pytest.fail)
+    step = CapturedStep(static, plain_step(maximised, adam), say=pytest.fail)
     step.WARM_UP = 10**9  # never captured
     for _ in range(epochs):
-        list(step.epoch([1.0] * data.steps(BATCH)))
+        step.epoch([1.0] * data.steps(BATCH), lambda: None)
 
 
 @pytest.mark.parametrize("kind", [make_vae, Conditional, MixturePrior, TwoLayers, with_modes])
@@ -91,39 +97,169 @@ def test_the_weight_of_each_step_is_its_own() -> None:
     assert not torch.allclose(gradients[0], gradients[1], rtol=0.1)
 
 
-def test_a_model_that_counts_its_steps_is_found_out(digits: Images) -> None:
-    model = Counting()
+def changes(model: nn.Module, step: Callable[[], object]) -> set[str]:
     before = python_state(model)
-    x = digits[:5].floats(0)
-    model(x, torch.zeros(1, 5, 3))
-    assert changed_state(before, python_state(model)) == "Counting.steps"
+    step()
+    after = python_state(model)
+    return {name for name in after if before[name] != after[name]}
+
+
+class Averaging(VAE):
+    """Binds a buffer and a plain tensor anew in each step, and draws from Python's generator."""
+
+    def __init__(self) -> None:
+        super().__init__((1, 8, 8), 3, [16])
+        self.register_buffer("mean", torch.zeros(()))
+        self._calls = 0
+
+    def forward(self, x: Tensor, eps: Tensor) -> ELBO:
+        self._calls += 1
+        self.mean = 0.9 * self.mean + x.mean()
+        random.random()
+        return super().forward(x, eps)
+
+
+def test_what_a_replayed_step_would_leave_as_it_is_is_found_out(digits: Images) -> None:
+    x, eps = digits[:5].floats(0), torch.zeros(1, 5, 3)
+    model = Averaging()
+    assert changes(model, lambda: model(x, eps)) == {
+        "Averaging._calls", "Averaging.mean", "Python's random numbers",
+    }  # fmt: skip
+    counting = Counting()
+    assert changes(counting, lambda: counting(x, eps)) == {"Counting.steps"}
+
+
+def test_what_a_replayed_step_does_change_is_not_held_against_it(digits: Images) -> None:
+    x, eps = digits[:5].floats(0), torch.zeros(1, 5, 3)
+    for model in (make_vae(), with_modes(dropout=0.0), MixturePrior()):
+        assert not changes(model, lambda model=model: model(x, eps))  # type: ignore[misc]
+
+
+class Replayed:
+    """Stands for a graph: it holds for good what the step read when it was captured."""
+
+    def __init__(self, step: StaticStep) -> None:
+        self.step, self.rates = step, [g["lr"] for g in step.optimizer.param_groups]
+        self.replays = 0
+
+    def replay(self) -> None:
+        self.replays += 1
+        for group, rate in zip(self.step.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate
+        self.step()
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Replayed]:
+    """Captures without a GPU: the graphs that were made."""
+    made: list[Replayed] = []
+
+    def captured(step: StaticStep, generators: object) -> Replayed:
+        made.append(Replayed(step))
+        return made[-1]
+
+    monkeypatch.setattr("vaelib.captured.capture", captured)
+    monkeypatch.setattr("vaelib.captured.reading_of_a_value", lambda work: work())
+    return made
+
+
+def captured_step(
+    model: VAE, data: InMemory, say: Callable[[str], None] = pytest.fail
+) -> CapturedStep:
+    rate = torch.tensor(1e-3)
+    adam = torch.optim.Adam(model.parameters(), lr=rate, capturable=False, foreach=False)
+    objective = Objective(model)
+    static = StaticStep(
+        objective, adam, data, torch.Generator().manual_seed(0), noise_shape=(1, BATCH, 3),
+        like=next(model.parameters()),
+    )  # fmt: skip
+    return CapturedStep(static, plain_step(objective, adam), say)
+
+
+def run_epochs(step: CapturedStep, epochs: int) -> Tensor:
+    n = len(step.step.data) // BATCH
+    return torch.stack([step.epoch([1.0] * (n + 1), lambda: None) for _ in range(epochs)])
+
+
+def test_replays_begin_after_the_warm_up(digits: Images, graphs: list[Replayed]) -> None:
+    vae, without = make_vae(), make_vae()
+    data = InMemory("train", digits)
+    step = captured_step(vae, data)
+    seen = run_epochs(step, 2)
+    (graph,) = graphs
+    assert graph.replays == 2 * (len(digits) // BATCH) - CapturedStep.WARM_UP
+    never = captured_step(without, data)
+    never.WARM_UP = 10**9
+    assert torch.equal(run_epochs(never, 2), seen)
+    assert torch.equal(parameters(vae), parameters(without))
+
+
+def test_a_rate_put_in_place_of_the_graphs_tensor_arrives(
+    digits: Images, graphs: list[Replayed]
+) -> None:
     vae = make_vae()
-    before = python_state(vae)
-    vae(x, torch.zeros(1, 5, 3))
-    assert not changed_state(before, python_state(vae))
+    step = captured_step(vae, InMemory("train", digits))
+    run_epochs(step, 1)
+    before = parameters(vae)
+    step.step.optimizer.param_groups[0]["lr"] = 0.0  # as ReduceLROnPlateau does
+    run_epochs(step, 1)
+    assert len(graphs) == 1
+    assert torch.equal(parameters(vae), before)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda vae, adam: vae.encoder.requires_grad_(False),
+        lambda vae, adam: vae.encoder.eval(),
+        lambda vae, adam: setattr(vae, "temperature", 2.0),
+        lambda vae, adam: adam.param_groups[0].update(betas=(0.5, 0.9)),
+        lambda vae, adam: setattr(vae.decoder.body[0], "weight",
+                                  nn.Parameter(vae.decoder.body[0].weight.detach().clone())),
+    ],
+    ids=["frozen", "mode", "attribute", "betas", "parameter"],
+)  # fmt: skip
+def test_a_changed_setting_is_captured_anew(
+    digits: Images, graphs: list[Replayed], change: Callable[..., Any]
+) -> None:
+    vae = make_vae().train()
+    step = captured_step(vae, InMemory("train", digits))
+    run_epochs(step, 2)
+    assert len(graphs) == 1
+    change(vae, step.step.optimizer)
+    run_epochs(step, 2)
+    assert len(graphs) == 2
 
 
 def test_what_cannot_be_captured_goes_on_and_says_why_once(
     digits: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(_: StaticStep) -> None:
-        raise CaptureError("the model reads a value")
+    def refused(*_: object) -> None:
+        raise CaptureError("model.py, line 7: no")
 
     monkeypatch.setattr("vaelib.captured.capture", refused)
+    monkeypatch.setattr("vaelib.captured.reading_of_a_value", lambda work: work())
     said: list[str] = []
-    vae = make_vae()
-    static = StaticStep(
-        Objective(vae), torch.optim.Adam(vae.parameters()), InMemory("train", digits),
-        torch.Generator().manual_seed(0), noise_shape=(1, BATCH, 3),
-        like=next(vae.parameters()),
-    )  # fmt: skip
-    step = CapturedStep(static, lambda *_: torch.zeros(4), said.append)
-    rows = list(step.epoch([1.0] * 8))
-    assert len(rows) == 8
+    vae, without = make_vae(), make_vae()
+    data = InMemory("train", digits)
+    seen = run_epochs(captured_step(vae, data, said.append), 2)
     assert said == [
-        "steps are not replayed as a CUDA graph, and are slower for it: the model reads a value"
+        "steps are not replayed as a CUDA graph, and are slower for it: model.py, line 7: no"
     ]
-    assert step.made == 7
+    never = captured_step(without, data)
+    never.WARM_UP = 10**9
+    assert torch.equal(run_epochs(never, 2), seen)
+    assert torch.equal(parameters(vae), parameters(without))
+
+
+def test_a_model_that_counts_is_told_and_never_captured(
+    digits: Images, graphs: list[Replayed]
+) -> None:
+    said: list[str] = []
+    run_epochs(captured_step(Counting(), InMemory("train", digits), said.append), 2)
+    assert not graphs
+    assert "each step changes Counting.steps, and a replayed one would not" in said[0]
+    assert len(said) == 2  # and again, since the count is a setting that was changed
 
 
 @pytest.mark.gpu

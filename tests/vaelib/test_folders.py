@@ -223,5 +223,5 @@ def test_nothing_is_printed_where_nobody_watches(
     Images.from_folder(folder)
     assert capsys.readouterr() == ("", "")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    bar = folders._watched(["a"] * 3, "reading")
+    bar = folders.watched("abc", "reading")
     assert not bar.disable

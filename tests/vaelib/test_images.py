@@ -410,6 +410,7 @@ def test_binary_pixels_of_a_memory_map_are_checked_in_blocks(
                 Images(array, convention="static")
 
 
+@pytest.mark.slow
 def test_memory_follows_the_minibatch(tmp_path: Path) -> None:
     """Of a map of 200 MB no more than some minibatches are in memory of the process's own."""
     program = """

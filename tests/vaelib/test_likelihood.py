@@ -179,7 +179,11 @@ class TestBernoulli:
     def test_draws_come_from_the_generator_alone(
         self, logits: Tensor, device: torch.device
     ) -> None:
-        for p in (Bernoulli(logits, event_dims=1), Gaussian(logits, 0.5, event_dims=1)):
+        for p in (
+            Bernoulli(logits, event_dims=1),
+            Gaussian(logits, 0.5, event_dims=1),
+            DiscretisedLogistic(logits, logits, event_dims=1),
+        ):
             before = torch.get_rng_state()
             first, again, other = (
                 p.draw(torch.Generator(device).manual_seed(seed)) for seed in (1, 1, 2)
@@ -188,6 +192,9 @@ class TestBernoulli:
             assert not torch.equal(first, other)
             assert torch.equal(torch.get_rng_state(), before)
             assert first.dtype == logits.dtype
+            seeded = p.draw(1)
+            assert seeded.device == logits.device
+            assert torch.equal(seeded, p.draw(torch.Generator().manual_seed(1)))
 
     def test_samples_as_torch_does(self, logits: Tensor) -> None:
         logits.requires_grad_()

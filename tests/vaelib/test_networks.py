@@ -375,7 +375,7 @@ BAD_CALLS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "decoder body": (
         lambda: BernoulliDecoder(nn.Linear(2, 6), (5,))(torch.zeros(3, 2)),
-        r"body must give 5 numbers a row to fill the shape \(5,\), but gives \(6,\)",
+        r"body must give 5 numbers per row to fill the shape \(5,\), but gives \(6,\)",
     ),
     "integer codes": (
         lambda: BernoulliDecoder(nn.Linear(2, 6), (6,))(torch.zeros(3, 2).long()),
@@ -383,7 +383,7 @@ BAD_CALLS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "encoder body": (
         lambda: GaussianEncoder(nn.Linear(6, 5), (6,))(torch.zeros(3, 6)),
-        r"body must give 2K numbers a row, .* but gives \(5,\)",
+        r"body must give 2K numbers per row, .* but gives \(5,\)",
     ),
     "image without channel": (
         lambda: flat_encoder()(torch.zeros(3, 5, 6)),

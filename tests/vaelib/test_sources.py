@@ -81,9 +81,9 @@ def test_idx_files_are_read_and_split(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "what"),
     [
-        ("images-idx3", b"", "no IDX file"),
-        ("images-idx3", b"\x89PNG" + idx(IMAGES)[4:], "no IDX file"),
-        ("images-idx3", idx(IMAGES)[:10], "no IDX file"),
+        ("images-idx3", b"", "not an IDX file"),
+        ("images-idx3", b"\x89PNG" + idx(IMAGES)[4:], "not an IDX file"),
+        ("images-idx3", idx(IMAGES)[:10], "not an IDX file"),
         ("images-idx3", idx(IMAGES)[:-1], "should hold"),
         ("images-idx3", idx(IMAGES) + b"x", "should hold"),
         ("images-idx3", idx(LABELS), "28 × 28"),
@@ -111,19 +111,23 @@ def test_damaged_gzip_file_is_named(folder: Path, damage: Callable[[bytes], byte
     write_mnist(folder / "mnist")
     path = folder / "mnist" / "train-images-idx3-ubyte.gz"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ValueError, match=f"{path} is no complete gzip file"):
+    with pytest.raises(ValueError, match=f"{path} is not a complete gzip file"):
         load_dataset("mnist")
 
 
 def test_missing_files_and_folders_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(FileNotFoundError, match=r"mnist holds no train-images-idx3-ubyte.gz nor t"):
+    with pytest.raises(
+        FileNotFoundError, match=r"mnist does not hold train-images-idx3-ubyte.gz or t"
+    ):
         load_dataset("mnist")
-    with pytest.raises(FileNotFoundError, match=r"cifar10 holds no cifar-10-b.*_1.bin nor data_ba"):
+    with pytest.raises(
+        FileNotFoundError, match=r"cifar10 does not hold cifar-10-b.*_1.bin or data_b"
+    ):
         load_dataset("cifar10")
-    with pytest.raises(FileNotFoundError, match=r"lfw holds no lfw-funneled.tgz: put it"):
+    with pytest.raises(FileNotFoundError, match=r"lfw does not hold lfw-funneled.tgz: put"):
         load_dataset("lfw")
     monkeypatch.setenv("VAELIB_DATA", str(folder / "nowhere"))
-    with pytest.raises(FileNotFoundError, match=r"nowhere, which is no folder.*or unset it"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere, which is not a folder.*or unset it"):
         load_dataset("mnist")
 
 
@@ -197,7 +201,7 @@ def test_cifar10s_archive_may_lie_in_the_users_folder(folder: Path, content: byt
     path.write_bytes(tar_gz(CIFAR10))
     assert len(load_dataset("cifar10")) == 45
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"{path} is no complete archive"):
+    with pytest.raises(ValueError, match=f"{path} is not a complete archive"):
         load_dataset("cifar10")
 
 
@@ -263,11 +267,11 @@ def test_lfw_is_cropped_reduced_and_labelled_by_person(
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b"no archive", "no complete archive"),
-        (tar_gz({"lfw_funneled/A/A_0001.jpg": jpeg((1, 2, 3))})[:-500], "no complete archive"),
-        (tar_gz({"lfw_funneled/A/A_0001.jpg": b"no image"}), "no complete archive"),
+        (b"no archive", "not a complete archive"),
+        (tar_gz({"lfw_funneled/A/A_0001.jpg": jpeg((1, 2, 3))})[:-500], "not a complete archive"),
+        (tar_gz({"lfw_funneled/A/A_0001.jpg": b"no image"}), "not a complete archive"),
         (tar_gz({"lfw_funneled/A/A_0001.jpg": jpeg((1, 2, 3), size=64)}), "250 × 250"),
-        (tar_gz({"lfw_funneled/A/A_0001.txt": b""}), "no JPEG image"),
+        (tar_gz({"lfw_funneled/A/A_0001.txt": b""}), "not hold a JPEG image"),
     ],
     ids=["no archive", "truncated", "no image", "another size", "empty"],
 )

@@ -13,6 +13,7 @@ import torch._inductor.config
 from torch import Tensor, nn
 from training_runs import check_resumption, make_vae, parameters
 
+import vaelib.training
 from vaelib import VAE, DiagonalGaussian, Gaussian, evidence_lower_bound
 from vaelib.checkpoint import load_vae, read_checkpoint, write_checkpoint
 from vaelib.data import Images, load_dataset
@@ -265,9 +266,10 @@ def test_ctrl_c_leaves_a_run_to_resume(
         steps += 1
         if steps == 5:  # in the middle of the second epoch
             raise KeyboardInterrupt
-        return training_step(*args, **kwargs)
+        return ascend(*args, **kwargs)
 
-    monkeypatch.setattr("vaelib.training.training_step", interrupted)
+    ascend = vaelib.training._ascend
+    monkeypatch.setattr("vaelib.training._ascend", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit(make_vae(), digits, epochs=3, checkpoint=path, **settings)
     monkeypatch.undo()
@@ -284,7 +286,7 @@ def test_ctrl_c_in_the_first_epoch_too(
 
     vae = make_vae()
     start = parameters(vae)
-    monkeypatch.setattr("vaelib.training.training_step", interrupted)
+    monkeypatch.setattr("vaelib.training._ascend", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit(vae, digits, epochs=1, device="cpu", checkpoint=tmp_path / "run.pt", progress=False)
     assert torch.equal(parameters(load_vae(tmp_path / "run.pt")), start)

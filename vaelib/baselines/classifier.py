@@ -24,7 +24,7 @@ from vaelib._checks import (
 )
 from vaelib._modes import evaluating, training
 from vaelib.baselines._products import Precision, products
-from vaelib.data import Images, check_images
+from vaelib.images import Images, check_images, check_labels
 from vaelib.networks import convolutional_encoder
 
 __all__ = ["Classifier", "fit_classifier", "frechet_distance", "shifted"]
@@ -58,8 +58,8 @@ class Classifier(nn.Module):
         super().__init__()
         check_at_least(1, width=width, features=features)
         check_at_least(2, classes=classes)
-        self.shape = tuple(shape)
         self.body = nn.Sequential(convolutional_encoder(shape, width, features), nn.ReLU())
+        self.shape = tuple(shape)
         self.head = nn.Linear(features, classes)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -86,10 +86,11 @@ class Classifier(nn.Module):
             generator: or an integer seed; of the pixels where they are dynamic.
         """
         check_images(images=images)
+        labels = check_labels("images", images)
         batches = images.batches(1000, check_generator(generator), shuffle=False)
         with evaluating(self):
             found = torch.cat([self(x).argmax(1) for x in batches])
-        return found == images.labels
+        return found == labels
 
 
 def fit_classifier(
@@ -142,6 +143,7 @@ def fit_classifier(
     check_at_least(0, shift=shift)
     check_positive(learning_rate=learning_rate)
     check_images(images=images)
+    labels = check_labels("images", images)
     generator = check_generator(generator)
     if optimizer is None:
         optimizer = torch.optim.Adam(classifier.parameters(), lr=learning_rate, fused=True)
@@ -151,9 +153,8 @@ def fit_classifier(
             order = torch.randperm(len(images), generator=generator, device=generator.device)
             total = torch.zeros((), device=images.pixels.device)
             for chosen in order.to(images.pixels.device).split(batch_size):
-                batch = images[chosen]
-                x = shifted(batch.floats(generator), shift, generator)
-                loss = F.cross_entropy(classifier(x), batch.labels)
+                x = shifted(images[chosen].floats(generator), shift, generator)
+                loss = F.cross_entropy(classifier(x), labels[chosen])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

@@ -11,6 +11,7 @@ from vaelib._checks import check_at_least, check_floating
 from vaelib.data import Images
 from vaelib.latent_variable import LinearGaussian
 from vaelib.networks import BernoulliDecoder, DiscretisedLogisticDecoder
+from vaelib.reparameterization import noise
 from vaelib.residual import ResidualDecoder, ResidualEncoder
 from vaelib.vae import VAE
 
@@ -107,17 +108,17 @@ class PPCA:
         mean: Tensor = self.model.decoder(z).mean
         return mean.view(-1, *self.shape).to(x.dtype)
 
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+    def sample(self, n: int, generator: torch.Generator | int) -> Tensor:
         """The decoder's mean at n latents z ~ N(0, I): (n, *shape).
 
         Arguments:
             n: at least 1.
-            generator: draws z.
+            generator: or an integer seed; draws z.
         """
         check_at_least(1, n=n)
         weight = self.model.weight
-        z = torch.randn(n, weight.shape[1], generator=generator, device=generator.device)
-        return self.model.decoder(z.to(weight)).mean.view(n, *self.shape).float()
+        z = noise((n, weight.shape[1]), generator, like=weight)
+        return self.model.decoder(z).mean.view(n, *self.shape).float()
 
     @torch.no_grad()
     def initialise(self, vae: VAE) -> None:
@@ -132,7 +133,7 @@ class PPCA:
                 likelihood of these two kinds.
 
         Raises:
-            ValueError: when it is none such.
+            ValueError: when vae is anything else.
 
         Example:
             >>> from vaelib import load_dataset
@@ -144,6 +145,8 @@ class PPCA:
             >>> bool((bound - ppca.log_prob(x).mean()).abs() < 0.1)
             True
         """
+        if not isinstance(vae, VAE):
+            raise ValueError(f"vae must be a VAE, but is {type(vae).__name__}")
         encoder, decoder = vae.encoder.body, vae.decoder.body
         if isinstance(vae.decoder, BernoulliDecoder):
             raise ValueError("vae must have a Gaussian or a discretised logistic likelihood")

@@ -115,6 +115,46 @@ def test_training_replays_by_its_seed(device):
     assert not torch.equal(fitted[0], fitted[2])
 
 
+def test_training_goes_on_with_optimizers_of_ones_own(device):
+    images = load_dataset("digits")[:100].to(device)
+    ends = []
+    for epochs in ([2], [1, 1]):
+        gan = small_gan(device)
+        adams = [torch.optim.Adam(getattr(gan, p).parameters(), lr=1e-3) for p in PLAYERS]
+        generator = torch.Generator(device).manual_seed(0)
+        for n in epochs:
+            fit_gan(gan, images, generator, epochs=n, optimizers=(adams[0], adams[1]))
+        ends.append(values(gan))
+    assert torch.equal(*ends)
+
+
+def test_training_is_deterministic_on_a_gpu_and_leaves_the_settings(device):
+    gan, cudnn, seen = small_gan(device), torch.backends.cudnn, []
+    gan.generator.register_forward_hook(
+        lambda module, *_: seen.append((cudnn.deterministic, cudnn.benchmark, module.training))
+    )
+    gan.eval()
+    with cudnn.flags(enabled=True, benchmark=True, deterministic=False):
+        fit_gan(gan, load_dataset("digits")[:9].to(device), 0, epochs=1)
+        assert (cudnn.deterministic, cudnn.benchmark) == (False, True)
+    assert set(seen) == {(True, False, True)}
+    assert not gan.generator.training
+
+
+def test_products_of_bfloat16_train_alike(device):
+    # Not with the weights of the first step, which autocast would keep: the loss changes.
+    images, losses = load_dataset("digits")[:500].to(device), {}
+    for precision in ("float32", "bfloat16"):
+        gan = small_gan(device)
+        history = fit_gan(
+            gan, images, torch.Generator(device).manual_seed(0), epochs=4, precision=precision
+        )
+        losses[precision] = torch.tensor(history)
+        assert next(gan.parameters()).dtype == torch.float32
+    torch.testing.assert_close(losses["bfloat16"], losses["float32"], rtol=0.1, atol=0.1)
+    assert not torch.equal(losses["bfloat16"], losses["float32"])
+
+
 def test_training_brings_samples_closer_to_the_data(device):
     # Over seeds the distance falls to between 0.35 and 0.45 of what it was.
     images = load_dataset("digits").to(device)

@@ -112,6 +112,35 @@ def test_training_raises_the_likelihood_and_replays_by_its_seed(device):
     assert not torch.equal(fitted[0], fitted[2])
 
 
+def test_training_goes_on_with_an_optimizer_of_ones_own(device):
+    images = digits()[:100].to(device)
+    x = images.floats()
+    ends = []
+    for epochs in ([2], [1, 1]):
+        model = pixelcnn(device, (1, 8, 8)).float()
+        adam = torch.optim.Adam(model.parameters(), lr=1e-3)
+        generator = torch.Generator(device).manual_seed(0)
+        for n in epochs:
+            fit_pixelcnn(model, images, generator, epochs=n, optimizer=adam)
+        assert adam.param_groups[0]["lr"] == 1e-3
+        ends.append(model.log_prob(x))
+    assert torch.equal(*ends)
+
+
+def test_products_of_bfloat16_train_alike(device):
+    images, histories, cudnn = digits()[:300].to(device), {}, torch.backends.cudnn
+    for precision in ("float32", "bfloat16"):
+        model = pixelcnn(device, (1, 8, 8)).float()
+        seen = []
+        model.register_forward_hook(lambda *_, seen=seen: seen.append(cudnn.deterministic))
+        generator = torch.Generator(device).manual_seed(0)
+        histories[precision] = fit_pixelcnn(model, images, generator, epochs=3, precision=precision)
+        assert set(seen) == {True}
+    assert histories["bfloat16"] == pytest.approx(histories["float32"], abs=0.5)
+    assert histories["bfloat16"] != histories["float32"]
+    assert histories["bfloat16"][2] > histories["bfloat16"][0] + 1
+
+
 def test_history_averages_examples_of_a_ragged_epoch(device):
     images = digits()[:5].to(device)
     model = pixelcnn(device, (1, 8, 8)).float()

@@ -1,0 +1,59 @@
+"""An optimizer leaves a run as it came, whichever device its steps were made on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from training_runs import make_vae, parameters
+
+from vaelib import fit
+from vaelib._optimizers import capturable, load_optimizer, optimizer_state, plain
+from vaelib.checkpoint import read_checkpoint, write_checkpoint
+from vaelib.images import Images
+
+
+@pytest.mark.parametrize("rate", [1e-3, 0.0005, 1.0, 3.727594e-4])
+def test_a_rate_is_a_tensor_inside_and_the_same_number_afterwards(rate: float) -> None:
+    adam = torch.optim.Adam(make_vae().parameters(), lr=rate, foreach=False)
+    with capturable(adam, torch.device("cpu")):
+        (group,) = adam.param_groups
+        assert isinstance(group["lr"], torch.Tensor)
+        assert group["capturable"]
+    assert (group["lr"], group["capturable"]) == (rate, False)
+
+
+def test_numbers_in_tensors_are_saved_as_numbers() -> None:
+    adam = torch.optim.Adam(make_vae().parameters(), lr=torch.tensor(0.1), foreach=False)
+    assert optimizer_state(adam)["param_groups"][0]["lr"] == 0.1
+    assert plain({"_last_lr": [torch.tensor(0.3)], "n": 2}) == {"_last_lr": [0.3], "n": 2}
+
+
+def test_a_run_of_a_gpu_goes_on_on_a_cpu(digits: Images, tmp_path: Path) -> None:
+    path, runs = tmp_path / "run.pt", []
+    for from_gpu in (False, True):
+        vae = make_vae()
+        adam = torch.optim.Adam(vae.parameters())
+        fit(vae, digits, epochs=1, optimizer=adam, device="cpu", checkpoint=path, progress=False)
+        if from_gpu:
+            state = read_checkpoint(path)
+            state["optimizer"]["param_groups"][0].update(capturable=True, fused=True)
+            write_checkpoint(path, state)
+        vae = make_vae()
+        adam = torch.optim.Adam(vae.parameters())
+        fit(vae, digits, epochs=2, optimizer=adam, device="cpu", checkpoint=path, resume=True,
+            progress=False)  # fmt: skip
+        assert not adam.param_groups[0]["capturable"]
+        runs.append(parameters(vae))
+        path.unlink()
+    assert torch.equal(*runs)
+
+
+def test_a_state_is_loaded_with_the_settings_of_ones_own_device() -> None:
+    vae = make_vae()
+    there, here = (torch.optim.Adam(vae.parameters(), lr=lr) for lr in (0.1, 0.2))
+    there.param_groups[0].update(capturable=True, foreach=True)
+    load_optimizer(here, there.state_dict())
+    (group,) = here.param_groups
+    assert (group["lr"], group["capturable"], group["foreach"]) == (0.1, False, None)

@@ -1,0 +1,93 @@
+"""What training asks of an optimizer: its rate, its parameters, and that its steps be captured."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "capturable",
+    "held_parameters",
+    "is_plain_adam",
+    "learning_rate_of",
+    "load_optimizer",
+    "optimizer_state",
+    "plain",
+]
+
+OF_THE_DEVICE = ("capturable", "fused", "foreach")
+
+
+def is_plain_adam(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether it is Kingma & Ba's Adam, in one group of parameters, and nothing besides."""
+    return (
+        type(optimizer) is torch.optim.Adam
+        and len(optimizer.param_groups) == 1
+        and not any(
+            optimizer.param_groups[0][extra] for extra in ("weight_decay", "amsgrad", "maximize")
+        )
+    )
+
+
+def held_parameters(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """The parameters of both, as neither need hold all of the other's."""
+    groups = (group["params"] for group in optimizer.param_groups)
+    return list({id(p): p for p in chain(model.parameters(), *groups)}.values())
+
+
+def learning_rate_of(optimizer: torch.optim.Optimizer) -> float:
+    """Of its first group."""
+    rate: float = plain(optimizer.param_groups[0]["lr"])
+    return rate
+
+
+def plain(value: Any) -> Any:
+    """Learning rates in tensors as the numbers they were given as: a float32 has seven digits."""
+    if isinstance(value, Tensor) and value.dim() == 0:
+        return float(f"{value.item():.7g}")
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, list) else value
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Its `state_dict`, without what belongs to a device: learning rates are plain numbers."""
+    state = optimizer.state_dict()
+    return {**state, "param_groups": plain(state["param_groups"])}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load a state that another device may have written."""
+    groups = optimizer.param_groups
+    own = [{name: group[name] for name in OF_THE_DEVICE if name in group} for group in groups]
+    merged = [{**g, **o} for g, o in zip(state["param_groups"], own, strict=True)]
+    optimizer.load_state_dict({**state, "param_groups": merged})
+
+
+@contextlib.contextmanager
+def capturable(optimizer: torch.optim.Optimizer, device: torch.device) -> Iterator[None]:
+    """Inside the `with`, its steps can be captured: rates and counts are tensors on the device.
+
+    The optimizer must have the setting `capturable`, as Adam has and SGD has not.
+    """
+    groups = optimizer.param_groups
+    before = [(group["capturable"], group["lr"]) for group in groups]
+    counts = [s for s in optimizer.state.values() if isinstance(s.get("step"), Tensor)]
+    devices = [state["step"].device for state in counts]
+    for group in groups:
+        group["capturable"] = True
+        group["lr"] = torch.tensor(float(group["lr"]), device=device)
+    for state in counts:
+        state["step"] = state["step"].to(device)
+    try:
+        yield
+    finally:
+        for group, (value, _) in zip(groups, before, strict=True):
+            group["capturable"], group["lr"] = value, plain(group["lr"])
+        for state, where in zip(counts, devices, strict=True):
+            state["step"] = state["step"].to(where)
