@@ -15,7 +15,7 @@ from recipes.bounds import bound, measure_bounds
 from recipes.run import SEED, Run
 from vaelib import VAE
 
-EPOCHS = 60
+EPOCHS = 36
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
