@@ -25,6 +25,8 @@ __all__ = ["PEERS", "Contender", "Keras", "Layers", "PyTorchLoop", "Pythae", "Va
 
 HIDDEN, LATENT, LEARNING_RATE = 512, 2, 1e-3
 
+Precision = Literal["auto", "float32", "bfloat16"]
+
 Layers = list[tuple[Tensor, Tensor]]
 """Weight (out, in) and bias (out,) of: hidden of x, μ, log σ², hidden of z, logits."""
 
@@ -32,7 +34,9 @@ Layers = list[tuple[Tensor, Tensor]]
 class Contender(Protocol):
     """One way to train the model; `train` goes on where the last call ended."""
 
-    def __init__(self, start: Layers, images: Images, batch_size: int, seed: int) -> None: ...
+    def __init__(
+        self, start: Layers, images: Images, batch_size: int, seed: int, device: str = "cpu"
+    ) -> None: ...
 
     def train(self, epochs: int) -> None: ...
 
@@ -48,10 +52,11 @@ class Vaelib:
         images: Images,
         batch_size: int,
         seed: int,
-        precision: Literal["float32", "bfloat16"] = "float32",
+        device: str = "cpu",
+        precision: Precision = "auto",
         compile: bool = False,
     ) -> None:
-        self.vae = vae_of(start)
+        self.vae, self.device = vae_of(start), device
         self.images, self.batch_size, self.seed = images, batch_size, 1000 * seed
         self.precision, self.compile = precision, compile
 
@@ -63,7 +68,7 @@ class Vaelib:
             epochs=epochs,
             batch_size=self.batch_size,
             seed=self.seed,
-            device="cpu",
+            device=self.device,
             precision=self.precision,
             learning_rate=LEARNING_RATE,
             progress=False,
@@ -104,9 +109,12 @@ class PyTorchLoop:
     The images are floats in a `TensorDataset`; the example itself decodes them one by one.
     """
 
-    def __init__(self, start: Layers, images: Images, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, start: Layers, images: Images, batch_size: int, seed: int, device: str = "cpu"
+    ) -> None:
         torch.manual_seed(seed)
-        self.model = FiveLayers(start)
+        self.device = torch.device(device)
+        self.model = FiveLayers(start).to(self.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LEARNING_RATE)
         data = torch.utils.data.TensorDataset(images.floats(), images.labels)
         self.loader = torch.utils.data.DataLoader(data, batch_size=batch_size, shuffle=True)
@@ -116,6 +124,7 @@ class PyTorchLoop:
         for _ in range(epochs):
             total = 0.0
             for x, _ in self.loader:
+                x = x.to(self.device)
                 self.optimizer.zero_grad()
                 probabilities, mu, logvar = self.model(x)
                 cross_entropy = F.binary_cross_entropy(
@@ -138,7 +147,9 @@ class Pythae:
     model and saving, which come around it, are left out to its advantage.
     """
 
-    def __init__(self, start: Layers, images: Images, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, start: Layers, images: Images, batch_size: int, seed: int, device: str = "cpu"
+    ) -> None:
         logging.disable(logging.INFO)  # it announces what it does on the console
         from pythae.data.datasets import BaseDataset
         from pythae.models import VAE as PythaeVAE
@@ -176,7 +187,7 @@ class Pythae:
                 per_device_train_batch_size=batch_size,
                 learning_rate=LEARNING_RATE,
                 seed=seed,
-                no_cuda=True,
+                no_cuda=device == "cpu",
             ),
         )
         self.trainer.prepare_training()
@@ -195,7 +206,9 @@ class Pythae:
 class Keras:
     """The lecture's Keras model, written for Keras 3; it runs on torch."""
 
-    def __init__(self, start: Layers, images: Images, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, start: Layers, images: Images, batch_size: int, seed: int, device: str = "cpu"
+    ) -> None:
         os.environ["KERAS_BACKEND"] = "torch"
         import keras
         from keras import ops

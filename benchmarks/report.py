@@ -84,12 +84,15 @@ class Report:
         benchmark: its name, the first half of the file's.
         what: a paragraph that says what is measured against what.
         device: where the work is done: a GPU is named where it does any.
+        folder: of the results file, in place of this one's `results`.
     """
 
-    def __init__(self, benchmark: str, what: str, device: str = "cpu") -> None:
+    def __init__(
+        self, benchmark: str, what: str, device: str = "cpu", folder: Path | None = None
+    ) -> None:
         self.machine = machine_name(device)
         slug = re.sub(r"[^a-z0-9]+", "-", self.machine.lower()).strip("-")
-        self.path = FOLDER / "results" / f"{benchmark}-{slug}.md"
+        self.path = (folder or FOLDER / "results") / f"{benchmark}-{slug}.md"
         self._in_short: list[tuple[str, str, str]] = []
         self._details: list[str] = []
         self._head = [
@@ -113,15 +116,22 @@ class Report:
         """One line of the first table, which README.md repeats."""
         self._in_short.append((measured, result, to_reach))
 
+    def keep(self) -> None:
+        """Keep what there is so far in the results file."""
+        whole = "\n\n".join([*self._head, self._short(), *self._details]) + "\n"
+        write_beside(self.path, lambda path: path.write_text(whole))
+
     def close(self, save: bool) -> None:
         """Print the first table; keep everything in the results file, and README.md in step."""
-        short = f"## In short\n\n{_markdown(IN_SHORT, self._in_short)}"
-        print(f"\n{short}", flush=True)
+        print(f"\n{self._short()}", flush=True)
         if save:
-            whole = "\n\n".join([*self._head, short, *self._details]) + "\n"
-            write_beside(self.path, lambda path: path.write_text(whole))
-            _update_readme()
+            self.keep()
+            if self.path.parent == FOLDER / "results":
+                _update_readme()
             print(f"\nKept in {self.path}")
+
+    def _short(self) -> str:
+        return f"## In short\n\n{_markdown(IN_SHORT, self._in_short)}"
 
 
 def machine_name(device: str = "cpu") -> str:

@@ -1,19 +1,22 @@
-"""How fast `fit` trains, against its peers and against the matrix products alone.
+"""How fast `fit` trains on a CPU: beside a plain loop for any size, beside its peers for an MLP.
 
-Measured: examples a second of 784-512-2-512-784 on the 4,000 grey training digits of mnist5k, at
-batch sizes 50, 128 and 512, for vaelib's `fit` (in fp32, and in bf16 where the processor has it; as
-it comes, and with `compile=True`, once the graph is made) and for a loop in the style of PyTorch's
-VAE example, pythae and Keras on torch (contenders.py). Beside them the matrix products of the same
-epochs, forward and backward, and nothing else.
+Measured: examples per second of `fit`, in float32, in bfloat16 where the processor has instructions
+for it, as it comes (`precision="auto"`) and compiled, against the loop that a good engineer writes
+by hand (loops.py: data in memory, fused Adam, nothing read or checked, the faster layout for
+convolutions) for four networks at batch 128: 64-8-2-8-64 on digits, 784-512-2-512-784,
+convolutional and residual ones on mnist5k. For the MLP also against loops in the style of PyTorch's
+VAE example, pythae and Keras on torch (contenders.py), at batch sizes 50, 128 and 512, and against
+its matrix products alone.
 
 Fair: the same data, parameters at the start, Adam, batches and number of epochs; peers in fp32, as
-their users have them; each round runs five epochs of everybody, in rotating order, and ratios are
-taken within a round. And as good: after ten epochs from five starts the validation ELBO is compared
-too, by one evaluator (vaelib's `evaluate_elbo`, fp32, one set of draws). Grey pixels with
-cross-entropy, so that number is no bound on a log-likelihood.
+their users have them; a call of `fit` is timed whole. Each round runs everybody, in rotating order,
+and ratios are taken within a round. And as good: after ten epochs from five starts the validation
+ELBO of the MLP is compared too, by one evaluator (vaelib's `evaluate_elbo`, fp32, one set of
+draws). Grey pixels with cross-entropy, so that number is no bound on a log-likelihood.
 
-    python -m benchmarks.training           # some minutes; keeps a results file
-    python -m benchmarks.training --quick   # does it run? Seconds, no peers, keeps nothing
+    python -m benchmarks.training                # a quarter of an hour; keeps a results file
+    python -m benchmarks.training --only sizes   # or: peers, quality; keeps nothing
+    python -m benchmarks.training --quick        # does it run? Seconds, no peers, keeps nothing
 
 Install the peers first (README.md); without one its rows are missing.
 """
@@ -24,27 +27,29 @@ import argparse
 import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
 
 import torch
-import torch.nn.functional as F
 
 from benchmarks.contenders import (
     PEERS,
     Contender,
     Layers,
+    Precision,
     Vaelib,
     layers_of,
     vae_of,
 )
+from benchmarks.loops import PlainLoop, Products, is_quick_in_bfloat16
 from benchmarks.report import Report, interleave, ratios, spread, timed
 from vaelib import VAE
 from vaelib.data import Images, load_dataset
 from vaelib.evaluation import evaluate_elbo
-from vaelib.training import _choose_precision
+from vaelib.training import fit
 
 LOOP = "PyTorch loop"
 TO_REACH = {"fp32": "≥ 1.4", "bf16": "≥ 2.5"}
+SHORT: dict[Precision, str] = {"float32": "fp32", "bfloat16": "bf16", "auto": "auto"}
+PARTS = ("sizes", "peers", "quality")
 
 Entry = Callable[[Layers, Images, int, int], Contender]
 """Makes a contender of the start, the images, the batch size and the seed."""
@@ -53,7 +58,9 @@ Entry = Callable[[Layers, Images, int, int], Contender]
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="see that it runs: no peers, no file")
-    quick = parser.parse_args(arguments).quick
+    parser.add_argument("--only", choices=PARTS, help="one part; keeps no file")
+    options = parser.parse_args(arguments)
+    quick, parts = options.quick, [options.only] if options.only else PARTS
     report = Report("training", "\n\n".join(__doc__.split("\n\n")[1:3]))
     train, validation = load_dataset("mnist5k"), load_dataset("mnist5k", "validation")
     batch_sizes, rounds, starts, epochs = [50, 128, 512], 10, 5, 10
@@ -61,24 +68,103 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if quick:
         train, batch_sizes, rounds, starts, epochs = train[:256], [128], 1, 2, 1
         peers = {LOOP: PEERS[LOOP]}
+    precisions: list[Precision] = ["float32"]
+    if is_quick_in_bfloat16():
+        precisions.append("bfloat16")
+    if "sizes" in parts:
+        for name in SIZES:
+            measure_size(report, name, precisions, rounds, quick)
     for name, peer in peers.items():
         if peer is None:
             report.text(f"{name} is not installed: pip install -r benchmarks/requirements.txt")
-    precisions: dict[str, Literal["float32", "bfloat16"]] = {"fp32": "float32"}
-    if _choose_precision("auto", torch.device("cpu")) == "bfloat16":
-        precisions["bf16"] = "bfloat16"
     contenders: dict[str, Entry] = {
-        f"vaelib {short}{' compiled' if compile else ''}": partial(
+        f"vaelib {SHORT[precision]}{' compiled' if compile else ''}": partial(
             Vaelib, precision=precision, compile=compile
         )
         for compile in ([False] if quick else [False, True])
-        for short, precision in precisions.items()
+        for precision in precisions
     }
     contenders |= {name: peer for name, peer in peers.items() if peer is not None}
-    for batch_size in batch_sizes:
-        measure_speed(report, contenders, train, batch_size, rounds)
-    measure_quality(report, contenders, train, validation, starts, epochs)
-    report.close(save=not quick)
+    if "peers" in parts:
+        for batch_size in batch_sizes:
+            measure_speed(report, contenders, train, batch_size, rounds)
+    if "quality" in parts:
+        measure_quality(report, contenders, train, validation, starts, epochs)
+    report.close(save=not quick and not options.only)
+
+
+SIZES: dict[str, tuple[Callable[[], VAE], Callable[[], Images], int]] = {
+    "64-8-2": (
+        lambda: VAE((1, 8, 8), 2, [8], likelihood="grey bernoulli"),
+        lambda: load_dataset("digits"),
+        40,
+    ),
+    "784-512-2": (
+        lambda: VAE((1, 28, 28), 2, [512], likelihood="grey bernoulli"),
+        lambda: load_dataset("mnist5k"),
+        3,
+    ),
+    "convolutional": (
+        lambda: VAE((1, 28, 28), 16, network="convolutional", likelihood="grey bernoulli"),
+        lambda: load_dataset("mnist5k")[:1280],
+        2,
+    ),
+    "residual": (
+        lambda: VAE((1, 28, 28), 16, [8], network="residual", likelihood="grey bernoulli"),
+        lambda: load_dataset("mnist5k")[:256],
+        2,
+    ),
+}
+"""The networks from the smallest to the largest: how each is built, its data, epochs per round."""
+
+
+def measure_size(
+    report: Report, name: str, precisions: Sequence[Precision], rounds: int, quick: bool
+) -> None:
+    """A table of `fit` and the plain loop, in both precisions, for one network at batch 128."""
+    build, load, epochs = SIZES[name]
+    images = load()[:128] if quick else load()
+    epochs = 1 if quick else epochs
+    runs: dict[str, Callable[[], object]] = {}
+    loops, fits = [], []
+    for precision in precisions:
+        in_bf16 = precision == "bfloat16"
+        for layout in ["", ", channels last"] if convolves(build()) else [""]:
+            loop = PlainLoop(
+                seeded(build), images.floats(), 128, bfloat16=in_bf16, channels_last=bool(layout)
+            )
+            loops.append(f"loop {SHORT[precision]}{layout}")
+            runs[loops[-1]] = partial(loop.train, epochs)
+    chosen: list[Precision] = [*precisions, "auto"]
+    for precision in chosen:
+        fits.append(f"fit {SHORT[precision]}")
+        runs[fits[-1]] = partial(
+            fit, seeded(build), images, epochs=epochs, batch_size=128, device="cpu",
+            precision=precision, progress=False,
+        )  # fmt: skip
+    seconds = interleave({run: timed(work) for run, work in runs.items()}, rounds)
+    rows = [
+        [
+            run,
+            spread([epochs * len(images) / time for time in times], digits=0),
+            *(spread(ratios(times, by=seconds[our])) for our in fits),
+        ]
+        for run, times in seconds.items()
+    ]
+    report.table(
+        f"{name}: examples per second, median (smallest–largest) of {rounds} rounds",
+        ["", "examples per second", *(f"speed of {our} ÷ this" for our in fits)],
+        rows,
+    )
+    for our in fits:
+        short = our.split()[1]
+        rivals = [loop for loop in loops if short in ("auto", loop.split()[1].strip(","))]
+        fastest = min(rivals, key=lambda loop: statistics.median(seconds[loop]))
+        report.in_short(
+            f"training speed, {name}: {our} ÷ {fastest}, the fastest of {len(rivals)} by hand",
+            spread(ratios(seconds[fastest], by=seconds[our])),
+            "≥ 1.0",
+        )
 
 
 def measure_speed(
@@ -95,10 +181,13 @@ def measure_speed(
         for name, contender in contenders.items()
     }
     ours = [name for name in runs if is_ours(name)]
-    sizes = batches(len(images), batch_size) * epochs
-    for precision in {name.split()[1]: None for name in ours}:
-        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-        runs[f"products {precision}"] = matrix_products(sizes, dtype)
+    for short in {name.split()[1]: None for name in ours}:
+        steps = round(epochs * len(images) / batch_size)
+        products = Products(
+            vae_of(initial_layers(0)), steps, batch_size, torch.device("cpu"),
+            bfloat16=short == "bf16",
+        )  # fmt: skip
+        runs[f"products {short}"] = partial(products.train, 1)
     runs |= {"one thread": small_work(1), "all threads": small_work(torch.get_num_threads())}
     seconds = interleave({name: timed(run) for name, run in runs.items()}, rounds)
     alone, together = seconds.pop("one thread"), seconds.pop("all threads")
@@ -106,9 +195,9 @@ def measure_speed(
     for name, theirs in seconds.items():
         rate = spread([epochs * len(images) / time for time in theirs], digits=0)
         rows.append([name, rate, *(spread(ratios(theirs, by=seconds[our])) for our in ours)])
-    title = f"Batch {batch_size}: examples a second, median (smallest–largest) of {rounds} rounds"
+    title = f"Batch {batch_size}: examples per second, median (smallest–largest) of {rounds} rounds"
     report.table(
-        title, ["", "examples a second", *(f"speed of {our} ÷ this" for our in ours)], rows
+        title, ["", "examples per second", *(f"speed of {our} ÷ this" for our in ours)], rows
     )
     report.text(
         f"Small work, e^x of 70,000 numbers: all threads ÷ one, {spread(ratios(alone, together))}. "
@@ -176,7 +265,7 @@ def measure_quality(
             measured = f"validation ELBO in nats: {name} − {LOOP}, {epochs} epochs, {starts} starts"
             report.in_short(measured, shown, "within 2 standard errors")
     title = f"Validation ELBO after {epochs} epochs at batch 128, mean of {starts} ± standard error"
-    report.table(title, ["", "nats an image (grey pixels)", f"− {LOOP}"], rows)
+    report.table(title, ["", "nats per image (grey pixels)", f"− {LOOP}"], rows)
 
 
 def is_ours(name: str) -> bool:
@@ -190,29 +279,15 @@ def initial_layers(seed: int) -> Layers:
     return layers_of(VAE((1, 28, 28), 2, [512]))
 
 
-def batches(n: int, batch_size: int) -> list[int]:
-    """The sizes of an epoch's minibatches."""
-    return [min(batch_size, n - start) for start in range(0, n, batch_size)]
+def seeded(build: Callable[[], VAE]) -> VAE:
+    """A model that starts where all of its kind do."""
+    torch.manual_seed(0)
+    return build()
 
 
-def matrix_products(sizes: list[int], dtype: torch.dtype) -> Callable[[], None]:
-    """What makes those of these steps: x Wᵀ forward, dyᵀ x and (but for pixels) dy W back."""
-    matrices = [p.detach() for p in vae_of(initial_layers(0)).parameters() if p.dim() == 2]
-    weights = [matrix.to(dtype) for matrix in matrices]
-    inputs = [torch.rand(max(sizes), weight.shape[1]).to(dtype) for weight in weights]
-    slopes = [torch.rand(max(sizes), weight.shape[0]).to(dtype) for weight in weights]
-
-    def multiply() -> None:
-        for size in sizes:
-            step = [(x[:size], dy[:size]) for x, dy in zip(inputs, slopes, strict=True)]
-            for (x, _), weight in zip(step, weights, strict=True):
-                F.linear(x, weight)
-            for layer, ((x, dy), weight) in enumerate(zip(step, weights, strict=True)):
-                dy.T @ x
-                if layer:
-                    dy @ weight
-
-    return multiply
+def convolves(vae: VAE) -> bool:
+    """Whether it has convolutions, for which the layout of memory matters."""
+    return any(isinstance(module, torch.nn.Conv2d) for module in vae.modules())
 
 
 def mean_and_error(values: list[float]) -> tuple[float, float]:

@@ -7,10 +7,13 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from playwright.sync_api import Browser, sync_playwright
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -49,6 +52,9 @@ def generator(device: torch.device) -> torch.Generator:
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     """The system's Chromium: one for all tests, since Playwright runs once in a process."""
+    # Not above: the tests of vaelib also run where there is no browser, as on a GPU's machine.
+    from playwright.sync_api import sync_playwright
+
     names = ["chromium", "chromium-browser", "google-chrome"]
     executable = next(filter(None, map(shutil.which, names)), None)
     if not executable:

@@ -61,6 +61,7 @@ from vaelib.evaluation import (
     sharpness,
 )
 from vaelib.explorer import LatentExplorer
+from vaelib.flow import TransformedGaussian
 from vaelib.generation import (
     interpolate,
     interpolate_spherical,
@@ -145,6 +146,7 @@ __all__ = [
     "NonlinearGaussian",
     "PixelCNN",
     "Scaling",
+    "TransformedGaussian",
     "active_units",
     "bernoulli_log_likelihood",
     "bits_per_dim",

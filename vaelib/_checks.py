@@ -21,6 +21,7 @@ __all__ = [
     "broadcasts",
     "check_alike",
     "check_at_least",
+    "check_classes",
     "check_device",
     "check_finite",
     "check_fits",
@@ -158,6 +159,15 @@ def check_floats(
         but = tuple(value.shape) if dtype is None else f"{tuple(value.shape)} and {value.dtype}"
         raise ValueError(f"{name} must be {expected}{of_dtype}, but is {but}")
     check_finite(**{name: value})
+
+
+def check_classes(name: str, labels: Tensor, n: int) -> None:
+    """Refuse what is not an integer for each of n examples."""
+    check_tensor(**{name: labels})
+    if labels.shape != (n,) or labels.is_floating_point():
+        raise ValueError(
+            f"{name} must be ({n},) integers, but is {tuple(labels.shape)} {labels.dtype}"
+        )
 
 
 def check_latent(**tensors: Tensor) -> None:

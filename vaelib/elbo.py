@@ -362,7 +362,7 @@ def fit_posterior(
     if isinstance(start, DiagonalGaussian):
         mu, logvar = start.mu.clone(), start.logvar.clone()
     else:
-        mu, logvar = torch.zeros_like(start.mean), torch.zeros_like(start.mean)
+        mu, logvar = x.new_zeros(shape), x.new_zeros(shape)
     parameters = torch.stack([mu, logvar]).requires_grad_()
     optimizer = torch.optim.Adam([parameters], lr=learning_rate)
     average = torch.zeros_like(parameters)

@@ -18,11 +18,11 @@ from torch.distributions import Distribution
 
 from vaelib._checks import (
     check_at_least,
+    check_classes,
     check_finite,
     check_floats,
     check_generator,
     check_not_negative,
-    check_tensor,
     value_checks,
 )
 from vaelib._memory import keep_freed_memory
@@ -276,13 +276,15 @@ def _noise_blocks(
 ) -> Iterator[Tensor]:
     """Noise for n images, (S', n, K) at a time; drawn image by image whatever n is."""
     sizes = [min(_BLOCK, samples - start) for start in range(0, samples, _BLOCK)]
+    # Moved to another device as a whole.
+    here = like.new_empty(0, device=generator.device)
     if n == 1:
         for size in sizes:
-            yield noise((size, 1, *event), generator, like)
+            yield noise((size, 1, *event), generator, here).to(like.device)
         return
-    each = [[noise((size, *event), generator, like) for size in sizes] for _ in range(n)]
+    each = [[noise((size, *event), generator, here) for size in sizes] for _ in range(n)]
     for block in zip(*each, strict=True):
-        yield torch.stack(block, dim=1)
+        yield torch.stack(block, dim=1).to(like.device)
 
 
 def _rows_at_once(device: torch.device, numbers: int) -> int:
@@ -466,12 +468,7 @@ def linear_probe(
     for name, (features, labels) in pairs.items():
         width = train_features.shape[1:] if isinstance(train_features, Tensor) else [...]
         check_floats(f"{name}_features", features, "N ≥ 1", *width)
-        check_tensor(**{f"{name}_labels": labels})
-        if labels.is_floating_point() or labels.shape != features.shape[:1]:
-            raise ValueError(
-                f"{name}_labels must be ({len(features)},) integers, one per row of "
-                f"{name}_features, but is {tuple(labels.shape)} {labels.dtype}"
-            )
+        check_classes(f"{name}_labels", labels, len(features))
     if len(train_labels.unique()) < 2:
         raise ValueError("train_labels must be of two classes or more")
     train, test = (f.detach().flatten(1).cpu().double() for f in (train_features, test_features))

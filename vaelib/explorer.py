@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vaelib._checks import check_finite, check_floats, check_tensor
+from vaelib._checks import check_classes, check_finite, check_floats
 from vaelib._modes import evaluating
 from vaelib.elbo import LatentVariableModel
 from vaelib.networks import BernoulliDecoder, GaussianDecoder
@@ -98,12 +98,7 @@ def _read_codes(codes: Tensor, labels: Tensor) -> tuple[Tensor, list[str], Tenso
     from vaelib.plots import PALETTE
 
     check_floats("codes", codes, "N ≥ 1", 2)
-    check_tensor(labels=labels)
-    if labels.shape != codes.shape[:1] or labels.is_floating_point():
-        raise ValueError(
-            f"labels must be ({len(codes)},) integers, one per code, "
-            f"but are {tuple(labels.shape)} {labels.dtype}"
-        )
+    check_classes("labels", labels, len(codes))
     kinds, indices = labels.cpu().unique(return_inverse=True)
     if len(kinds) > len(PALETTE):
         raise ValueError(f"labels must be of at most {len(PALETTE)} kinds, not {len(kinds)}")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import time
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from benchmarks import report, reproduction
+from benchmarks import gpu, gpu_agreement, report
 from benchmarks.contenders import layers_of, vae_of
+from benchmarks.gpu_parts import Lines, OutOfTime, Setting
+from benchmarks.loops import CapturedLoop, Launches, PlainLoop, PlainVAE
 from benchmarks.report import Report, interleave, spread
 from vaelib import VAE, load_dataset
 
@@ -20,9 +25,7 @@ def _files_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["training", "log_likelihood", "import_time", "reproduction", "grading"]
-)
+@pytest.mark.parametrize("name", ["training", "log_likelihood", "import_time", "grading"])
 def test_each_runs_and_keeps_nothing_of_a_quick_run(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -52,19 +55,86 @@ def test_the_pytorch_loop_trains_the_same_model() -> None:
     torch.testing.assert_close(loop.model.decode(mu), vae.decoder(mu).mean.flatten(1))
 
 
-def test_a_reproduction_cut_in_pieces_is_the_same_run(tmp_path: Path) -> None:
-    train = load_dataset("mnist5k")[:60].binarise("dynamic")
-    held_out = load_dataset("mnist5k", "test")[:10].binarise("dynamic")
-    plan = [(1e-3, 1), (1e-4, 2)]
-    whole = reproduction.Run(train, plan, checkpoint=None)
-    whole.advance(train, held_out, held_out, minutes=1)
-    for _ in range(3):
-        piece = reproduction.Run(train, plan, tmp_path / "run.pt")
-        piece.advance(train, held_out, held_out, minutes=0)
-    assert len(whole.curve) == 3
-    assert torch.equal(piece.curve, whole.curve)
-    reproduction.draw(piece.curve, -200.0, tmp_path / "curve.png")
-    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+@pytest.mark.parametrize("network", ["fully connected", "convolutional", "residual"])
+def test_the_loop_by_hand_trains_what_fit_does(network: Any) -> None:
+    torch.manual_seed(0)
+    hidden = [16] if network == "fully connected" else [4]
+    vae = VAE((1, 28, 28), 2, hidden, network=network, likelihood="grey bernoulli")
+    x, eps = torch.rand(6, 1, 28, 28), torch.randn(1, 6, 2)
+    torch.testing.assert_close(PlainVAE(vae)(x, eps[0]), -vae(x, eps).mean())
+    losses = []
+    for make in (PlainLoop, CapturedLoop):
+        torch.manual_seed(0)
+        loop = make(vae, x, 3)
+        loop.train(2)
+        torch.manual_seed(1)
+        losses.append(loop.model(x, eps[0]))
+    # On a CPU the captured loop makes the same steps, one by one.
+    torch.testing.assert_close(*losses)
+
+
+def test_operations_that_compute_are_counted() -> None:
+    x = torch.rand(4, 3, requires_grad=True)
+    with Launches() as launches:
+        (2 * x.t()).sum().view(1)
+    assert launches.count == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", gpu.PARTS)
+def test_each_part_for_a_gpu_runs_on_a_cpu(part: str, tmp_path: Path) -> None:
+    lines = Lines(tmp_path / "lines")
+    gpu.PARTS[part][0](lines, Setting("cpu", quick=True, end=time.monotonic() + 300))
+    said = [json.loads(line) for line in lines.path.read_text().splitlines()]
+    assert said
+    assert not [entry for entry in said if "Error" in str(entry)]
+
+
+@pytest.mark.slow
+def test_parts_run_in_processes_and_are_kept_as_they_come(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu.main(["--device", "cpu", "--quick", "--parts", "baselines", "--folder", str(tmp_path)])
+    assert "GAN: two runs by one seed" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_part_that_fails_or_takes_too_long_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(lines: Lines, setting: Setting) -> None:
+        lines.text("before")
+        raise RuntimeError("CUDA error: out of | luck")
+
+    def lasts(lines: Lines, setting: Setting) -> None:
+        assert setting.left() < 0.2
+        try:
+            time.sleep(60)
+        except Exception:
+            pytest.fail("its time can be ignored")
+
+    path = tmp_path / "lines"
+    for part in (fails, lasts):
+        monkeypatch.setitem(gpu.PARTS, "tests", (part, 1))
+        gpu.main(["--device", "cpu", "--part", "tests", "--lines", str(path), "--seconds", "0.2"])
+    said = [json.loads(line) for line in path.read_text().splitlines()]
+    assert said[0] == ["text", "before"]
+    assert said[1] == [
+        "in_short", "tests: broken off", "RuntimeError: CUDA error: out of / luck", "–"
+    ]  # fmt: skip
+    assert said[3][2].startswith(OutOfTime.__name__)
+
+
+def test_what_a_captured_step_did_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with gpu_agreement.recorded() as steps:
+        from vaelib.training import CapturedStep
+
+        step = CapturedStep(None, None, None)  # type: ignore[arg-type]
+        step.say("it reads a value")
+    assert steps == [step]
+    assert gpu_agreement.told(step) == "none: it reads a value"
+    step.graph, step.made = object(), 30  # type: ignore[assignment]
+    assert gpu_agreement.told(step) == "all but 3 of 30"
 
 
 def test_everybody_runs_in_every_round_and_the_first_does_not_count() -> None:

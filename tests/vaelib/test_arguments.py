@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributions import AffineTransform
 
 import vaelib
 from vaelib import networks
@@ -264,6 +265,16 @@ CASES: dict[str, Case] = {
         vaelib.FullGaussian(torch.zeros(5, 2), torch.eye(2)).log_prob_at,
         {"eps": EPS},
         {"eps: empty"},
+    ),
+    "TransformedGaussian": (
+        vaelib.TransformedGaussian(_codes(), AffineTransform(1.0, 2.0, event_dim=1)).reparameterize,
+        {"eps": EPS},
+        "",
+    ),
+    "TransformedGaussian.log_prob_at": (
+        vaelib.TransformedGaussian(_codes(), AffineTransform(1.0, 2.0, event_dim=1)).log_prob_at,
+        {"eps": EPS},
+        "",
     ),
     "FullGaussian": (
         vaelib.FullGaussian(torch.zeros(5, 2), torch.eye(2)).reparameterize,

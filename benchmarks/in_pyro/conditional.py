@@ -1,0 +1,40 @@
+"""A conditional VAE."""
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.infer import SVI, TraceMeanField_ELBO
+from pyro.optim import Adam
+from torch import nn
+
+from benchmarks.in_pyro.data import labelled_minibatches, validation, validation_y
+
+
+class VAE(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(64 + 10, 128), nn.ReLU(), nn.Linear(128, 2 * 8))
+        self.decoder = nn.Sequential(nn.Linear(8 + 10, 128), nn.ReLU(), nn.Linear(128, 64))
+
+    def model(self, x, y):
+        pyro.module("vae", self)
+        with pyro.plate("images", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(8), 1.0).to_event(1))
+            logits = self.decoder(torch.cat([z, y], -1))
+            pyro.sample("x", dist.Bernoulli(logits=logits).to_event(1), obs=x)
+
+    def guide(self, x, y):
+        pyro.module("vae", self)
+        mu, logvar = self.encoder(torch.cat([x, y], -1)).chunk(2, -1)
+        with pyro.plate("images", len(x)):
+            pyro.sample("z", dist.Normal(mu, (logvar / 2).exp()).to_event(1))
+
+
+pyro.set_rng_seed(0)
+vae = VAE()
+svi = SVI(vae.model, vae.guide, Adam({"lr": 5e-3}), TraceMeanField_ELBO())
+for _ in range(20):
+    for x, y, _ in labelled_minibatches():
+        svi.step(x, y)
+bound = -svi.evaluate_loss(validation, validation_y) / len(validation)
+print(f"{bound:.2f} nats per image")

@@ -1,0 +1,43 @@
+"""The VampPrior: the encoder's answer to 50 learnt pseudo-inputs."""
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.infer import SVI, Trace_ELBO
+from pyro.optim import Adam
+from torch import nn
+
+from benchmarks.in_pyro.data import minibatches, validation
+
+
+class VAE(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 2 * 8))
+        self.decoder = nn.Sequential(nn.Linear(8, 128), nn.ReLU(), nn.Linear(128, 64))
+        self.pseudo_inputs = nn.Parameter(next(minibatches())[:50])
+
+    def model(self, x):
+        pyro.module("vae", self)
+        mu, logvar = self.encoder(self.pseudo_inputs).chunk(2, -1)
+        parts = dist.Normal(mu, (logvar / 2).exp()).to_event(1)
+        prior = dist.MixtureSameFamily(dist.Categorical(logits=torch.zeros(50)), parts)
+        with pyro.plate("images", len(x)):
+            z = pyro.sample("z", prior)
+            pyro.sample("x", dist.Bernoulli(logits=self.decoder(z)).to_event(1), obs=x)
+
+    def guide(self, x):
+        pyro.module("vae", self)
+        mu, logvar = self.encoder(x).chunk(2, -1)
+        with pyro.plate("images", len(x)):
+            pyro.sample("z", dist.Normal(mu, (logvar / 2).exp()).to_event(1))
+
+
+pyro.set_rng_seed(0)
+vae = VAE()
+svi = SVI(vae.model, vae.guide, Adam({"lr": 5e-3}), Trace_ELBO())
+for _ in range(20):
+    for x in minibatches():
+        svi.step(x)
+bound = -svi.evaluate_loss(validation) / len(validation)
+print(f"{bound:.2f} nats per image")
