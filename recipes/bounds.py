@@ -22,7 +22,9 @@ def bound(images: Images) -> Callable[[VAE], float]:
     return mean_elbo
 
 
-def measure_bounds(run: Run, published: str) -> Callable[[VAE], list[Measurement]]:
+def measure_bounds(
+    run: Run, published: str, samples: int = 5000
+) -> Callable[[VAE], list[Measurement]]:
     """A function that measures a model: on the test images, and on those of mnist5k.
 
     The latter come with vaelib's dependencies, so that everybody can find their numbers again; but
@@ -31,10 +33,11 @@ def measure_bounds(run: Run, published: str) -> Callable[[VAE], list[Measurement
     Arguments:
         run: says whether it is quick: then with fewer images and samples.
         published: what to put beside log p(x) of the test images.
+        samples: importance samples for each of them.
     """
     test = run.mnist("test").binarise("dynamic")
     ships = load_dataset("mnist5k", "test", device=run.device).binarise("dynamic")
-    many, few = (20, 10) if run.quick else (5000, 500)
+    many, few = (20, 10) if run.quick else (samples, 500)
 
     def measure(model: VAE) -> list[Measurement]:
         generator = torch.Generator().manual_seed(0)

@@ -19,7 +19,7 @@ from vaelib import GAN, fit_gan
 from vaelib.baselines import Classifier, frechet_distance
 from vaelib.pretrained import Measurement, pretrained
 
-EPOCHS = 14
+EPOCHS = 10
 PATIENCE = 4
 
 

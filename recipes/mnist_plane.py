@@ -15,7 +15,7 @@ from recipes.bounds import bound, measure_bounds
 from recipes.run import SEED, Run
 from vaelib import VAE
 
-EPOCHS = 60
+EPOCHS = 36
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run.export(
         vae,
         vae.arguments,
-        measure_bounds(run, ""),
+        measure_bounds(run, "", samples=1000),
         train=train,
         convention="dynamic",
         compare=bound(run.mnist("test").binarise("dynamic")),
