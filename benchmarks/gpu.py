@@ -52,7 +52,7 @@ def cuda_tests(lines: Lines, setting: Setting) -> None:
     # As pyproject.toml has it, which an older pytest does not read.
     command += ["--import-mode=importlib"]
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
-    command += ["tests/vaelib/test_kl.py"] if setting.quick else ["tests/vaelib"]
+    command += ["tests/vaelib/test_history.py"] if setting.quick else ["tests/vaelib"]
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
             command,
@@ -106,9 +106,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         make_part(options)
         return
     report = Report("gpu", "\n\n".join(__doc__.split("\n\n")[1:3]), options.device, options.folder)
-    end = time.monotonic() + 60 * options.minutes
+    # To see that it runs, however busy the machine may be.
+    patience = 20 if options.quick else 1
+    end = time.monotonic() + 60 * options.minutes * patience
     for name in options.parts:
-        seconds = min(PARTS[name][1], end - time.monotonic())
+        seconds = min(PARTS[name][1] * patience, end - time.monotonic())
         report.text(f"# {name.capitalize()}")
         if seconds < 15:
             report.text("No time was left.")

@@ -70,6 +70,7 @@ from vaelib.generation import (
     reconstruct,
     sample_prior,
 )
+from vaelib.history import History, Interrupted, NonFiniteError
 from vaelib.kl import (
     kl_between_gaussians,
     kl_divergence,
@@ -106,9 +107,6 @@ from vaelib.reparameterization import (
 )
 from vaelib.scaling import Scaling, standardise
 from vaelib.training import (
-    History,
-    Interrupted,
-    NonFiniteError,
     fit,
     training_step,
 )

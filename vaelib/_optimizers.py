@@ -47,9 +47,9 @@ def learning_rate_of(optimizer: torch.optim.Optimizer) -> float:
 
 
 def plain(value: Any) -> Any:
-    """Learning rates in tensors as the numbers they were given as: a float32 has seven digits."""
+    """Learning rates in tensors as the shortest numbers that give these tensors again."""
     if isinstance(value, Tensor) and value.dim() == 0:
-        return float(f"{value.item():.7g}")
+        return float(str(value.detach().cpu().numpy()))
     if isinstance(value, dict):
         return {key: plain(part) for key, part in value.items()}
     return [plain(part) for part in value] if isinstance(value, list) else value
@@ -75,19 +75,22 @@ def capturable(optimizer: torch.optim.Optimizer, device: torch.device) -> Iterat
 
     The optimizer must have the setting `capturable`, as Adam has and SGD has not.
     """
-    groups = optimizer.param_groups
-    before = [(group["capturable"], group["lr"]) for group in groups]
-    counts = [s for s in optimizer.state.values() if isinstance(s.get("step"), Tensor)]
-    devices = [state["step"].device for state in counts]
-    for group in groups:
+    before = [group["capturable"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
         group["capturable"] = True
-        group["lr"] = torch.tensor(float(group["lr"]), device=device)
-    for state in counts:
-        state["step"] = state["step"].to(device)
+        group["lr"] = torch.tensor(float(group["lr"]), dtype=torch.float32, device=device)
+    _count_on(optimizer, device)
     try:
         yield
     finally:
-        for group, (value, _) in zip(groups, before, strict=True):
+        # Its groups and states may have been loaded anew meanwhile.
+        for group, value in zip(optimizer.param_groups, before, strict=True):
             group["capturable"], group["lr"] = value, plain(group["lr"])
-        for state, where in zip(counts, devices, strict=True):
-            state["step"] = state["step"].to(where)
+        if not any(group.get("fused") or group["capturable"] for group in optimizer.param_groups):
+            _count_on(optimizer, torch.device("cpu"))
+
+
+def _count_on(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    for state in optimizer.state.values():
+        if isinstance(state.get("step"), Tensor):
+            state["step"] = state["step"].to(device)

@@ -125,6 +125,7 @@ class CapturedStep:
         self.step, self.plain, self.say = step, plain, say
         self.graph: torch.cuda.CUDAGraph | None = None
         self.made = 0
+        self.refused = False
         self.settings: list[Any] = []
         self.rates = [group["lr"] for group in step.optimizer.param_groups]
 
@@ -165,7 +166,7 @@ class CapturedStep:
                 rate.fill_(float(group["lr"]))
                 group["lr"] = rate
         now = settings(self.step.objective, self.step.optimizer)
-        if now != self.settings:
+        if now != self.settings and not self.refused:
             self.settings, self.graph, self.made = now, None, 0
 
     def _step_and_capture(self) -> None:
@@ -181,6 +182,7 @@ class CapturedStep:
             with value_checks(False):
                 self.graph = capture(self.step, [self.step.generator])
         except CaptureError as error:
+            self.refused = True
             self.say(f"steps are not replayed as a CUDA graph, and are slower for it: {error}")
 
 

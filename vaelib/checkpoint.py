@@ -6,7 +6,7 @@ import io
 import os
 import warnings
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,8 +22,6 @@ __all__ = [
     "save_vae",
     "write_checkpoint",
 ]
-
-Model = TypeVar("Model", bound=nn.Module)
 
 
 def write_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
@@ -114,22 +112,12 @@ def description(model: nn.Module) -> dict[str, Any]:
     return {"class": class_name(model), "arguments": getattr(model, "arguments", None)}
 
 
-@overload
-def load_vae(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> VAE: ...
-
-
-@overload
-def load_vae(
-    path: str | os.PathLike[str], device: torch.device | str = "cpu", *, into: Model
-) -> Model: ...
-
-
 def load_vae(
     path: str | os.PathLike[str],
     device: torch.device | str = "cpu",
     *,
     into: nn.Module | None = None,
-) -> nn.Module:
+) -> Any:
     """Load a model from `save_vae` or from a checkpoint of `fit`.
 
     A file holds numbers and names, and never code. So a `VAE` of vaelib's own networks is rebuilt
@@ -142,7 +130,7 @@ def load_vae(
         into: a model of one's own, built as the saved one was, that gets the parameters.
 
     Returns:
-        the model; `into` itself where it is given.
+        a `VAE`, or `into` itself where it is given.
 
     Raises:
         FileNotFoundError: when there is no such file.

@@ -16,6 +16,9 @@ __all__ = ["CaptureError", "capture", "reading_of_a_value", "repeatable", "strea
 # A process can capture one graph at a time.
 _CAPTURING = threading.Lock()
 
+# The memory allocator still points to graphs whose capture failed.
+_FAILED: list[torch.cuda.CUDAGraph] = []
+
 
 class CaptureError(RuntimeError):
     """Work that cannot be replayed; the message says why."""
@@ -53,6 +56,7 @@ def capture(
             work()
     except Exception as error:
         torch.cuda.synchronize()
+        _FAILED.append(graph)
         for generator, state in zip(drawn_from, before, strict=True):
             # A capture that fails leaves its generators waiting for its end: they get a new state.
             generator.graphsafe_set_state(torch.Generator(generator.device))
@@ -74,7 +78,8 @@ def reading_of_a_value(work: Callable[[], object]) -> str | None:
             work()
         finally:
             torch.cuda.set_sync_debug_mode(mode)
-    readings = [warning for warning in seen if "synchroniz" in str(warning.message)]
+    # Not what the mode says of itself when it is first set.
+    readings = [w for w in seen if "called a synchronizing" in str(w.message)]
     if not readings:
         return None
     return f"{Path(readings[0].filename).name}, line {readings[0].lineno}, reads a value"

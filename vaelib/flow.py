@@ -29,7 +29,7 @@ class TransformedGaussian(TransformedDistribution):
 
     Raises:
         ValueError: when base is not a Gaussian of vaelib, transforms are not invertible transforms
-            of a vector, or noise is not (…, *batch, K), finite and of the base's dtype.
+            of a vector, or noise is not (…, *batch, K), not empty, finite and of the base's dtype.
 
     Example:
         >>> import torch
@@ -79,6 +79,8 @@ class TransformedGaussian(TransformedDistribution):
 
     def _moved(self, eps: Tensor) -> tuple[Tensor, Tensor]:
         z = self.base_dist.reparameterize(eps)
+        if not z.numel():  # torch's own transforms fail on it, each in its way
+            raise ValueError(f"eps must hold at least one sample, but is {tuple(eps.shape)}")
         log_det = z.new_zeros(z.shape[:-1])
         for transform in self.transforms:
             before, z = z, transform(z)

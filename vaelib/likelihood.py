@@ -341,7 +341,7 @@ class DiscretisedLogistic(Distribution):
 def bits_per_dim(log_probability: float | Tensor, shape: Sequence[int]) -> Any:
     """−log₂ P(x) / D: bits for each of the D = Π shape numbers of an 8-bit image.
 
-    8 is what no model at all needs. Only a log-*probability* in nats, as `DiscretisedLogistic`
+    All 256 values alike cost 8 bits. Only a log-*probability* in nats, as `DiscretisedLogistic`
     gives it, may be turned into bits; the density of pixels in [0, 1] is too high by D·log 255.
 
     Raises:

@@ -253,7 +253,7 @@ class DiscretisedLogisticDecoder(nn.Module):
 
     Raises:
         ValueError: when an argument is none of the above, z has another dtype than the parameters,
-            or body gives another number of numbers.
+            or body gives another number of outputs.
 
     Example:
         >>> decoder = DiscretisedLogisticDecoder(nn.Linear(2, 12), shape=(1, 2, 3))

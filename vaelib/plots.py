@@ -33,7 +33,7 @@ from vaelib._checks import check_at_least, check_floats
 from vaelib.elbo import LatentVariableModel
 
 if TYPE_CHECKING:
-    from vaelib.training import History
+    from vaelib.history import History
 
 __all__ = [
     "GREY",
@@ -375,7 +375,7 @@ def training_curves(history: History) -> Figure:
         ValueError: when it does not hold an epoch.
 
     Example:
-        >>> from vaelib.training import History
+        >>> from vaelib.history import History
         >>> history = History(
         ...     reconstruction=torch.tensor([-200.0, -150.0]),
         ...     kl=torch.tensor([[1.0, 0.5], [3.0, 2.5]]),

@@ -151,7 +151,7 @@ class DiagonalGaussian(Distribution):
     arg_constraints: ClassVar = {"mu": constraints.real_vector, "logvar": constraints.real_vector}
     support = constraints.real_vector
     has_rsample = True
-    is_standard = False  # whether it is known to be N(0, I), to which a KL takes half the work
+    is_standard = False  # known to be N(0, I): its density and a KL to it take half the work
 
     def __init__(self, mu: Tensor, logvar: Tensor, validate_args: bool | None = None) -> None:
         validate_args = validates(validate_args)
@@ -209,15 +209,15 @@ class DiagonalGaussian(Distribution):
             tensor([13.5811])
         """
         _check_noise(self.mu, eps)
-        # Summed apart, since there is one logvar for many samples.
-        log_scale = (self.logvar + math.log(2 * math.pi)).sum(-1)
-        return -0.5 * (eps.square().sum(-1) + log_scale)
+        return -0.5 * (eps.square() + self.logvar + math.log(2 * math.pi)).sum(-1)
 
     def log_prob_terms(self, value: Tensor) -> Tensor:
         """Log-density of each dimension alone, in nats: (…, *batch, K)."""
         check_observed("value", value, self)
         check_floating(value=value)
         check_finite(self._validate_args, value=value)
+        if self.is_standard:
+            return -0.5 * (value.square() + math.log(2 * math.pi))
         distance = (value - self.mu).square() * torch.exp(-self.logvar)
         return -0.5 * (distance + self.logvar + math.log(2 * math.pi))
 

@@ -53,7 +53,7 @@ from vaelib.reparameterization import noise
 from vaelib.resumption import Run, bound_of, fingerprint
 from vaelib.validation import has_waited, validate
 
-__all__ = ["History", "Interrupted", "NonFiniteError", "fit", "training_step"]
+__all__ = ["fit", "training_step"]
 
 LEARNING_RATE = 1e-3
 

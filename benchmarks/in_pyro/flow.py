@@ -16,7 +16,7 @@ class VAE(nn.Module):
         super().__init__()
         self.encoder = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 2 * 8))
         self.decoder = nn.Sequential(nn.Linear(8, 128), nn.ReLU(), nn.Linear(128, 64))
-        flows = [transforms.conditional_affine_autoregressive(8, 16, [64, 64]) for _ in range(3)]
+        flows = [transforms.conditional_affine_autoregressive(8, 16, [64, 64]) for _ in range(2)]
         self.flows = nn.ModuleList(flows)
 
     def model(self, x):

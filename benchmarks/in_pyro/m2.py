@@ -50,7 +50,7 @@ vae, adam = VAE(), Adam({"lr": 5e-3})
 guide = config_enumerate(vae.guide, "parallel", expand=True)
 svi = SVI(vae.model, guide, adam, TraceEnum_ELBO(max_plate_nesting=1))
 svi_classifier = SVI(vae.classify, vae.no_guide, adam, Trace_ELBO())
-for _ in range(40):
+for _ in range(30):
     for x, y, known in labelled_minibatches():
         svi.step(x[~known])
         if known.any():

@@ -6,6 +6,7 @@ import json
 import time
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -129,7 +130,8 @@ def test_what_a_captured_step_did_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     with gpu_agreement.recorded() as steps:
         from vaelib.training import CapturedStep
 
-        step = CapturedStep(None, None, None)  # type: ignore[arg-type]
+        static: Any = SimpleNamespace(optimizer=SimpleNamespace(param_groups=[]))
+        step = CapturedStep(static, None, None)  # type: ignore[arg-type]
         step.say("it reads a value")
     assert steps == [step]
     assert gpu_agreement.told(step) == "none: it reads a value"

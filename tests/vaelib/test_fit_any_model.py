@@ -24,8 +24,8 @@ from training_runs import make_vae, parameters
 from vaelib import ELBO, VAE, evaluate_elbo, fit, importance_weighted_elbo, noise
 from vaelib.checkpoint import read_checkpoint
 from vaelib.elbo import evidence_lower_bound
+from vaelib.history import Interrupted, NonFiniteError
 from vaelib.images import Images
-from vaelib.training import Interrupted, NonFiniteError
 
 RUN: dict[str, Any] = {
     "epochs": 2, "batch_size": 50, "device": "cpu", "precision": "float32", "progress": False,

@@ -485,3 +485,22 @@ def test_distributions_of_other_spaces_have_no_divergence() -> None:
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"one event_shape, but have \(2,\) and \(1,\)"):
             divergence(q, p)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_standard_normal_is_a_diagonal_gaussian_to_the_bit(
+    device: torch.device, dtype: torch.dtype
+) -> None:
+    zeros = torch.zeros(3, dtype=dtype, device=device)
+    values = torch.linspace(-4, 4, 24, dtype=dtype, device=device).view(2, 4, 3)
+    results = []
+    for p in (DiagonalGaussian.standard(3, like=zeros), DiagonalGaussian(zeros, zeros)):
+        mu, logvar = (value.clone().requires_grad_() for value in values)
+        terms = kl_terms(DiagonalGaussian(mu, logvar), p)
+        density = p.log_prob(mu)
+        gradients = torch.autograd.grad((terms.sum(-1) * density).sum(), [mu, logvar])
+        results.append((terms, kl_divergence(DiagonalGaussian(mu, logvar), p), density, *gradients))
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
+    with pytest.raises(ValueError, match="must end in the shape"):
+        DiagonalGaussian.standard(3, like=zeros).log_prob(values[..., :1])

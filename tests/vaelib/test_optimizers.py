@@ -14,7 +14,7 @@ from vaelib.checkpoint import read_checkpoint, write_checkpoint
 from vaelib.images import Images
 
 
-@pytest.mark.parametrize("rate", [1e-3, 0.0005, 1.0, 3.727594e-4])
+@pytest.mark.parametrize("rate", [1e-3, 0.0005, 1.0, 1e-30])
 def test_a_rate_is_a_tensor_inside_and_the_same_number_afterwards(rate: float) -> None:
     adam = torch.optim.Adam(make_vae().parameters(), lr=rate, foreach=False)
     with capturable(adam, torch.device("cpu")):
@@ -22,6 +22,12 @@ def test_a_rate_is_a_tensor_inside_and_the_same_number_afterwards(rate: float) -
         assert isinstance(group["lr"], torch.Tensor)
         assert group["capturable"]
     assert (group["lr"], group["capturable"]) == (rate, False)
+
+
+def test_a_number_from_a_tensor_gives_that_tensor_again() -> None:
+    for i in range(8):
+        rate = torch.tensor(5**0.5 * 1e-3 * 10 ** (-i / 7))
+        assert torch.equal(torch.tensor(plain(rate)), rate)
 
 
 def test_numbers_in_tensors_are_saved_as_numbers() -> None:

@@ -18,7 +18,7 @@ from matplotlib.text import Text
 from scipy.stats import chi2
 
 from vaelib import generation, plots
-from vaelib.training import History
+from vaelib.history import History
 from vaelib.vae import VAE
 
 PAGES = {"white": "#ffffff", "dark": "#121212"}

@@ -18,8 +18,9 @@ from vaelib import VAE, DiagonalGaussian, Gaussian, evidence_lower_bound
 from vaelib.checkpoint import load_vae, read_checkpoint, write_checkpoint
 from vaelib.data import Images, load_dataset
 from vaelib.elbo import ELBO
+from vaelib.history import NonFiniteError
 from vaelib.parallel import Processes
-from vaelib.training import NonFiniteError, fit, training_step
+from vaelib.training import fit, training_step
 
 
 class Counting(nn.Module):
