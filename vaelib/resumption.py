@@ -70,7 +70,7 @@ class Run:
                 if any_precision:
                     self.settings["precision"] = dict(state["settings"])["precision"]
                 self.restore(state)
-            except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+            except (LookupError, TypeError, AttributeError, RuntimeError) as error:
                 raise ValueError(
                     f"{path} holds no whole run to resume, or one of another kind of device"
                 ) from error
