@@ -176,6 +176,7 @@ def worker(
         yield estimate
     finally:
         calls.close()
+        answers.close()
         process.wait()
 
 

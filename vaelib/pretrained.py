@@ -22,8 +22,13 @@ from vaelib.vae import VAE
 
 __all__ = ["Measurement", "Pretrained", "Record", "pretrained", "write_pretrained"]
 
+# Named by hand, since a class may be withheld from where an exercise is graded.
 _CLASSES: dict[str, type[nn.Module]] = {
-    model.__name__: model for model in (VAE, Autoencoder, PixelCNN, GAN, Classifier)
+    "VAE": VAE,
+    "Autoencoder": Autoencoder,
+    "PixelCNN": PixelCNN,
+    "GAN": GAN,
+    "Classifier": Classifier,
 }
 
 
