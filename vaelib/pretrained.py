@@ -192,7 +192,12 @@ class Pretrained:
         with torch.random.fork_rng(devices=[]):
             model = _CLASSES[record.model](**record.arguments)
         state = load_file(path.with_suffix(".safetensors"))
-        model.load_state_dict({name: value.float() for name, value in state.items()})
+        model.load_state_dict(
+            {
+                name: value.float() if value.is_floating_point() else value
+                for name, value in state.items()
+            }
+        )
         return model.to(device).eval()
 
 
@@ -205,7 +210,10 @@ def write_pretrained(folder: Path, record: Record, state: Mapping[str, Tensor]) 
     from safetensors.torch import save
 
     dtype = getattr(torch, record.dtype)
-    stored = {name: value.detach().cpu().to(dtype).contiguous() for name, value in state.items()}
+    stored = {
+        name: (value.to(dtype) if value.is_floating_point() else value).detach().cpu().contiguous()
+        for name, value in state.items()
+    }
     (folder / f"{record.name}.safetensors").write_bytes(save(stored))
     text = json.dumps(asdict(record), indent=2, ensure_ascii=False)
     (folder / f"{record.name}.json").write_text(text + "\n", "utf-8")

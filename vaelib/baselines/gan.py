@@ -33,6 +33,8 @@ class GAN(nn.Module):
         shape: (C, H, W), H and W at least 4.
         latent_dim: K.
         width: channels at full size, of both networks.
+        batch_norm: whether both networks normalise over the minibatch, and the discriminator's
+            units leak, as Radford et al. 2016 advise: slower, and better in a long training.
 
     Attributes:
         generator: z (N, K) → images (N, C, H, W) in (0, 1).
@@ -49,14 +51,23 @@ class GAN(nn.Module):
         torch.Size([5, 1, 8, 8])
     """
 
-    def __init__(self, shape: Sequence[int], latent_dim: int = 64, width: int = 24) -> None:
+    def __init__(
+        self,
+        shape: Sequence[int],
+        latent_dim: int = 64,
+        width: int = 24,
+        *,
+        batch_norm: bool = False,
+    ) -> None:
         super().__init__()
         check_at_least(1, latent_dim=latent_dim, width=width)
         self.latent_dim = latent_dim
-        self.generator = nn.Sequential(
-            convolutional_decoder(latent_dim, width, shape), nn.Sigmoid()
-        )
+        # Built in any case, since they check the shape.
+        generator = convolutional_decoder(latent_dim, width, shape)
         self.discriminator = convolutional_encoder(shape, width, 1)
+        if batch_norm:
+            generator, self.discriminator = _normalised(latent_dim, width, shape)
+        self.generator = nn.Sequential(generator, nn.Sigmoid())
         # Faster on a CPU, where the channels are few.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -77,6 +88,46 @@ class GAN(nn.Module):
         """z ~ N(0, I): (n, K), in the model's dtype and on its device."""
         check_at_least(1, n=n)
         return noise((n, self.latent_dim), generator, like=next(self.parameters()))
+
+
+class _Cropped(nn.Module):
+    """The upper left part of images that are too large."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.height, self.width = height, width
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[..., : self.height, : self.width]
+
+
+def _normalised(
+    latent_dim: int, width: int, shape: Sequence[int]
+) -> tuple[nn.Sequential, nn.Sequential]:
+    """Generator and discriminator of Radford et al. 2016, with two layers of convolutions each."""
+    channels, height, width_out = shape
+    large = math.ceil(height / 4), math.ceil(width_out / 4)
+    generator = nn.Sequential(
+        nn.Linear(latent_dim, 2 * width * large[0] * large[1], bias=False),
+        nn.Unflatten(1, (2 * width, *large)),
+        nn.BatchNorm2d(2 * width),
+        nn.ReLU(),
+        nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1),
+        _Cropped(height, width_out),
+    )
+    discriminator = nn.Sequential(
+        nn.Conv2d(channels, width, 4, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(width, 2 * width, 4, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(2 * width),
+        nn.LeakyReLU(0.2),
+        nn.Flatten(),
+        nn.Linear(2 * width * (height // 4) * (width_out // 4), 1),
+    )
+    return generator, discriminator
 
 
 def discriminator_loss(real: Tensor, made_up: Tensor) -> Tensor:

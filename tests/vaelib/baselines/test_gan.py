@@ -12,10 +12,15 @@ from vaelib.data import load_dataset
 PLAYERS = ("discriminator", "generator")
 
 
-def small_gan(device: torch.device, shape: tuple[int, ...] = (1, 8, 8), width: int = 4) -> GAN:
+def small_gan(
+    device: torch.device,
+    shape: tuple[int, ...] = (1, 8, 8),
+    width: int = 4,
+    batch_norm: bool = False,
+) -> GAN:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return GAN(shape, latent_dim=3, width=width).to(device)
+        return GAN(shape, latent_dim=3, width=width, batch_norm=batch_norm).to(device)
 
 
 def optimizers(gan: GAN, **rates: float) -> list[torch.optim.Optimizer]:
@@ -155,6 +160,14 @@ def test_products_of_bfloat16_train_alike(device):
     assert not torch.equal(losses["bfloat16"], losses["float32"])
 
 
+def test_samples_of_a_normalised_generator_do_not_depend_on_each_other(device):
+    gan = small_gan(device, batch_norm=True)
+    fit_gan(gan, load_dataset("digits")[:50].to(device), 0, epochs=1)
+    z = gan.noise(5, 0)
+    assert torch.equal(gan.sample(5, 0), gan.eval().generator(z))
+    torch.testing.assert_close(gan.generator(z)[:1], gan.generator(z[:1]))
+
+
 def test_training_brings_samples_closer_to_the_data(device):
     # Over seeds the distance falls to between 0.35 and 0.45 of what it was.
     images = load_dataset("digits").to(device)
@@ -169,8 +182,10 @@ def test_training_brings_samples_closer_to_the_data(device):
     assert distance() < 0.7 * before
 
 
-def test_samples(device):
-    gan = small_gan(device, (3, 9, 6))
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_samples(device, batch_norm):
+    gan = small_gan(device, (3, 9, 6), batch_norm=batch_norm)
+    assert gan.discriminator(torch.rand(4, 3, 9, 6, device=device)).shape == (4, 1)
     here = gan.sample(4, torch.Generator().manual_seed(1))
     assert here.shape == (4, 3, 9, 6)
     assert ((here > 0) & (here < 1)).all()
