@@ -64,6 +64,7 @@ def test_the_distance_is_symmetric_and_zero_for_the_same(device, generator):
     assert math.isfinite(frechet_distance(dead, dead + 1))
 
 
+@pytest.mark.slow
 def test_training_classifies_digits_and_replays_by_its_seed(device):
     images, held_out = (load_dataset("digits", s).to(device) for s in ("train", "validation"))
     fitted = []

@@ -146,6 +146,7 @@ def test_training_is_deterministic_on_a_gpu_and_leaves_the_settings(device):
     assert not gan.generator.training
 
 
+@pytest.mark.slow
 def test_products_of_bfloat16_train_alike(device):
     # Not with the weights of the first step, which autocast would keep: the loss changes.
     images, losses = load_dataset("digits")[:500].to(device), {}
@@ -168,6 +169,7 @@ def test_samples_of_a_normalised_generator_do_not_depend_on_each_other(device):
     torch.testing.assert_close(gan.generator(z)[:1], gan.generator(z[:1]))
 
 
+@pytest.mark.slow
 def test_training_brings_samples_closer_to_the_data(device):
     # Over seeds the distance falls to between 0.35 and 0.45 of what it was.
     images = load_dataset("digits").to(device)

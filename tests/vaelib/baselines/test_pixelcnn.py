@@ -95,6 +95,7 @@ def test_every_parameter_gets_a_gradient(device):
         assert parameter.grad.abs().sum() > 0, name
 
 
+@pytest.mark.slow
 def test_training_raises_the_likelihood_and_replays_by_its_seed(device):
     images = digits()[:300].to(device)
     x = images.floats().double()
@@ -127,6 +128,7 @@ def test_training_goes_on_with_an_optimizer_of_ones_own(device):
     assert torch.equal(*ends)
 
 
+@pytest.mark.slow
 def test_products_of_bfloat16_train_alike(device):
     images, histories, cudnn = digits()[:300].to(device), {}, torch.backends.cudnn
     for precision in ("float32", "bfloat16"):
