@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run.export(
         vae,
         vae.arguments,
-        measure_bounds(run, "−85.54 published (Burda et al. 2015, table 1)", samples=1000),
+        measure_bounds(run, "−85.54 published (Burda et al. 2015, table 1)"),
         train=train,
         convention="dynamic",
         compare=bound(run.mnist("test").binarise("dynamic")),
