@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch._inductor.config
 from torch import Tensor, nn
 from training_runs import check_resumption, make_vae, parameters
 
