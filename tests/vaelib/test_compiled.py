@@ -107,7 +107,6 @@ class TestCompile:
     ) -> None:
         torch._dynamo.reset()
         monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-        # Here, since to import it turns off what torch's distributions check, for all tests.
         import torch._inductor.config as settings
 
         none = settings.patch({"cpp.cxx": (None, "no-such-compiler")})

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-import zuko
 from statistical import assert_mean_equals
 from torch import Tensor
 from torch.distributions import Normal, Transform
 from torch.distributions.transforms import AbsTransform, AffineTransform, TanhTransform
+from unchanged import distribution_checks
 
 from vaelib import (
     VAE,
@@ -20,6 +20,9 @@ from vaelib import (
     log_weights,
     noise,
 )
+
+with distribution_checks():
+    import zuko
 
 
 def gaussian(k: int = 2, n: int = 3) -> DiagonalGaussian:

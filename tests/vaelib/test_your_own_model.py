@@ -18,6 +18,7 @@ import torch
 from statistical import assert_mean_equals
 from torch import Tensor, nn
 from torch.distributions import Normal
+from unchanged import distribution_checks
 
 from vaelib import (
     VAE,
@@ -45,7 +46,8 @@ def page() -> Any:
     tree = ast.parse(code)
     tree.body = [node for node in tree.body if isinstance(node, kept)]
     names: dict[str, Any] = {"__name__": "page"}
-    exec(compile(tree, PAGE.name, "exec"), names)
+    with distribution_checks():
+        exec(compile(tree, PAGE.name, "exec"), names)
     return SimpleNamespace(**names)
 
 
