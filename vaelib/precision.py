@@ -1,4 +1,4 @@
-"""Which precision a model trains faster in: measured, since it depends on sizes and processor."""
+"""Which precision a model trains faster in: by a rule where one is known, else measured."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from vaelib._checks import value_checks
 from vaelib._modes import evaluating
@@ -18,7 +19,7 @@ from vaelib.objective import Precision, negative_bound
 __all__ = ["check_precision", "faster_precision"]
 
 ROUNDS = 5
-KNOWN_TO_BE_SMALL = 20_000  # parameters
+LARGE = 300_000  # weights of a layer, from which on bfloat16 is faster on a CPU that has it
 
 _measured: dict[tuple[object, ...], Precision] = {}
 
@@ -33,15 +34,17 @@ def check_precision(precision: str, besides: str = "") -> Precision:
 def faster_precision(objective: nn.Module, x: Tensor, eps: Tensor, y: Tensor | None) -> Precision:
     """The precision in which the gradient of this minibatch takes less time.
 
-    Where it is known it is not measured: float32 for a processor without instructions for bfloat16,
-    and for a network so small that products are the least of it. Nothing of the model changes: it
-    is measured in evaluation mode and makes no step. The answer is remembered for as long as the
-    process runs, so that a run can be replayed in it.
+    It is float32 for a processor without instructions for bfloat16. On a CPU without convolutions
+    the largest layer decides, so that a run is replayed in every process; all else is measured, in
+    evaluation mode and without a step, and remembered for as long as the process runs.
     """
     trained = [p for p in objective.parameters() if p.requires_grad]
-    numbers = sum(p.numel() for p in objective.parameters())
-    if not _has_bfloat16(x.device) or x.dtype != torch.float32 or numbers < KNOWN_TO_BE_SMALL:
+    if not _has_bfloat16(x.device) or x.dtype != torch.float32:
         return "float32"
+    convolves = any(isinstance(module, _ConvNd) for module in objective.modules())
+    if x.device.type == "cpu" and not convolves:
+        largest = max(parameter.numel() for parameter in trained)
+        return "bfloat16" if largest >= LARGE else "float32"
     key = (str(objective), tuple(x.shape), tuple(eps.shape), str(x.device))
     if key in _measured:
         return _measured[key]

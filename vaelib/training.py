@@ -166,8 +166,9 @@ def fit(
             brings along. The global generator is left alone, so what a model draws from it by
             itself, as dropout does, is not replayed.
         device: CUDA where there is one, else the CPU.
-        precision: of the matrix products. `"auto"` takes the faster of the two, by a measurement,
-            where the processor has instructions for bfloat16.
+        precision: of the matrix products. `"auto"` takes the faster of the two where the processor
+            has instructions for bfloat16: by the size of the layers, or, for convolutions and on a
+            GPU, by a measurement. Where a run has to be replayed in another process, say which.
         compile: whether `torch.compile` makes one graph of a step, forwards, backwards and Adam. It
             takes from ten seconds to minutes, and on the CPU a C++ compiler and Python's headers;
             then steps are faster, and parameters agree with those of a run without it to rounding.
