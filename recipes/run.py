@@ -73,7 +73,9 @@ class Run:
         if self.checkpoint.exists() and self.clock.exists():
             kept = json.loads(self.clock.read_text())
             self.epochs, self.seconds = kept["epochs"], kept["seconds"]
-            if self.commit not in kept["commit"].split(", "):
+            if self.as_it_is or self.commit in kept["commit"].split(", "):
+                self.commit = kept["commit"]
+            else:
                 self.commit = f"{kept['commit']}, {self.commit}"
         self._began = time.perf_counter()
 
@@ -194,6 +196,8 @@ class Run:
             f"{self.name}: bfloat16 would change it by {-lost:+.4f}: stored as {dtype}", flush=True
         )
         stored = rounded if dtype == "bfloat16" else model
+        if self.as_it_is:
+            note = f"exported as it was after {self.epochs} epochs{'; ' if note else ''}{note}"
         record = Record(
             name=self.name,
             about=self.about,
