@@ -51,7 +51,9 @@ def everything(folder: Path) -> dict[str, str]:
     for path in folder.glob("*.*"):
         if path.suffix == ".whl":
             with zipfile.ZipFile(path) as wheel:
-                texts |= {name: wheel.read(name).decode() for name in wheel.namelist()}
+                # Weights are not text, but may not hide any either.
+                names = wheel.namelist()
+                texts |= {name: wheel.read(name).decode(errors="replace") for name in names}
         else:
             texts[path.name] = path.read_text()
     return texts
