@@ -425,7 +425,9 @@ class TestInTheBrowser:
         png = explorer(page).locator(".le-plane").screenshot()
         grey = np.asarray(Image.open(BytesIO(png)).convert("L"))
         assert np.median(grey) < 40
-        assert (grey > 128).mean() > 0.02
+        # Marks are 136 inside; how many pixels their edges take is Chromium's affair.
+        assert (grey > 100).mean() > 0.015
+        assert ((grey > 60) & (grey <= 100)).mean() < (grey > 100).mean()
 
     def test_nothing_moves_by_itself(self, page):
         page.mouse.click(*place(explorer(page), 0.2, 0.2))
