@@ -78,7 +78,7 @@ from vaelib.kl import (
     kl_terms,
     kl_to_standard_normal,
 )
-from vaelib.latent_variable import LinearGaussian, NonlinearGaussian
+from vaelib.latent_variable import Arc, LinearGaussian, NonlinearGaussian
 from vaelib.likelihood import (
     Bernoulli,
     DiscretisedLogistic,
@@ -115,6 +115,7 @@ from vaelib.vae import VAE
 __version__ = "0.1.0"
 
 __all__ = [
+    "Arc",
     "ELBO",
     "GAN",
     "PPCA",

@@ -1,8 +1,8 @@
-"""Latent variable models whose p(x) = ∫ p(x|z) p(z) dz can be computed: two oracles.
+"""Latent variable models whose p(x) = ∫ p(x|z) p(z) dz can be computed: the oracles.
 
 In a VAE this integral, and with it the posterior p(z|x) = p(x|z) p(z) / p(x), is intractable. Here
-one dimension (`NonlinearGaussian`) or linearity (`LinearGaussian`) makes both exact, so that every
-bound and estimate can be compared with the truth.
+one latent dimension (`NonlinearGaussian`, `Arc`) or linearity (`LinearGaussian`) makes both exact,
+so that every bound and estimate can be compared with the truth.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vaelib.kl import kl_divergence, kl_terms
 from vaelib.likelihood import Gaussian
 from vaelib.reparameterization import DiagonalGaussian, FullGaussian, noise
 
-__all__ = ["LinearGaussian", "NonlinearGaussian"]
+__all__ = ["Arc", "LinearGaussian", "NonlinearGaussian"]
 
 
 class NonlinearGaussian:
@@ -70,6 +70,7 @@ class NonlinearGaussian:
         True
     """
 
+    data_dim = 1
     sigma = 0.25
 
     def __init__(self, device: torch.device | str | None = None) -> None:
@@ -93,19 +94,19 @@ class NonlinearGaussian:
         return DiagonalGaussian.standard(1, like=self._nodes)
 
     def decoder(self, z: Tensor) -> Gaussian:
-        """Z (…, 1) → p(x|z) = N(f(z), σ²), events (1,)."""
+        """Z (…, 1) → p(x|z) = N(f(z), σ² I), events (D,)."""
         check_floats("z", z, ..., 1)
         return Gaussian(self.f(z), self.sigma, event_dims=1)
 
     def encoder(self, x: Tensor) -> DiagonalGaussian:
-        """X (N, 1) → the Gaussian with the mean and the variance of the exact posterior."""
+        """X (N, D) → the Gaussian with the mean and the variance of the exact posterior."""
         posterior = torch.softmax(self._log_likelihood(x) + self._log_mass, dim=0).unsqueeze(-1)
         mean = (posterior * self._nodes).sum(0)
         variance = (posterior * (self._nodes - mean).square()).sum(0)
         return DiagonalGaussian(mean, variance.log())
 
     def sample(self, n: int, generator: torch.Generator | int) -> Tensor:
-        """Draw n observations, z from the prior, then x from p(x|z): (n, 1)."""
+        """Draw n observations, z from the prior, then x from p(x|z): (n, D)."""
         check_at_least(1, n=n)
         generator = check_generator(generator)
         z = noise((n, 1), generator, like=self._nodes)
@@ -137,7 +138,7 @@ class NonlinearGaussian:
         return (self._log_mass.exp() * value).sum(0)
 
     def log_marginal(self, x: Tensor) -> Tensor:
-        """Log p(x) = log ∫ N(x; f(z), σ²) N(z; 0, 1) dz: (N, 1) → (N,), in nats.
+        """Log p(x) = log ∫ N(x; f(z), σ² I) N(z; 0, 1) dz: (N, D) → (N,), in nats.
 
         Example:
             >>> toy = NonlinearGaussian()
@@ -148,13 +149,13 @@ class NonlinearGaussian:
         return torch.logsumexp(self._log_likelihood(x) + self._log_mass, dim=0)
 
     def log_posterior(self, z: Tensor, x: Tensor) -> Tensor:
-        """Log p(z|x) by Bayes' rule: z (…, N, 1) and x (N, 1) → (…, N), in nats."""
+        """Log p(z|x) by Bayes' rule: z (…, N, 1) and x (N, D) → (…, N), in nats."""
         log_joint: Tensor = self.decoder(z).log_prob(x) + self.prior.log_prob(z)
         return log_joint - self.log_marginal(x)
 
     def exact_elbo(self, x: Tensor, q: DiagonalGaussian) -> ELBO:
         """The ELBO of q: E_q[log p(x|z)] by quadrature, the KL in closed form."""
-        check_floats("x", x, "N", 1, dtype=self._nodes.dtype)
+        check_floats("x", x, "N", self.data_dim, dtype=self._nodes.dtype)
         reconstruction = self.expectation(q, lambda z: self.decoder(z).log_prob(x))
         return ELBO(reconstruction, kl_terms(q, self.prior))
 
@@ -202,20 +203,54 @@ class NonlinearGaussian:
         return torch.expm1(log_square - 2 * self.log_marginal(x))
 
     def _log_likelihood(self, x: Tensor) -> Tensor:
-        check_floats("x", x, "N", 1, dtype=self._nodes.dtype)
+        check_floats("x", x, "N", self.data_dim, dtype=self._nodes.dtype)
         return self.decoder(self._nodes).log_prob(x)
 
     def _coarse_search(self, x: Tensor) -> Tensor:
         """(μ, log σ²) of the best q on a grid, for each x: (2, N, 1)."""
-        check_floats("x", x, "N", 1, dtype=self._nodes.dtype)
+        check_floats("x", x, "N", self.data_dim, dtype=self._nodes.dtype)
         grid = torch.cartesian_prod(torch.linspace(-3.5, 3.5, 71), torch.linspace(-6, 1, 15)).to(x)
         q = DiagonalGaussian(grid[:, :1], grid[:, 1:])
         # log p(x|z) is quadratic in f, so two moments of f give the ELBO for every x.
-        first = self.expectation(q, lambda z: self.f(z).squeeze(-1)).unsqueeze(-1)
-        second = self.expectation(q, lambda z: self.f(z).squeeze(-1).square()).unsqueeze(-1)
-        fit = -(x.mT.square() - 2 * x.mT * first + second) / (2 * self.sigma**2)
+        columns = range(self.data_dim)
+        first = [self.expectation(q, lambda z, d=d: self.f(z)[..., d]) for d in columns]
+        second = self.expectation(q, lambda z: self.f(z).square().sum(-1)).unsqueeze(-1)
+        square = x.square().sum(-1) - 2 * torch.stack(first, -1) @ x.mT + second
+        fit = -square / (2 * self.sigma**2)
         bound = fit - kl_terms(q, self.prior)
         return grid[bound.argmax(0)].mT.unsqueeze(-1).contiguous()
+
+
+class Arc(NonlinearGaussian):
+    """Points in the plane on a noisy arc: z ~ N(0, 1), x|z ~ N(f(z), 0.1² I), x in two dimensions.
+
+    f(z) = (sin z, 1 − cos z) is the point at the angle z on a circle of radius 1, measured from
+    its lowest point: a manifold of one dimension in a space of two. All else is as in
+    `NonlinearGaussian`, with D = 2: one z explains an x, except near the top, where the ends of the
+    arc meet. f has no poles, so quadrature is as exact.
+
+    Raises:
+        ValueError: when a method is given x that is not (N, 2), float64 and finite, or z that is
+            not (…, 1).
+
+    Example:
+        >>> toy = Arc()
+        >>> x = toy.sample(5, generator=0)
+        >>> x.shape
+        torch.Size([5, 2])
+        >>> q = toy.best_diagonal(x)
+        >>> gap = toy.log_marginal(x) - toy.exact_elbo(x, q).per_example
+        >>> bool((gap - toy.kl_to_posterior(x, q)).abs().max() < 1e-9)
+        True
+    """
+
+    data_dim = 2
+    sigma = 0.1
+
+    @staticmethod
+    def f(z: Tensor) -> Tensor:
+        """The decoder's mean, (sin z, 1 − cos z): (…, 1) → (…, 2)."""
+        return torch.cat([z.sin(), 1 - z.cos()], dim=-1)
 
 
 class LinearGaussian:

@@ -36,10 +36,14 @@ if TYPE_CHECKING:
     from vaelib.history import History
 
 __all__ = [
+    "DECODER",
+    "ENCODER",
     "GREY",
     "INK",
+    "NOISE",
     "PALETTE",
     "PAPER",
+    "PRIOR",
     "bound_bars",
     "densities",
     "image_grid",
@@ -67,6 +71,10 @@ PALETTE = (
 )
 """Ten colours, in order of use: each has a contrast of 3 : 1 or more with the paper, and can be
 told from every other, also by the colour-blind."""
+
+ENCODER, DECODER, PRIOR, NOISE = PALETTE[:4]
+"""One colour for one thing, in all figures and diagrams: q(z|x), p(x|z), p(z) and ε. The posterior
+is `GREY`, the data are `INK`."""
 
 _LINES = ("-", "--", "-.", ":", (0, (6, 2, 1, 2, 1, 2)))
 

@@ -304,6 +304,12 @@ CASES: dict[str, Case] = {
         set(),
     ),
     "LinearGaussian.sample": (_linear().sample, {"n": 3, "generator": 0}, {"generator: 0"}),
+    "Arc": (vaelib.Arc, {"device": "cpu"}, set()),
+    "Arc.log_marginal": (
+        vaelib.Arc().log_marginal,
+        {"x": _normal(5, 2).double()},
+        {"x: empty"},
+    ),
     "NonlinearGaussian": (vaelib.NonlinearGaussian, {"device": "cpu"}, set()),
     "NonlinearGaussian.log_marginal": (TOY.log_marginal, {"x": TOY_X}, {"x: empty"}),
     "NonlinearGaussian.decoder": (

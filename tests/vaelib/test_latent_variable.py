@@ -12,7 +12,7 @@ from statistical import assert_mean_equals
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from vaelib import DiagonalGaussian, FullGaussian, LinearGaussian, NonlinearGaussian
+from vaelib import Arc, DiagonalGaussian, FullGaussian, LinearGaussian, NonlinearGaussian
 
 
 @pytest.fixture
@@ -185,6 +185,45 @@ class TestNonlinearGaussian:
     def test_refuses_integrands_of_another_shape(self, toy: NonlinearGaussian, x: Tensor) -> None:
         with pytest.raises(ValueError, match=r"g must take z \(3601, 8, 1\) to \(3601, 8\)"):
             toy.expectation(toy.encoder(x), torch.sin)
+
+
+class TestArc:
+    @pytest.fixture
+    def arc(self, device: torch.device) -> Arc:
+        return Arc(device)
+
+    def test_f_lies_on_a_circle(self, arc: Arc) -> None:
+        z = torch.linspace(-4, 4, 41, dtype=torch.float64, device=arc.prior.mu.device)
+        radius = (arc.f(z.unsqueeze(-1)) - torch.tensor([0.0, 1.0]).to(z)).norm(dim=-1)
+        torch.testing.assert_close(radius, torch.ones_like(radius))
+
+    def test_marginal_is_a_density(self, arc: Arc) -> None:
+        axis = torch.linspace(-2, 3, 251, dtype=torch.float64, device=arc.prior.mu.device)
+        plane = torch.cartesian_prod(axis, axis)
+        mass = sum(arc.log_marginal(rows).exp().sum() for rows in plane.split(10_000)) * 0.02**2
+        torch.testing.assert_close(mass, torch.ones_like(mass), rtol=0, atol=1e-8)
+
+    @pytest.mark.parametrize("sigma", [0.05, 0.3])
+    def test_bound_and_gap_add_up(self, arc: Arc, sigma: float, generator: torch.Generator) -> None:
+        x = arc.sample(20, generator)
+        q = arc.encoder(x)
+        q = DiagonalGaussian(q.mu + 0.2, torch.full_like(q.mu, sigma).log() * 2)
+        total = arc.exact_elbo(x, q).per_example + arc.kl_to_posterior(x, q)
+        torch.testing.assert_close(total, arc.log_marginal(x), rtol=0, atol=1e-9)
+
+    def test_best_diagonal_is_the_top_of_the_elbo(
+        self, arc: Arc, generator: torch.Generator
+    ) -> None:
+        x = arc.sample(20, generator)
+        best = arc.best_diagonal(x)
+        top = arc.exact_elbo(x, best).per_example
+        for mu, logvar in ((0.01, 0.0), (-0.01, 0.0), (0.0, 0.05), (0.0, -0.05)):
+            q = DiagonalGaussian(best.mu + mu, best.logvar + logvar)
+            assert (arc.exact_elbo(x, q).per_example < top).all()
+
+    def test_refuses_the_data_of_the_other_toy(self, arc: Arc) -> None:
+        with pytest.raises(ValueError, match="x must"):
+            arc.log_marginal(torch.zeros(3, 1, dtype=torch.float64))
 
 
 class TestLinearGaussian:
