@@ -1,7 +1,8 @@
 """Offer the executed notebook of each chapter for download, in the theme's own menu.
 
 It is what was executed, not a copy of the page: its outputs are all there, the numbers that the
-prose takes from cells (`glue`) stand in the prose, and the build's own metadata are gone.
+prose takes from cells (`glue`) stand in the prose, and what only the build needs is gone: its
+metadata, and the hidden cells that check the prose.
 """
 
 from __future__ import annotations
@@ -56,9 +57,20 @@ def cleaned(notebook: NotebookNode) -> NotebookNode:
             return match[0]  # myst-nb warns of it
         return format_plain_text(glued[match["name"]], match["format"] or "s")
 
+    notebook.cells = [
+        cell for cell in notebook.cells if "remove-cell" not in cell.metadata.get("tags", [])
+    ]
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = GLUE.sub(value, cell.source)
+    count = 0
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            count += 1
+            cell.execution_count = count
+            for output in cell.outputs:
+                if "execution_count" in output:
+                    output.execution_count = count
     return notebook
 
 

@@ -55,15 +55,17 @@ def choose_cache(app: Sphinx, config: Config) -> None:
             shutil.rmtree(other)
     config.nb_execution_cache_path = str(cache)
     # A changed setting makes Sphinx read every page again; a changed extension would not.
-    config.book_read_with = fingerprint(Path(app.srcdir), READ_WITH)
+    seed = os.environ.get("BOOK_SEED", "0")
+    config.book_read_with = fingerprint(Path(app.srcdir), READ_WITH) + seed
 
 
 def read_notebook(env: BuildEnvironment, docname: str) -> NotebookNode | None:
     """The cells of a page, as myst-nb reads them; None for a page without code."""
-    text = Path(env.doc2path(docname)).read_text("utf-8")
-    if "{code-cell}" not in text:
+    content = [Path(env.doc2path(docname)).read_text("utf-8")]
+    if "{code-cell}" not in content[0]:
         return None
-    return read_myst_markdown_notebook(text, config=env.myst_config)
+    env.app.emit("source-read", docname, content)  # what other extensions do to it, as Sphinx does
+    return read_myst_markdown_notebook(content[0], config=env.myst_config)
 
 
 def execute(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
@@ -104,6 +106,8 @@ def execute(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
     os.environ.update(ENVIRONMENT)
+    # A chapter's claims come from `book`, which is not installed.
+    os.environ["PYTHONPATH"] = str(app.srcdir)
     app.add_config_value("book_read_with", "", "env", str)
     app.connect("config-inited", choose_cache)
     app.connect("env-before-read-docs", execute)

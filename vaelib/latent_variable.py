@@ -212,10 +212,11 @@ class NonlinearGaussian:
         grid = torch.cartesian_prod(torch.linspace(-3.5, 3.5, 71), torch.linspace(-6, 1, 15)).to(x)
         q = DiagonalGaussian(grid[:, :1], grid[:, 1:])
         # log p(x|z) is quadratic in f, so two moments of f give the ELBO for every x.
-        columns = range(self.data_dim)
-        first = [self.expectation(q, lambda z, d=d: self.f(z)[..., d]) for d in columns]
-        second = self.expectation(q, lambda z: self.f(z).square().sum(-1)).unsqueeze(-1)
-        square = x.square().sum(-1) - 2 * torch.stack(first, -1) @ x.mT + second
+        z = q.reparameterize(self._nodes.expand(-1, *q.mu.shape))
+        mean, mass = self.f(z), self._log_mass.exp()
+        first = (mass.unsqueeze(-1) * mean).sum(0)
+        second = (mass * mean.square().sum(-1)).sum(0).unsqueeze(-1)
+        square = x.square().sum(-1) - 2 * first @ x.mT + second
         fit = -square / (2 * self.sigma**2)
         bound = fit - kl_terms(q, self.prior)
         return grid[bound.argmax(0)].mT.unsqueeze(-1).contiguous()

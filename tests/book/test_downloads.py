@@ -35,6 +35,15 @@ def test_glued_numbers_stand_in_the_prose() -> None:
     assert result.cells[1].outputs, "what was executed keeps its outputs"
 
 
+def test_cells_that_check_the_prose_are_left_out_and_the_others_are_numbered() -> None:
+    cells = [nbformat.new_code_cell(text, execution_count=n) for n, text in enumerate("abc", 1)]
+    cells[1].metadata["tags"] = ["remove-cell"]
+    cells[2].outputs = [nbformat.new_output("execute_result", execution_count=3)]
+    result = cleaned(notebook(*cells))
+    assert [(cell.source, cell.execution_count) for cell in result.cells] == [("a", 1), ("c", 2)]
+    assert result.cells[1].outputs[0].execution_count == 2
+
+
 def test_a_name_that_is_not_glued_is_left_alone() -> None:
     prose = nbformat.new_markdown_cell("{glue:text}`gap:.2f`")
     assert cleaned(notebook(prose)).cells[0].source == "{glue:text}`gap:.2f`"
