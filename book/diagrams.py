@@ -82,7 +82,7 @@ class Draw(SphinxPostTransform):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(standalone(svg), "utf-8")
             self.env.images.add_file(self.env.docname, str(path))
-            image = nodes.image(uri=str(path), alt=alt, candidates={"*": str(path)})
+            image = nodes.image(uri=str(path), alt=alt, candidates={"image/svg+xml": str(path)})
             node.replace_self(image)
 
 
@@ -93,7 +93,7 @@ def inlined(svg: str, name: str, alt: str) -> str:
     svg = re.sub(r'href="#', f'href="#{name}-', svg)
     label = html.escape(alt)
     moves = PAUSE if 'class="moves' in svg else ""
-    return moves + svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1).strip()
+    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1).strip() + moves
 
 
 def palettes() -> tuple[dict[str, str], dict[str, str]]:
@@ -110,7 +110,8 @@ def standalone(svg: str) -> str:
     css = re.sub(r"/\*.*?\*/", "", css, flags=re.DOTALL)
     svg = re.sub(r'(<svg\b[^>]*?)(?: class="\w+")?>', r'\1 class="diagram">', svg, count=1)
     end = svg.index(">", svg.index("<svg")) + 1
-    text = f"{svg[:end]}\n<style>{css.strip()}</style>{svg[end:]}"
+    paper = '<rect class="label" width="100%" height="100%"/>'
+    text = f"{svg[:end]}\n<style>{css.strip()}</style>\n{paper}{svg[end:]}"
     light, _ = palettes()
     return re.sub(r"var\((--vae-[\w-]+)\)", lambda use: light[use[1]], text)
 

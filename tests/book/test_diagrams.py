@@ -261,6 +261,30 @@ def test_the_bars_of_every_q_end_at_one_line() -> None:
     assert line.get("d", "").split()[1] == tops.pop()
 
 
+def test_the_gaps_are_those_of_the_curves_below_the_bars() -> None:
+    svg = drawing("bound-and-gap")
+
+    def moments(path: ElementTree.Element) -> tuple[float, float, float]:
+        points = torch.tensor([float(n) for n in re.findall(r"[\d.]+", path.get("d", ""))])
+        x, y = points.view(-1, 2).T.double()
+        density = y.max() - y
+        area = torch.trapezoid(density, x).item()
+        mean = torch.trapezoid(density * x, x).item() / area
+        variance = torch.trapezoid(density * (x - mean) ** 2, x).item() / area
+        return area, mean, variance
+
+    paths = [path for path in svg.iter(f"{SVG}path") if path.get("d", "").count("L") > 20]
+    posteriors, qs = ([moments(path) for path in part] for part in (paths[:2], paths[2:]))
+    kls = []
+    for (area, mean, variance), (q_area, q_mean, q_variance) in zip(posteriors, qs, strict=True):
+        assert abs(q_area - area) < 0.03 * area
+        ratio = torch.tensor(q_variance / variance)
+        kls.append((ratio + (q_mean - mean) ** 2 / variance - 1 - ratio.log()).item() / 2)
+    rects = [e for e in of_class(svg, "posterior") if e.tag == f"{SVG}rect"]
+    poor, better = (float(rect.get("height", "")) for rect in rects)
+    assert abs(poor / better - kls[0] / kls[1]) < 0.1 * poor / better
+
+
 def test_the_bounds_lie_below_the_likelihood_and_touch_it() -> None:
     svg = drawing("em-bounds")
 
