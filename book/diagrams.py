@@ -110,7 +110,7 @@ def standalone(svg: str) -> str:
     css = re.sub(r"/\*.*?\*/", "", css, flags=re.DOTALL)
     svg = re.sub(r'(<svg\b[^>]*?)(?: class="\w+")?>', r'\1 class="diagram">', svg, count=1)
     end = svg.index(">", svg.index("<svg")) + 1
-    paper = '<rect class="label" width="100%" height="100%"/>'
+    paper = '<rect class="paper" width="100%" height="100%"/>'
     text = f"{svg[:end]}\n<style>{css.strip()}</style>\n{paper}{svg[end:]}"
     light, _ = palettes()
     return re.sub(r"var\((--vae-[\w-]+)\)", lambda use: light[use[1]], text)

@@ -152,6 +152,7 @@ def test_a_file_is_small_and_uses_the_colours_of_the_page(path: Path) -> None:
     styled = {*re.findall(r"\.([a-z][\w-]*)", STYLE)}
     bare = {"likelihood", "bound", "input", "output", "kernel", "moves"}
     assert used <= styled | bare
+    assert "math" not in used  # MathJax would look for formulas there
 
 
 def test_the_one_hand_has_only_the_colours_of_the_page_and_readable_letters() -> None:
