@@ -96,7 +96,7 @@ for (const root of document.querySelectorAll(".latent-explorer:not([data-started
     find("svg").innerHTML = `<g class="le-lines">${lines.join("")}</g>
       <g class="le-codes" font-size="9" text-anchor="middle">${view.codes.map(label(3)).join("")}</g>
       <g stroke="#fff" stroke-width="3" paint-order="stroke">
-      <g font-size="12" fill="#1f1f1f">${names.join("")}</g>
+      <g class="le-names" font-size="12" fill="#1f1f1f">${names.join("")}</g>
       <g class="le-codes" font-size="23" font-weight="bold" text-anchor="middle">
       ${view.medians.map(label(8)).join("")}</g></g>
       <g class="le-circles" fill="none" stroke="#007a5a" stroke-width="2" stroke-dasharray="6 4"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vaelib._checks import check_classes, check_finite, check_floats
 from vaelib._modes import evaluating
 from vaelib.autoencoder import Autoencoder
-from vaelib.elbo import LatentVariableModel
+from vaelib.elbo import LatentVariableModel, evidence_lower_bound
 from vaelib.networks import BernoulliDecoder, GaussianDecoder, GaussianEncoder
 from vaelib.reparameterization import noise
 
@@ -40,7 +40,8 @@ class LatentExplorer:
     `html` is a fragment of a page, which notebooks and the book display. It needs neither network
     nor kernel: the networks' weights are in it, and JavaScript computes the mean of p(x|z) wherever
     the point is dragged, by mouse, finger or arrow keys. The whole manifold and circles of the
-    prior can be switched on. It opens in the middle of one label's codes.
+    prior can be switched on. It opens in the middle of one label's codes, or where it encodes the
+    example with the highest bound.
 
     With `examples` a digit can be drawn as well: the encoder's q(z|x) appears as an ellipse, and
     both terms of the ELBO as numbers, the reconstruction averaged over 32 draws of z. With
@@ -94,7 +95,7 @@ class LatentExplorer:
         decoder, layers = _read_decoder(model)
         with evaluating(model):
             views = [_view("model", decoder, layers, points, indices)]
-            drawing = {} if examples is None else _drawing(model, decoder, examples, views[0])
+            drawing = {} if examples is None else _drawing(model, decoder, examples)
         if autoencoder is not None:
             views.append(_view_of_autoencoder(*autoencoder, decoder.shape, indices))
         data = {
@@ -224,7 +225,7 @@ def _view_of_autoencoder(
 
 
 @torch.no_grad()
-def _drawing(model: Any, decoder: Any, examples: Tensor, view: dict[str, Any]) -> dict[str, Any]:
+def _drawing(model: Any, decoder: Any, examples: Tensor) -> dict[str, Any]:
     """What drawing needs: the encoder, images to begin with, and noise."""
     encoder = getattr(model, "encoder", None)
     if not isinstance(encoder, GaussianEncoder) or not isinstance(decoder, BernoulliDecoder):
@@ -237,14 +238,16 @@ def _drawing(model: Any, decoder: Any, examples: Tensor, view: dict[str, Any]) -
         raise ValueError("examples must be of 0 and 1: binarise them")
     packed, _ = _pack_layers("model", _layers("model", "encoder", encoder.body))
     like = next(encoder.parameters())
-    codes = encoder(examples.to(like)).mean.cpu().double()
-    start = torch.tensor(view["start"], dtype=torch.float64)
+    eps = noise((_DRAWS, 2), 0, torch.zeros(0))
+    bound = evidence_lower_bound(
+        model, examples.to(like), eps.to(like).unsqueeze(1).expand(-1, len(examples), -1)
+    )
     rows = examples.flatten(1).int().tolist()
     return {
         "encoder": packed,
         "examples": [(f"example {i + 1}", "".join(map(str, row))) for i, row in enumerate(rows)],
-        "example": int((codes - start).norm(dim=1).argmin()),
-        "noise": _rounded(noise((_DRAWS, 2), 0, torch.zeros(0))),
+        "example": int(bound.per_example.argmax()),  # so that it opens on a clear picture
+        "noise": _rounded(eps),
     }
 
 
