@@ -27,13 +27,10 @@
     climb((z) => (x - f(z)) / NOISE ** 2 * slope(z) - z, mu, sigma);
   const best = (x, mu, sigma) => last(uphill(x, mu, sigma));
   // Over all modes.
-  function smallestGap(x) {
-    const gaps = [0, 0.5, 1, 1.5, 2, 2.5].map((from) => {
-      const { mu, sigma } = best(x, from, 0.2);
-      return terms(x, mu, sigma).gap;
-    });
-    return Math.min(...gaps);
-  }
+  const smallestGap = (x) => Math.min(...[0, 0.5, 1, 1.5, 2, 2.5].map((from) => {
+    const { mu, sigma } = best(x, from, 0.2);
+    return terms(x, mu, sigma).gap;
+  }));
   // The posterior's own mean and standard deviation.
   function moments(x) {
     const mean = (g) => expect(0, 1, (z) => density(x, f(z), NOISE) * g(z)) / Math.exp(logMarginal(x));
@@ -42,7 +39,7 @@
   }
 
   function layout(width) {
-    const wide = width >= 600;
+    const wide = width >= 620;
     const plane = wide ? Math.round(0.55 * width) : width;
     const place = wide ? [0, 26, plane, 196] : [0, 46, plane, 170];
     const left = wide ? plane + 40 : 0;

@@ -77,7 +77,7 @@
   }
 
   function layout(width) {
-    const wide = width >= 600;
+    const wide = width >= 620;
     const column = wide ? Math.round(0.54 * width) : width;
     const curve = [22, 46, column - 22, wide ? 118 : 100];
     const bell = [22, 86 + curve[3], column - 22, 66];

@@ -47,7 +47,7 @@
   }
 
   function layout(width) {
-    const wide = width >= 600;
+    const wide = width >= 620;
     const plane = wide ? Math.round(0.54 * width) : width;
     const place = wide ? [0, 46, plane, 202] : [0, 66, plane, 170];
     const left = wide ? plane + 36 : 0;
@@ -85,7 +85,7 @@
 
     const { bars, valley } = layout;
     const now = divergences(d, mu, sigma);
-    [["qp", "KL(q ‖ p), averaged over q", "solid"], ["pq", "KL(p ‖ q), averaged over p", "striped"]]
+    [["qp", "KL(q ‖ p), mean over q", "solid"], ["pq", "KL(p ‖ q), mean over p", "striped"]]
       .forEach(([direction, words, kind], k) => {
         const y = bars.top + 43.8 * k;
         const number = asked ? "? nats" : `${show(now[direction])} nats`;
@@ -110,7 +110,6 @@
     return drawn;
   }
 
-  const START = { d: 4, mu: 1, sigma: 1, qp: false, pq: false };
   const at = { one: seeker(4), both: moments(4), between: { mu: 0, sigma: WIDTH } };
   const [one, both, between] = Object.values(at).map(({ mu, sigma }) => {
     const { qp, pq } = divergences(4, mu, sigma);
@@ -134,7 +133,7 @@
   };
 
   define("kl-directions", {
-    start: START,
+    start: { d: 4, mu: 1, sigma: 1, qp: false, pq: false },
     invitation,
     answers: [
       {

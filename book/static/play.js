@@ -62,7 +62,7 @@ window.playgrounds = (() => {
     const y = (value) => top + height - (value - low) / (high - low) * height;
     const curve = (f, kind, filled) => {
       const points = [];
-      const steps = Math.round(width / 2.5);
+      const steps = Math.round(width / 1.6);
       for (let k = 0; k <= steps; k++) {
         const at = from + (to - from) * k / steps;
         points.push([x(at), clamp(y(f(at)), top - 99, top + height + 99)]);
@@ -226,7 +226,7 @@ window.playgrounds = (() => {
     function follow(steps, words) {
       const all = [...steps];
       const { mu, sigma } = all.at(-1);
-      const shown = matchMedia("(prefers-reduced-motion: reduce)").matches ? [] : all.slice(0, 90);
+      const shown = matchMedia("(prefers-reduced-motion: reduce)").matches ? [] : all.slice(0, 60);
       const next = () => {
         if (!shown.length) return change({ mu: round(mu, 3), sigma: round(sigma, 3), said: words });
         change(shown.shift());
@@ -272,17 +272,17 @@ window.playgrounds = (() => {
     function render() {
       svg.innerHTML = game.draw(state, layout);
       live.classList.toggle("is-asking", state.asked);
+      const summary = game.summary(state);
       game.handles.forEach(({ key, letter, place }, k) => {
         const [x, y] = place(state, layout);
         knobs[k].style.transform = `translate(${px(x)}px, ${px(y)}px)`;
         knobs[k].setAttribute("aria-valuenow", state[key]);
-        knobs[k].setAttribute("aria-valuetext",
-          `${letter} = ${show(state[key])}; ${game.summary(state)}`);
+        knobs[k].setAttribute("aria-valuetext", `${letter} = ${show(state[key])}; ${summary}`);
       });
       for (const { key, input, output } of sliders) {
         input.value = state[key];
         output.textContent = show(state[key]);
-        input.setAttribute("aria-valuetext", `${show(state[key])}; ${game.summary(state)}`);
+        input.setAttribute("aria-valuetext", `${show(state[key])}; ${summary}`);
       }
       for (const { key, input } of radios) input.checked = state[key] === input.value;
       note.setAttribute("aria-live", state.said ? "polite" : "off");
