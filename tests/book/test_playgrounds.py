@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import re
 import warnings
@@ -588,23 +589,35 @@ class TestPlay:
         phone.wait_for_function(f"scrollY > {scrolled}")
         assert at(figure)[0] == mu
 
-    def test_fits_a_phone(self, phone, name):
-        figure = playground(phone, name)
-        for answered in (False, True):
-            if answered:
-                figure.locator(".play-ask button").first.click()
-            assert phone.evaluate("document.documentElement.scrollWidth") <= 360
-            # No text leaves the page, or lies on another.
+    @pytest.mark.parametrize("width", [360, 700, 768])
+    def test_fits_and_no_text_lies_on_another(self, page, name, width):
+        page.set_viewport_size({"width": width, "height": 900})
+        figure = playground(page, name)
+
+        def look() -> None:
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
             boxes = figure.locator(".play-stage text").evaluate_all(
-                "all => all.map(e => e.getBoundingClientRect().toJSON())"
+                "all => all.map(e => ({is: e.textContent, ...e.getBoundingClientRect().toJSON()}))"
             )
             for k, a in enumerate(boxes):
-                assert a["left"] >= 0
-                assert a["right"] <= 360
+                assert a["left"] >= 0, a
+                assert a["right"] <= width, a
                 for b in boxes[:k]:
                     across = min(a["right"], b["right"]) - max(a["left"], b["left"])
                     down = min(a["bottom"], b["bottom"]) - max(a["top"], b["top"])
                     assert across <= 1 or down <= 4, (a, b)
+
+        look()
+        figure.locator(".play-ask button").first.click()
+        look()
+        for button in figure.locator(".play-controls button").all()[:-1]:
+            button.click()
+        look()
+        mean, deviation = figure.locator(".play-handle").all()
+        for keys in itertools.product(("Home", "End"), repeat=2):
+            mean.press(keys[0])
+            deviation.press(keys[1])
+            look()
         for control in figure.locator(
             "button:visible, input[type=range], .play-options label"
         ).all():
