@@ -212,8 +212,8 @@
       const times = Math.max(pathwise / score, score / pathwise) ** 2;
       if (times < 1.2) return "Both need about as many draws for the same precision.";
       const worse = score > pathwise ? "score function" : "pathwise gradient";
-      return `For the same precision the ${worse} needs about ${
-        times < 10 ? show(times, 1) : Math.round(times).toLocaleString("en")} times as many draws.`;
+      const about = Number(times.toPrecision(2)).toLocaleString("en");
+      return `For the same precision the ${worse} needs about ${about} times as many draws.`;
     },
   }, { noise, estimates, exact, deviations, deviation });
 })();

@@ -104,8 +104,8 @@
     if (!asked) {
       drawn += valley.curve((at) => forwards(d, at, sigma, 0.1), "qp") +
         valley.curve((at) => backwards(d, at, sigma), "pq dashed") +
-        dot(valley.x(mu), valley.y(Math.min(now.qp, MOST)), 5, "qp solid") +
-        dot(valley.x(mu), valley.y(Math.min(now.pq, MOST)), 5, "pq hollow");
+        ["qp solid", "pq hollow"].map((kind) => now[kind.slice(0, 2)] < MOST
+          ? dot(valley.x(mu), valley.y(now[kind.slice(0, 2)]), 5, kind) : "").join("");
     }
     return drawn;
   }
