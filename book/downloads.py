@@ -1,8 +1,8 @@
 """Offer the executed notebook of each chapter for download, in the theme's own menu.
 
 It is what was executed, not a copy of the page: its outputs are all there, the numbers that the
-prose takes from cells (`glue`) stand in the prose, a drawing is described, and what only the build needs is gone: its
-metadata, and the hidden cells that check the prose.
+prose takes from cells (`glue`) stand in the prose, a drawing is described, and what only the build
+needs is gone: its metadata, and the hidden cells that check the prose.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from book.execution import read_notebook
 
 GLUE = re.compile(r"\{glue:text\}`(?P<name>[^`:]+)(?::(?P<format>[^`]+))?`")
 DRAWN = re.compile(
-    r"^```\{(?:diagram|playground)\} [\w-]+\n(?P<options>(?::\w+:.*\n)*)(?P<caption>.*?)^```$",
+    r"^```\{(?:diagram|playground)\} [\w-]+\n(?P<options>(?::\w+:[^\n]*\n)*)(?P<caption>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 ALT = re.compile(r"""^:alt: (["'])(?P<text>.*)\1$""", re.MULTILINE)
