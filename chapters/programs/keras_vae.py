@@ -5,7 +5,7 @@ from keras import layers, ops
 
 
 class VAE(keras.Model):
-    """784-512-2-512-784, as on the slides; `call` returns the loss of each image, (N,)."""
+    """784-512-2-512-784, as on the slides."""
 
     def __init__(self, n_z=2, seed=0):
         super().__init__()
@@ -17,6 +17,7 @@ class VAE(keras.Model):
         self.seeds = keras.random.SeedGenerator(seed)
 
     def call(self, x, eps=None):
+        """Return the loss of each image: (N, 784) → (N,), in nats."""
         h = self.h_q(x)
         mu, logvar = self.mu(h), self.logvar(h)
         if eps is None:

@@ -1,4 +1,4 @@
-"""The Keras program of the appendix is the model of the PyTorch one; run where Keras is installed."""
+"""The appendix's Keras program is the model of its PyTorch one; run where Keras is installed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ PROGRAM = Path(__file__).parents[2] / "chapters/programs/keras_vae.py"
 def program() -> ModuleType:
     pytest.importorskip("keras")
     spec = importlib.util.spec_from_file_location("keras_vae", PROGRAM)
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
