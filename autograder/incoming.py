@@ -231,7 +231,7 @@ class Incoming:
         if kind == "m" and isinstance(value, nn.Module):
             (training,) = rest
             if type(training) is not bool:
-                raise Tampered("a mode that is none")
+                raise Tampered("not a valid mode")
             value.training = training
             known.training = training
         elif kind == "g" and isinstance(value, torch.optim.Optimizer):
@@ -273,7 +273,7 @@ class Incoming:
 
     def _sent(self, key: Any) -> Any:
         if type(key) is not int:
-            raise Tampered("a number that is none")
+            raise Tampered("not a valid number")
         if key in self.seen:
             return self.seen[key]
         if key in self.peer.classes:
@@ -289,14 +289,14 @@ class Incoming:
     def _method(self, key: Any, name: Any) -> Any:
         owner = self._home(key)
         if type(name) is not str:
-            raise Tampered("a name that is none")
+            raise Tampered("not a valid name")
         if self.peer.guarded and not is_allowed("call", owner, name):
             raise Tampered("a method that is not for a submission")
         return getattr(owner, name)
 
     def _alive(self, key: Any, kind: type) -> Any:
         if type(key) is not int:
-            raise Tampered("a number that is none")
+            raise Tampered("not a valid number")
         handle = self.peer.theirs.get(key)
         value = handle.ref() if handle is not None else None
         if handle is None or value is None:

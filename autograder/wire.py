@@ -274,7 +274,7 @@ def _is_record(name: Any, fields: list[Any]) -> bool:
 
 def _shape(value: Any) -> tuple[int, ...]:
     if type(value) is not list or not _is_shape(value):
-        raise Tampered("a shape that is none")
+        raise Tampered("not a valid shape")
     return tuple(value)
 
 
@@ -301,9 +301,9 @@ def unpack_tensor(tree: Any, blobs: list[memoryview]) -> torch.Tensor:
     stored = shape
     if order is not None:
         if type(order) is not list or not all(type(i) is int for i in order):
-            raise Tampered("an order of dimensions that is none")
+            raise Tampered("not a valid order of dimensions")
         if sorted(order) != list(range(len(shape))):
-            raise Tampered("an order of dimensions that is none")
+            raise Tampered("not a valid order of dimensions")
         stored = tuple(shape[i] for i in order)
     try:
         array = np.frombuffer(bytearray(blob), _STORED[dtype]).reshape(stored)
@@ -518,13 +518,13 @@ class Decoder:
     def _int(self, tree: list[Any], depth: int) -> int:
         _, digits = tree
         if type(digits) is not str or not 3 <= len(digits) <= _DIGITS:
-            raise Tampered("an integer that is none")
+            raise Tampered("not a valid integer")
         return int(digits, 16)
 
     def _complex(self, tree: list[Any], depth: int) -> complex:
         _, real, imag = tree
         if type(real) is not float or type(imag) is not float:
-            raise Tampered("a complex number that is none")
+            raise Tampered("not a valid complex number")
         return complex(real, imag)
 
     def _string(self, tree: list[Any], depth: int) -> str:
@@ -568,7 +568,7 @@ class Decoder:
     def _device(self, tree: list[Any], depth: int) -> torch.device:
         _, kind, index = tree
         if not _is_device(kind, index):
-            raise Tampered("a device that is none")
+            raise Tampered("not a valid device")
         return torch.device(kind, index) if index is not None else torch.device(kind)
 
     def _slice(self, tree: list[Any], depth: int) -> Any:
@@ -581,7 +581,7 @@ class Decoder:
     def _record(self, tree: list[Any], depth: int) -> Record:
         _, name, fields, *values = tree
         if type(fields) is not list or not _is_record(name, fields) or len(fields) != len(values):
-            raise Tampered("a named tuple that is none")
+            raise Tampered("not a valid named tuple")
         return Record.named(name, fields)(self._all(values, depth))
 
 

@@ -13,6 +13,7 @@ from vaelib.elbo import log_weights
 
 __all__ = [
     "Conditional",
+    "ConditionalWithWeights",
     "Counting",
     "FullPosterior",
     "LearntPrior",
@@ -98,6 +99,13 @@ class TwoLayers(nn.Module):
         kl = (q.log_prob_at(eps[..., :K]) - upper).mean(0)
         return ELBO(self.first.decoder(z).log_prob(x).mean(0), kl.unsqueeze(1))
 
+    def log_weights(self, x: Tensor, eps: Tensor) -> Tensor:
+        q = self.first.encoder(x)
+        z = q.reparameterize(eps[..., :K])
+        rows, noise = z.reshape(-1, K), eps[..., K:].reshape(1, -1, 2)
+        upper = log_weights(self.second, rows, noise).view(len(eps), len(x))
+        return self.first.decoder(z).log_prob(x) + upper - q.log_prob_at(eps[..., :K])
+
 
 class Conditional(VAE):
     """Encoder and decoder see a label beside x and z."""
@@ -110,6 +118,15 @@ class Conditional(VAE):
         self.seen.append(y)
         label = nn.functional.one_hot(y, 10).to(x.dtype)
         return evidence_lower_bound(self, torch.cat([x.flatten(1), label], 1), eps)
+
+
+class ConditionalWithWeights(Conditional):
+    """Knows its importance weights as well."""
+
+    def log_weights(self, x: Tensor, eps: Tensor, y: Tensor) -> Tensor:
+        label = nn.functional.one_hot(y, 10).to(x.dtype)
+        both = torch.cat([x.flatten(1), label], 1)
+        return log_weights(self, both, eps, q=self.encoder(both))
 
 
 class Counting(VAE):

@@ -36,6 +36,7 @@ __all__ = [
     "effective_sample_size",
     "evidence_lower_bound",
     "fit_posterior",
+    "has_own_weights",
     "importance_weighted_bound",
     "importance_weighted_elbo",
     "inference_gap",
@@ -61,17 +62,17 @@ class LatentVariableModel(Protocol):
 
     @property
     def prior(self) -> Distribution:
-        """P(z), events (K,)."""
+        """p(z), events (K,)."""
         ...
 
     @property
     def encoder(self) -> Callable[..., Any]:
-        """X (N, …) → q(z|x)."""
+        """x (N, …) → q(z|x)."""
         ...
 
     @property
     def decoder(self) -> Callable[..., Any]:
-        """Z (…, K) → p(x|z)."""
+        """z (…, K) → p(x|z)."""
         ...
 
 
@@ -111,23 +112,32 @@ class ELBO:
         return self.per_example.mean()
 
 
-def log_weights(model: LatentVariableModel, x: Tensor, eps: Tensor, q: Any | None = None) -> Tensor:
+def log_weights(
+    model: LatentVariableModel,
+    x: Tensor,
+    eps: Tensor,
+    q: Any | None = None,
+    y: Tensor | None = None,
+) -> Tensor:
     """Log p(x, z) − log q(z|x) at z moved from eps: one value per sample and example.
 
-    Burda et al. 2015, eq. 8.
+    Burda et al. 2015, eq. 8. A model of another structure, such as one of two layers or one that
+    reads labels, has a method `log_weights(x, eps)` or `log_weights(x, eps, y)` of its own, which
+    gives them.
 
     Arguments:
         model: gives the prior, the decoder and, without `q`, the encoder.
         x: (N, …) observations.
         eps: (S, N, K) standard normal noise.
         q: the distribution to sample from, `model.encoder(x)` by default.
+        y: (N,) labels, for a model's own `log_weights` that takes them.
 
     Returns:
         (S, N), in nats.
 
     Raises:
-        ValueError: when eps is not (S, N, K), finite and of q's dtype, or x is not what the
-            encoder and the likelihood accept.
+        ValueError: when eps is not (S, N, K), finite and of q's dtype, x is not what the encoder
+            and the likelihood accept, or a model's own weights are not (S, N).
 
     Example:
         >>> from vaelib import LinearGaussian
@@ -137,6 +147,15 @@ def log_weights(model: LatentVariableModel, x: Tensor, eps: Tensor, q: Any | Non
         >>> bool(torch.allclose(log_w, model.log_marginal(x)))  # q is exact: every weight is p(x)
         True
     """
+    if q is None and has_own_weights(model):
+        own: Any = model
+        log_w: Tensor = own.log_weights(x, eps) if y is None else own.log_weights(x, eps, y)
+        if log_w.shape != (len(eps), len(x)):
+            raise ValueError(
+                f"model.log_weights must give {(len(eps), len(x))}, one value for each sample and "
+                f"example, but gave {tuple(log_w.shape)}"
+            )
+        return log_w
     q, z = _sample(model, x, eps, q)
     log_joint: Tensor = model.decoder(z).log_prob(x) + model.prior.log_prob(z)
     log_q: Tensor = q.log_prob_at(eps)
@@ -184,7 +203,9 @@ def evidence_lower_bound(
     return ELBO(reconstruction, kl)
 
 
-def importance_weighted_elbo(model: LatentVariableModel, x: Tensor, eps: Tensor) -> ELBO:
+def importance_weighted_elbo(
+    model: LatentVariableModel, x: Tensor, eps: Tensor, y: Tensor | None = None
+) -> ELBO:
     """The importance-weighted bound of eps's S samples, in the form that `fit` maximises.
 
     Burda et al. 2015, eq. 8: `per_example` is `importance_weighted_bound(log_weights(…))`, with the
@@ -192,7 +213,7 @@ def importance_weighted_elbo(model: LatentVariableModel, x: Tensor, eps: Tensor)
     to be added to it; so with β ≠ 1 this is not a bound.
 
     Arguments:
-        model, x, eps: as for `log_weights`.
+        model, x, eps, y: as for `log_weights`.
 
     Returns:
         `ELBO` whose value per example is the bound of S samples.
@@ -209,10 +230,11 @@ def importance_weighted_elbo(model: LatentVariableModel, x: Tensor, eps: Tensor)
         True
     """
     check_floating(x=x)
-    q = model.encoder(x)
-    bound = importance_weighted_bound(log_weights(model, x, eps, q))
+    q = None if has_own_weights(model) else model.encoder(x)
+    bound = importance_weighted_bound(log_weights(model, x, eps, q, y))
     with torch.no_grad():
-        kl = evidence_lower_bound(model, x, eps, q).kl
+        whole = model_bound(model, x, eps, y) if q is None else None
+        kl = (whole or evidence_lower_bound(model, x, eps, q)).kl
     return ELBO(bound + kl.sum(-1), kl)
 
 
@@ -237,8 +259,13 @@ def model_bound(model: Any, x: Tensor, eps: Tensor, y: Tensor | None = None) -> 
     return bound
 
 
+def has_own_weights(model: Any) -> bool:
+    """Whether a model computes its importance weights itself, by a method `log_weights`."""
+    return callable(getattr(model, "log_weights", None))
+
+
 def takes_labels(model: Any) -> bool:
-    """Whether a model's `forward`, or an objective, has a parameter `y` for labels."""
+    """Whether a model's `forward`, or a function, has a parameter `y` for labels."""
     function = model.forward if isinstance(model, nn.Module) else model
     return callable(function) and "y" in inspect.signature(function).parameters
 
@@ -261,9 +288,9 @@ def importance_weighted_bound(log_w: Tensor) -> Tensor:
 
 
 def log_marginal_monte_carlo(log_likelihood: Tensor) -> Tensor:
-    """Log (1/S) Σ_s p(x given z_s), z_s drawn from the *prior*: (S, N) → (N,), in nats.
+    """Log (1/S) Σ_s p(x|z_s), z_s drawn from the *prior*: (S, N) → (N,), in nats.
 
-    The naive estimate of log P(X): its variance explodes with the latent dimension.
+    The naive estimate of log p(x): its variance explodes with the latent dimension.
 
     Raises:
         ValueError: when log_likelihood is not (S, N) with S ≥ 1, or holds NaN or +∞.

@@ -28,9 +28,16 @@ from vaelib._checks import (
 from vaelib._memory import keep_freed_memory
 from vaelib._modes import evaluating
 from vaelib.data import Images
-from vaelib.elbo import ELBO, LatentVariableModel, log_weights, model_bound, takes_labels
+from vaelib.elbo import (
+    ELBO,
+    LatentVariableModel,
+    has_own_weights,
+    log_weights,
+    model_bound,
+    takes_labels,
+)
 from vaelib.likelihood import Bernoulli
-from vaelib.minibatches import Data, minibatches
+from vaelib.minibatches import Data, Minibatches, minibatches
 from vaelib.networks import BernoulliDecoder
 from vaelib.reparameterization import DiagonalGaussian, FullGaussian, noise
 
@@ -98,9 +105,8 @@ def evaluate_elbo(
     """
     check_at_least(1, samples=samples, batch_size=batch_size)
     generator = check_generator(generator)
-    data, like, conditional = minibatches("images", images), _like(model), takes_labels(model)
-    if conditional and not data.is_labelled:
-        raise ValueError("images must have labels, which the model takes as y")
+    data, like = minibatches("images", images), _like(model)
+    conditional = _reads_labels(model, data)
     parts = []
     with evaluating(model):
         for x, y in data.ordered(batch_size, generator):
@@ -186,7 +192,7 @@ def log_likelihood(
     agree to rounding.
 
     Arguments:
-        model: any `LatentVariableModel`.
+        model: any `LatentVariableModel`; or one with a method `log_weights` of its own.
         images: as for `evaluate_elbo`; dynamic pixels are drawn once, before any other noise.
         generator: draws the pixels where they are dynamic, and ε; or an integer seed.
         samples: S.
@@ -226,8 +232,14 @@ def log_likelihood(
         for _ in images.batches(_BLOCK, generator, shuffle=False):
             pass
     data, sums, convention = minibatches("images", images), [], ""
+    if takes_labels(model) and not has_own_weights(model):
+        raise ValueError(
+            "model must have a method log_weights(x, eps, y), as its forward takes labels: only it "
+            "knows its importance weights"
+        )
+    conditional = _reads_labels(getattr(model, "log_weights", None), data)
     with evaluating(model):
-        for block, _ in data.ordered(_BLOCK, pixels):
+        for block, labels in data.ordered(_BLOCK, pixels):
             if not data.is_vouched_for:
                 check_finite(images=block)
             convention = convention or convention_of(
@@ -237,10 +249,11 @@ def log_likelihood(
             # As many images as fit with a block of their samples, if all their noise fits, too.
             noises = rows * block[0].numel() // (samples * model.prior.event_shape.numel())
             together = max(1, min(rows // min(samples, _BLOCK), noises))
-            sums += [
-                _log_sums(model, x.to(like), generator, samples, rows)
-                for x in block.split(together)
-            ]
+            for start in range(0, len(block), together):
+                some = slice(start, start + together)
+                y = labels[some].to(like.device) if conditional and labels is not None else None
+                x = block[some].to(like)
+                sums.append(_log_sums(model, x, y, generator, samples, rows))
     log_sum, log_square_sum = torch.cat(sums, dim=1)
     if log_sum.isnan().any():
         raise ValueError(
@@ -254,18 +267,32 @@ def log_likelihood(
     )
 
 
+def _reads_labels(function: Any, data: Minibatches) -> bool:
+    """Whether a model, or its method, is to be given labels; that there are none is an error."""
+    if not takes_labels(function):
+        return False
+    if not data.is_labelled:
+        raise ValueError("images must have labels, which the model takes as y")
+    return True
+
+
 def _log_sums(
-    model: LatentVariableModel, x: Tensor, generator: torch.Generator, samples: int, rows: int
+    model: LatentVariableModel,
+    x: Tensor,
+    y: Tensor | None,
+    generator: torch.Generator,
+    samples: int,
+    rows: int,
 ) -> Tensor:
     """Log Σ w and log Σ w² of each image: (2, N)."""
-    q = model.encoder(x)
+    q = None if has_own_weights(model) else model.encoder(x)
     sums = torch.full((2, len(x)), -torch.inf, dtype=_wide(x.device), device=x.device)
     first = True
     for block in _noise_blocks(len(x), samples, model.prior.event_shape, generator, x):
         for eps in block.split(max(1, rows // len(x))):
             # Once for these images; reading every logit takes time, and makes a GPU wait.
             with value_checks(first):
-                log_w = log_weights(model, x, eps, q).to(sums.dtype)
+                log_w = log_weights(model, x, eps, q, y).to(sums.dtype)
             both = torch.stack([log_w.logsumexp(0), (2 * log_w).logsumexp(0)])
             sums, first = torch.logaddexp(sums, both), False
     return sums

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -33,7 +34,9 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self.function = function
-        self.takes_labels = takes_labels(model if function is None else function)
+        # Where a function may go without labels, the model says whether there are to be some.
+        asked = model if function is None or _may_go_without_labels(function) else function
+        self.takes_labels = takes_labels(asked)
 
     @property
     def name(self) -> str:
@@ -47,6 +50,11 @@ class Objective(nn.Module):
             return model_bound(self.model, x, eps, y)
         arguments: list[Any] = [self.model, x, eps] if y is None else [self.model, x, eps, y]
         return self.function(*arguments)
+
+
+def _may_go_without_labels(function: Callable[..., ELBO]) -> bool:
+    labels = inspect.signature(function).parameters.get("y")
+    return labels is not None and labels.default is not inspect.Parameter.empty
 
 
 def noise_dim(model: Any) -> int:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import scipy.ndimage
@@ -8,6 +9,7 @@ import torch
 from laws import integral, real_line
 from models import (
     Conditional,
+    ConditionalWithWeights,
     FullPosterior,
     LearntPrior,
     MixturePrior,
@@ -25,6 +27,7 @@ from vaelib.elbo import (
     effective_sample_size,
     evidence_lower_bound,
     importance_weighted_bound,
+    importance_weighted_elbo,
     log_weights,
 )
 from vaelib.evaluation import (
@@ -169,6 +172,38 @@ class TestAnyModel:
             evaluate_elbo(model, images.floats(), 0)
         assert len(evaluate_elbo(small_vae(device), grey_images(3, device).binarise("dynamic"), 0)
                    .per_example) == 3  # fmt: skip
+
+    def test_a_models_own_weights_are_used(self, device):
+        torch.manual_seed(0)
+        two, images = TwoLayers().to(device), digits(4, device)
+        result = log_likelihood(two, images, 1, samples=400)
+        x = images.floats()
+        log_w = two.log_weights(x, noise((400, 4, 5), 1, x).cpu().to(x)).detach()
+        spread = log_w.exp().std(0) / log_w.exp().mean(0) * (2 / 400) ** 0.5
+        other = importance_weighted_bound(log_w)
+        assert ((result.per_example - other).abs() < z_threshold(4) * spread).all()
+        bound = importance_weighted_elbo(two, x, noise((50, 4, 5), 2, x))
+        expected = importance_weighted_bound(two.log_weights(x, noise((50, 4, 5), 2, x)))
+        torch.testing.assert_close(bound.per_example, expected)
+
+    def test_a_models_own_weights_are_given_the_labels(self, device):
+        torch.manual_seed(0)
+        model, images = ConditionalWithWeights().to(device), digits(5, device)
+        right = log_likelihood(model, images, 0, samples=200).per_example
+        swapped = replace(images, labels=(images.labels + 1) % 10)
+        assert (log_likelihood(model, swapped, 0, samples=200).per_example != right).all()
+        one_by_one = log_likelihood(model, images, 0, samples=200, chunk_size=7).per_example
+        torch.testing.assert_close(one_by_one, right)
+        with pytest.raises(ValueError, match="images must have labels"):
+            log_likelihood(model, images.floats(), 0, samples=2)
+        with pytest.raises(ValueError, match="must have a method log_weights"):
+            log_likelihood(Conditional().to(device), images, 0, samples=2)
+
+    def test_own_weights_of_another_shape_are_refused(self, device):
+        two = TwoLayers().to(device)
+        two.log_weights = lambda x, eps: torch.zeros(len(x), len(eps), device=device)
+        with pytest.raises(ValueError, match=r"log_weights must give \(3, 4\)"):
+            log_likelihood(two, digits(4, device), 0, samples=3)
 
     def test_a_data_set_and_a_loader_are_as_good_as_a_tensor(self, device):
         torch.manual_seed(0)

@@ -226,6 +226,7 @@ def test_the_bound_of_two_layers_is_that_of_the_joint(page: Any) -> None:
         log_q = Normal(q_1.mu, q_1.stddev).log_prob(z_1[:, 0]).sum(-1)
         log_q = log_q + Normal(q_2.mu, q_2.stddev).log_prob(z_2).sum(-1)
         assert_mean_equals(joint - log_q - model(x, eps).per_example, 0.0)
+        torch.testing.assert_close(page.weights_of_both(model, x, eps)[:, 0], joint - log_q)
 
 
 def m2(page: Any) -> Any:
