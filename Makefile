@@ -45,7 +45,7 @@ test: system lint ## check everything: lint, format, types, all tests, doctests,
 .PHONY: check
 check: lint ## check what can be checked in under three minutes
 	@echo "==> Fast tests"
-	$(BIN)/python -m pytest -m "not slow and not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow and not browser"
 
 .PHONY: lint
 lint: $(INSTALLED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -9,6 +10,9 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
+
+DRAWING = re.compile(r"<svg\b[^>]*>")
+SAID = re.compile(r'\baria-(label="\s*[^\s"]|hidden="true")')  # a text, or said to be an ornament
 
 
 def check(app: Sphinx, doctree: nodes.document, docname: str) -> None:
@@ -21,6 +25,14 @@ def check(app: Sphinx, doctree: nodes.document, docname: str) -> None:
                 image["uri"],
                 location=image if image.line else docname,
             )
+    for raw in doctree.findall(nodes.raw):
+        for drawing in DRAWING.findall(raw.astext()):
+            if not SAID.search(drawing):
+                logger.warning(
+                    "a drawing without alternative text: %s; it is its aria-label",
+                    drawing,
+                    location=raw if raw.line else docname,
+                )
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -33,7 +33,14 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
 }
-EXECUTED_WITH = ("vaelib/**/*.py", "vaelib/**/*.html", "requirements.txt", "constraints.txt")
+EXECUTED_WITH = (
+    "vaelib/**/*.py",
+    "vaelib/explorer.*",
+    "vaelib/weights/*",
+    "book/claims.py",
+    "requirements.txt",
+    "constraints.txt",
+)
 READ_WITH = ("book/*.py", "book/*.yml")
 
 

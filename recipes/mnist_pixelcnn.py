@@ -16,7 +16,7 @@ from recipes.run import SEED, Best, Run, measurement
 from vaelib import Images, PixelCNN, fit_pixelcnn, load_dataset
 from vaelib.pretrained import Measurement
 
-EPOCHS = 5
+EPOCHS = 16
 PATIENCE = 4
 
 

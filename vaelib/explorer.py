@@ -1,4 +1,4 @@
-"""The latent explorer: drag a point over the latent plane, and a page draws what it decodes to."""
+"""The latent explorer: walk over the latent plane, or draw a digit and see where it is encoded."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from vaelib._checks import check_classes, check_finite, check_floats
 from vaelib._modes import evaluating
-from vaelib.elbo import LatentVariableModel
-from vaelib.networks import BernoulliDecoder, GaussianDecoder
+from vaelib.autoencoder import Autoencoder
+from vaelib.elbo import LatentVariableModel, evidence_lower_bound
+from vaelib.networks import BernoulliDecoder, GaussianDecoder, GaussianEncoder
+from vaelib.reparameterization import noise
 
 __all__ = ["LatentExplorer"]
 
@@ -24,22 +26,32 @@ _ALPHABET = "".join(c for c in map(chr, range(33, 127)) if c not in "\"&'<>\\`")
 _LEVELS = 33_537  # the largest odd number whose cube is below 87⁷
 
 _MAX_CODES = 1000
-_MAX_BYTES = 1_000_000
+_MAX_BYTES = 1_000_000  # of each network
 # In grey levels (255 is white). With the 0.5 by which a canvas rounds, and a margin for points
 # between those that are tried, this stays below 1.
 _MAX_ERROR = 0.4
+
+_DRAWS = 32  # of z, for the reconstruction term of what is drawn
 
 
 class LatentExplorer:
     """An interactive picture: the latent plane, and what the decoder draws at a point in it.
 
     `html` is a fragment of a page, which notebooks and the book display. It needs neither network
-    nor kernel: the decoder's weights are in it, and JavaScript computes the mean of p(x|z) wherever
-    the point is dragged, by mouse, finger or arrow keys. Weights are rounded to 1/33,536 of the
-    range of their row, so that the decoder 2-512-784 takes less than 1 MB; the picture equals
-    PyTorch's to 1/255, which is checked on a grid over the plane before anything is shown.
+    nor kernel: the networks' weights are in it, and JavaScript computes the mean of p(x|z) wherever
+    the point is dragged, by mouse, finger or arrow keys. The whole manifold and circles of the
+    prior can be switched on. It opens in the middle of one label's codes, or where it encodes the
+    example with the highest bound.
 
-    The model is read once, in evaluation mode: to see it after more training, make another
+    With `examples` a digit can be drawn as well: the encoder's q(z|x) appears as an ellipse, and
+    both terms of the ELBO as numbers, the reconstruction averaged over 32 draws of z. With
+    `autoencoder` its plane can be shown instead, holes and all.
+
+    Weights are rounded to 1/33,536 of the range of their row, so that the decoder 2-512-784 takes
+    less than 1 MB; the picture equals PyTorch's to 1/255, which is checked on a grid over the plane
+    before anything is shown.
+
+    The models are read once, in evaluation mode: to see them after more training, make another
     explorer.
 
     Arguments:
@@ -49,13 +61,17 @@ class LatentExplorer:
         codes: (N, 2), for example `model.encoder(x).mean`; of more than 1,000, a random 1,000 are
             drawn.
         labels: (N,) integers of at most ten kinds, which codes are written and coloured by.
+        examples: (M, 1, H, W) images of 0 and 1 to begin a drawing with, for a model with a
+            `BernoulliDecoder` and a `GaussianEncoder` of such layers; named by their number.
+        autoencoder: a plain `Autoencoder` of the same images with two code numbers, of such layers,
+            and the codes (N, 2) that it gives to the same N images.
 
     Attributes:
         html: the fragment.
 
     Raises:
-        ValueError: when the model is not of these kinds, takes 1 MB or more or cannot be drawn this
-            exactly, or codes or labels do not fit.
+        ValueError: when a model is not of these kinds, one of its networks takes 1 MB or more or
+            cannot be drawn this exactly, or codes, labels or examples do not fit.
 
     Example:
         >>> from vaelib import VAE
@@ -64,25 +80,34 @@ class LatentExplorer:
         LatentExplorer(decoder 2-16-64, 50 codes; .html shows it)
     """
 
-    def __init__(self, model: LatentVariableModel, codes: Tensor, labels: Tensor) -> None:
+    def __init__(
+        self,
+        model: LatentVariableModel,
+        codes: Tensor,
+        labels: Tensor,
+        *,
+        examples: Tensor | None = None,
+        autoencoder: tuple[Autoencoder, Tensor] | None = None,
+    ) -> None:
+        from vaelib.plots import PALETTE
+
         points, kinds, indices = _read_codes(codes, labels)
         decoder, layers = _read_decoder(model)
-        # N(0, I) has 99.7 % of either coordinate within 3.
-        extent = math.ceil(10 * max(3.0, 1.05 * points.abs().max().item())) / 10
         with evaluating(model):
-            packed, error = _pack_layers(decoder, layers, extent)
-        if not error <= _MAX_ERROR:
-            raise ValueError(
-                f"model has weights too large to be rounded: its picture would be off by "
-                f"{error:.2g}/255, and {_MAX_ERROR}/255 is allowed; train it for fewer epochs, or "
-                "with a smaller hidden layer"
-            )
-        self.html = _fragment(points, kinds, indices, decoder, packed, extent)
-        if (size := len(self.html.encode())) >= _MAX_BYTES:
-            raise ValueError(
-                f"model is too large for a page: {size:,} bytes, and fewer than {_MAX_BYTES:,} are "
-                "allowed; a smaller hidden layer makes it fit"
-            )
+            views = [_view("model", decoder, layers, points, indices)]
+            drawing = {} if examples is None else _drawing(model, decoder, examples)
+        if autoencoder is not None:
+            views.append(_view_of_autoencoder(*autoencoder, decoder.shape, indices))
+        data = {
+            "shape": decoder.shape,
+            "kinds": kinds,
+            "colours": PALETTE[: len(kinds)],
+            "alphabet": _ALPHABET,
+            "levels": _LEVELS,
+            "views": views,
+            **drawing,
+        }
+        self.html = _fragment(data)
         widths = [layer.out_features for layer in layers if isinstance(layer, nn.Linear)]
         self._text = f"decoder {'-'.join(map(str, [2, *widths]))}, {len(points):,} codes"
 
@@ -118,24 +143,119 @@ def _read_decoder(
         raise ValueError(f"model must decode images, (1 or 3, H, W), not {decoder.shape}")
     if (event := model.prior.event_shape) != (2,):
         raise ValueError(f"model must have 2 latent dimensions, not {event.numel()}")
-    body = decoder.body
-    layers = list(body) if isinstance(body, nn.Sequential) else [body]
-    for layer in layers:
-        if type(layer) not in (nn.Linear, *_ACTIVATIONS):
+    layers = _layers("model", "decoder", decoder.body)
+    return decoder, [*layers, nn.Sigmoid()] if isinstance(decoder, BernoulliDecoder) else layers
+
+
+def _layers(name: str, part: str, body: nn.Module) -> list[nn.Module]:
+    """What a body is made of, its reshaping left out."""
+    parts = [body] if not isinstance(body, nn.Sequential) else list(body)
+    layers: list[nn.Module] = []
+    for layer in parts:
+        if isinstance(layer, nn.Sequential):
+            layers += _layers(name, part, layer)
+        elif type(layer) in (nn.Linear, *_ACTIVATIONS):
+            layers.append(layer)
+        elif not isinstance(layer, nn.Flatten if part == "encoder" else nn.Unflatten):
             raise ValueError(
-                "model must have a fully connected decoder, of Linear, ReLU, Tanh and Sigmoid, "
+                f"{name} must have a fully connected {part}, of Linear, ReLU, Tanh and Sigmoid, "
                 f"but has {layer}"
             )
-    return decoder, [*layers, nn.Sigmoid()] if isinstance(decoder, BernoulliDecoder) else layers
+    return layers
+
+
+def _view(
+    name: str,
+    decoder: Any,
+    layers: list[nn.Module],
+    points: Tensor,
+    indices: Tensor,
+) -> dict[str, Any]:
+    """A plane: its codes, and the decoder of its points."""
+    from vaelib.plots import moved_apart
+
+    # N(0, I) has 99.7 % of either coordinate within 3.
+    extent = math.ceil(10 * max(3.0, 1.05 * points.abs().max().item())) / 10
+    axis = torch.linspace(-extent, extent, 41, dtype=torch.float64)
+    z = torch.cartesian_prod(axis, axis)
+    packed, x = _pack_layers(name, layers, z)
+    with torch.no_grad():
+        drawn = decoder(z.to(next(decoder.parameters())))
+    picture = getattr(drawn, "mean", drawn) if not isinstance(drawn, Tensor) else drawn
+    difference = x.clamp(0, 1) - picture.flatten(1).cpu().to(x).clamp(0, 1)
+    error = 255 * difference.abs().max().item()
+    if not error <= _MAX_ERROR:
+        raise ValueError(
+            f"{name} has weights too large to be rounded: its picture would be off by "
+            f"{error:.2g}/255, and {_MAX_ERROR}/255 is allowed; train it for fewer epochs, or "
+            "with a smaller hidden layer"
+        )
+    # At random, since every fourth example of a data set may be of the same few kinds.
+    chosen = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:_MAX_CODES]
+    groups = [points[indices == kind] for kind in range(int(indices.max()) + 1)]
+    medians = torch.stack([group.quantile(0.5, dim=0) for group in groups])
+    apart = torch.from_numpy(moved_apart(medians.numpy(), 0.12 * extent))
+    return {
+        "extent": extent,
+        "tick": math.ceil(extent / 5),
+        "start": _rounded(_amid_its_kind(points[chosen], indices[chosen])),
+        "codes": _marks(indices[chosen], points[chosen]),
+        "medians": _marks(torch.arange(len(groups)), apart),
+        "layers": packed,
+    }
+
+
+def _view_of_autoencoder(
+    autoencoder: Autoencoder, codes: Tensor, shape: tuple[int, ...], indices: Tensor
+) -> dict[str, Any]:
+    if not isinstance(autoencoder, Autoencoder):
+        raise ValueError(
+            f"autoencoder must be an Autoencoder and its codes, not {type(autoencoder).__name__}"
+        )
+    if autoencoder.code_dim != 2 or autoencoder.shape != shape:
+        raise ValueError(
+            f"autoencoder must have 2 code numbers and images {shape}, "
+            f"not {autoencoder.code_dim} and {autoencoder.shape}"
+        )
+    check_floats("autoencoder's codes", codes, len(indices), 2)
+    layers = _layers("autoencoder", "decoder", autoencoder.decoder)
+    with evaluating(autoencoder):
+        points = codes.detach().cpu().double()
+        return _view("autoencoder", autoencoder.decoder, layers, points, indices)
+
+
+@torch.no_grad()
+def _drawing(model: Any, decoder: Any, examples: Tensor) -> dict[str, Any]:
+    """What drawing needs: the encoder, images to begin with, and noise."""
+    encoder = getattr(model, "encoder", None)
+    if not isinstance(encoder, GaussianEncoder) or not isinstance(decoder, BernoulliDecoder):
+        raise ValueError(
+            "model must have a GaussianEncoder and a BernoulliDecoder where examples are given, "
+            f"not {type(encoder).__name__} and {type(decoder).__name__}"
+        )
+    check_floats("examples", examples, "M ≥ 1", 1, *decoder.shape[1:])
+    if not ((examples == 0) | (examples == 1)).all():
+        raise ValueError("examples must be of 0 and 1: binarise them")
+    packed, _ = _pack_layers("model", _layers("model", "encoder", encoder.body))
+    like = next(encoder.parameters())
+    eps = noise((_DRAWS, 2), 0, torch.zeros(0))
+    bound = evidence_lower_bound(
+        model, examples.to(like), eps.to(like).unsqueeze(1).expand(-1, len(examples), -1)
+    )
+    rows = examples.flatten(1).int().tolist()
+    return {
+        "encoder": packed,
+        "examples": [(f"example {i + 1}", "".join(map(str, row))) for i, row in enumerate(rows)],
+        "example": int(bound.per_example.argmax()),  # so that it opens on a clear picture
+        "noise": _rounded(eps),
+    }
 
 
 @torch.no_grad()
 def _pack_layers(
-    decoder: BernoulliDecoder | GaussianDecoder, layers: list[nn.Module], extent: float
-) -> tuple[list[Any], float]:
-    """The layers for JSON; and how far their picture is from PyTorch's, in grey levels."""
-    axis = torch.linspace(-extent, extent, 41, dtype=torch.float64)
-    x = z = torch.cartesian_prod(axis, axis)
+    name: str, layers: list[nn.Module], x: Tensor | None = None
+) -> tuple[list[Any], Any]:
+    """The layers for JSON; and what they make of x as they are rounded."""
     packed: list[Any] = []
     for layer in layers:
         if isinstance(layer, nn.Linear):
@@ -146,12 +266,16 @@ def _pack_layers(
             packed_weight, weight = _pack(weight)
             packed_bias, bias = _pack(bias.unsqueeze(0))
             packed.append({"weight": packed_weight, "bias": packed_bias})
-            x = x @ weight.T + bias
+            x = None if x is None else x @ weight.T + bias
         else:
             packed.append(_ACTIVATIONS[type(layer)])
-            x = layer(x)
-    picture = decoder(z.to(next(decoder.body.parameters()))).mean.flatten(1).cpu().to(x)
-    return packed, 255 * (x.clamp(0, 1) - picture.clamp(0, 1)).abs().max().item()
+            x = None if x is None else layer(x)
+    if (size := len(json.dumps(packed))) >= _MAX_BYTES:
+        raise ValueError(
+            f"{name} is too large for a page: {size:,} bytes, and fewer than {_MAX_BYTES:,} are "
+            "allowed; a smaller hidden layer makes it fit"
+        )
+    return packed, x
 
 
 def _pack(matrix: Tensor) -> tuple[dict[str, Any], Tensor]:
@@ -175,39 +299,34 @@ def _pack(matrix: Tensor) -> tuple[dict[str, Any], Tensor]:
     return {"columns": matrix.shape[1], "scale": scale, "text": text}, multiples * steps
 
 
-def _fragment(
-    points: Tensor,
-    kinds: list[str],
-    indices: Tensor,
-    decoder: BernoulliDecoder | GaussianDecoder,
-    layers: list[Any],
-    extent: float,
-) -> str:
-    """The template with its data."""
-    from vaelib.plots import PALETTE, moved_apart
+def _amid_its_kind(points: Tensor, indices: Tensor) -> Tensor:
+    """The code that lies deepest among codes of its own kind: there a picture can be read."""
+    distance = torch.cdist(points, points)
+    other = indices.unsqueeze(0) != indices.unsqueeze(1)
+    nearest_other = distance.masked_fill(~other, torch.inf).amin(1)
+    # With one kind only, or codes far from all others, the middle of the codes.
+    crowded = distance.kthvalue(min(20, len(points)), dim=1).values
+    return points[(nearest_other.clamp(max=1e6) - crowded).argmax()]
 
-    # At random, since every fourth example of a data set may be of the same few kinds.
-    chosen = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:_MAX_CODES]
-    groups = [points[indices == kind] for kind in range(len(kinds))]
-    medians = torch.stack([group.quantile(0.5, dim=0) for group in groups])
-    apart = torch.from_numpy(moved_apart(medians.numpy(), 0.12 * extent))
-    data = {
-        "shape": decoder.shape,
-        "extent": extent,
-        "tick": math.ceil(extent / 5),
-        "kinds": kinds,
-        "colours": PALETTE[: len(kinds)],
-        "codes": _marks(indices[chosen], points[chosen]),
-        "medians": _marks(torch.arange(len(kinds)), apart),
-        "alphabet": _ALPHABET,
-        "levels": _LEVELS,
-        "layers": layers,
-    }
-    template = files("vaelib").joinpath("explorer.html").read_text("utf-8")
-    return template.replace("DATA", json.dumps(data, separators=(",", ":")))
+
+def _fragment(data: dict[str, Any]) -> str:
+    """The template with its style, its script and its data."""
+    folder = files("vaelib")
+    html = folder.joinpath("explorer.html").read_text("utf-8")
+    for place, text in {
+        "STYLE": folder.joinpath("explorer.css").read_text("utf-8"),
+        "SCRIPT": folder.joinpath("explorer.js").read_text("utf-8"),
+        "DATA": json.dumps(data, separators=(",", ":")),
+    }.items():
+        html = html.replace(place, text, 1)
+    return html
+
+
+def _rounded(points: Tensor) -> Any:
+    """To hundredths, as the page shows them."""
+    return points.mul(100).round().div(100).tolist()
 
 
 def _marks(kinds: Tensor, points: Tensor) -> list[tuple[int, float, float]]:
     """(kind, z₁, z₂) of each, to hundredths."""
-    places = points.mul(100).round().div(100).tolist()
-    return [(kind, x, y) for kind, (x, y) in zip(kinds.tolist(), places, strict=True)]
+    return [(kind, x, y) for kind, (x, y) in zip(kinds.tolist(), _rounded(points), strict=True)]

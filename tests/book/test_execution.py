@@ -8,13 +8,20 @@ import pytest
 
 from book.execution import EXECUTED_WITH, fingerprint
 
-USED = ["vaelib/kl.py", "vaelib/baselines/gan.py", "vaelib/explorer.html", "requirements.txt"]
+USED = [
+    "vaelib/kl.py",
+    "vaelib/baselines/gan.py",
+    "vaelib/explorer.js",
+    "vaelib/weights/mnist-vae.safetensors",
+    "book/claims.py",
+    "requirements.txt",
+]
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    (tmp_path / "vaelib/baselines").mkdir(parents=True)
     for name in [*USED, "README.md"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
     return tmp_path
 

@@ -66,7 +66,11 @@ class Reader:
             """() => document.querySelectorAll("article details:not([open]) > summary")
                 .forEach((summary) => summary.click())"""
         )
-        self.page.evaluate("() => Promise.all(document.getAnimations().map((a) => a.finished))")
+        self.page.evaluate(  # a diagram's steps go on for ever
+            """() => Promise.all(document.getAnimations()
+                .filter((a) => a.effect.getTiming().iterations < Infinity)
+                .map((a) => a.finished))"""
+        )
         return self.page
 
 

@@ -15,7 +15,10 @@ from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Locator, Page
 from torch import Tensor, nn
 
+from vaelib.autoencoder import Autoencoder
+from vaelib.elbo import evidence_lower_bound
 from vaelib.explorer import LatentExplorer
+from vaelib.kl import kl_to_standard_normal
 from vaelib.networks import GaussianDecoder
 from vaelib.plots import PALETTE
 from vaelib.vae import VAE
@@ -92,7 +95,7 @@ class TestFragment:
         data, _ = Fragment(html(vae())).scripts
         assert not set("<>&'\\`") & set(data)
         packed = json.loads(data)
-        text = packed["layers"][2]["weight"]["text"]
+        text = packed["views"][0]["layers"][2]["weight"]["text"]
         assert set(text) == set(packed["alphabet"])
         assert len(packed["alphabet"]) ** 7 > packed["levels"] ** 3
 
@@ -110,8 +113,9 @@ class TestFragment:
     def test_a_thousand_codes_are_drawn_whatever_the_order_of_the_data(self):
         codes = CODES.repeat(10, 1)
         data = json.loads(Fragment(html(vae(hidden=(8,)), codes, LABELS.repeat(10))).scripts[0])
-        kinds = torch.tensor([kind for kind, *_ in data["codes"]]).bincount()
-        assert len(data["codes"]) == 1000
+        codes = data["views"][0]["codes"]
+        kinds = torch.tensor([kind for kind, *_ in codes]).bincount()
+        assert len(codes) == 1000
         assert kinds.min() > 60  # 100 expected, sd 9
 
     def test_reads_a_model_where_and_as_it_is(self, device):
@@ -124,13 +128,28 @@ class TestFragment:
         model = vae(hidden=(8,))
         model.decoder.body = nn.Linear(2, 784, bias=False)
         packed = json.loads(Fragment(html(model)).scripts[0])
-        layer, activation = packed["layers"]
+        layer, activation = packed["views"][0]["layers"]
         assert (layer["weight"]["columns"], layer["bias"]["columns"]) == (2, 784)
         assert activation == "sigmoid"
 
     def test_a_terminal_gets_one_line(self):
         explorer = LatentExplorer(vae(), CODES, LABELS)
         assert repr(explorer).startswith("LatentExplorer(decoder 2-512-784, 300 codes")
+
+    def test_opens_amid_the_codes_of_one_kind(self):
+        # Two kinds that overlap, and a third that lies apart.
+        generator = torch.Generator().manual_seed(0)
+        codes = torch.randn(N, 2, generator=generator) * 0.3
+        labels = torch.arange(N) % 3
+        codes[labels == 2] += 2.0
+        view = json.loads(Fragment(html(vae(hidden=(8,)), codes, labels)).scripts[0])["views"][0]
+        start = torch.tensor(view["start"])
+        nearest = (codes - start).norm(dim=1).argsort()[:20]
+        assert (labels[nearest] == 2).all()
+
+    def test_one_kind_of_code_will_do(self):
+        view = json.loads(Fragment(html(vae(hidden=(8,)), CODES[:2], LABELS[:2] * 0)).scripts[0])
+        assert len(view["views"][0]["start"]) == 2
 
 
 class TestRefuses:
@@ -185,6 +204,41 @@ class TestRefuses:
         with pytest.raises(ValueError, match=message):
             html(vae(hidden=(8,)), codes, labels)
 
+    @pytest.mark.parametrize(
+        ("examples", "message"),
+        [
+            (torch.zeros(2, 784), "examples must be"),
+            (torch.full((2, 1, 28, 28), 0.5), "examples must be of 0 and 1: binarise them"),
+            (torch.zeros(2, 1, 28, 28).long(), "examples must be floating point"),
+        ],
+    )
+    def test_examples_that_do_not_fit(self, examples, message):
+        with pytest.raises(ValueError, match=message):
+            LatentExplorer(vae(hidden=(8,)), CODES, LABELS, examples=examples)
+
+    def test_examples_for_a_model_that_cannot_encode_or_judge_them(self):
+        model = vae(hidden=(8,), likelihood="gaussian")
+        with pytest.raises(ValueError, match="GaussianEncoder and a BernoulliDecoder"):
+            LatentExplorer(model, CODES, LABELS, examples=torch.zeros(1, 1, 28, 28))
+
+    @pytest.mark.parametrize(
+        ("autoencoder", "codes", "message"),
+        [
+            (Autoencoder((1, 28, 28), 3, [4]), CODES, "2 code numbers"),
+            (Autoencoder((1, 8, 8), 2, [4]), CODES, r"images \(1, 28, 28\)"),
+            (Autoencoder((1, 28, 28), 2, [4]), CODES[:5], "autoencoder's codes must be"),
+            (
+                Autoencoder((1, 28, 28), 2, network="convolutional"),
+                CODES,
+                "fully connected decoder",
+            ),
+            (nn.Linear(2, 784), CODES, "must be an Autoencoder and its codes, not Linear"),
+        ],
+    )
+    def test_autoencoders_that_it_cannot_show(self, autoencoder, codes, message):
+        with pytest.raises(ValueError, match=message):
+            LatentExplorer(vae(hidden=(8,)), CODES, LABELS, autoencoder=(autoencoder, codes))
+
 
 @pytest.fixture(scope="module")
 def models() -> list[VAE]:
@@ -220,6 +274,163 @@ def visit(context: BrowserContext, address: str) -> Iterator[Page]:
     yield page
     context.close()
     assert complaints == [address]
+
+
+EXAMPLES = (torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(5)) < 0.2).float()
+
+
+@pytest.fixture(scope="module")
+def drawn_on() -> VAE:
+    """A model that encodes what is drawn: its encoder, too, depends on what it is given."""
+    model = vae(hidden=(32,))
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in model.encoder.body.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return model
+
+
+@pytest.fixture(scope="module")
+def drawing_address(drawn_on: VAE, tmp_path_factory: pytest.TempPathFactory) -> str:
+    torch.manual_seed(0)
+    plain = Autoencoder((1, 28, 28), 2, [16])
+    fragment = LatentExplorer(
+        drawn_on, CODES, LABELS, examples=EXAMPLES, autoencoder=(plain, 5 * CODES)
+    ).html
+    file: Path = tmp_path_factory.mktemp("page") / "index.html"
+    file.write_text(
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Explorer</title>'
+        '<meta name="viewport" content="width=device-width"><style>'
+        'html[data-theme="dark"] { --pst-color-background: #121212;'
+        "--pst-color-text-base: #ced6dd; background: #121212; color: #ced6dd }</style>"
+        f"<main><h1>Explorer</h1>{fragment}</main>",
+        encoding="utf-8",
+    )
+    return file.as_uri()
+
+
+@pytest.fixture
+def pad(chromium: Browser, drawing_address: str) -> Iterator[Page]:
+    yield from visit(chromium.new_context(offline=True, has_touch=True), drawing_address)
+
+
+def drawn(page: Page) -> Tensor:
+    """The drawing, as the page would show it in pixels: (1, 1, 28, 28)."""
+    values = page.locator(".le-pad").evaluate(
+        "c => Array.from(c.getContext('2d').getImageData(0, 0, 28, 28).data)"
+    )
+    return (torch.tensor(values).view(28, 28, 4)[None, None, ..., 0] > 200).float()
+
+
+def terms(page: Page) -> dict[str, list[float]]:
+    names = ("mu", "sigma", "reconstruction", "kl", "elbo")
+    return {
+        name: [
+            float(n)
+            for n in re.findall(
+                r"-?\d+\.\d+", page.locator(f".le-{name}").inner_text().replace("−", "-")
+            )
+        ]
+        for name in names
+    }
+
+
+def check_terms(page: Page, model: VAE) -> None:
+    """What the page says of the drawing is what vaelib computes."""
+    x, said = drawn(page), terms(page)
+    data = json.loads(page.locator("script[type='application/json']").text_content())
+    with torch.no_grad():
+        q = model.encoder(x)
+        bound = evidence_lower_bound(model, x, torch.tensor(data["noise"]).unsqueeze(1))
+    assert said["mu"] == pytest.approx(q.mean[0].tolist(), abs=0.006)
+    assert said["sigma"] == pytest.approx(q.stddev[0].tolist(), abs=0.006)
+    assert said["reconstruction"][0] == pytest.approx(bound.reconstruction.item(), abs=0.2)
+    assert said["kl"][0] == pytest.approx(kl_to_standard_normal(q.mu, q.logvar).item(), abs=0.06)
+    assert said["elbo"][0] == pytest.approx(bound.mean().item(), abs=0.2)
+
+
+@pytest.mark.browser
+class TestDrawing:
+    def test_it_begins_with_an_example_and_others_can_be_taken(self, pad, drawn_on):
+        choice = pad.locator(".le-example")
+        for i in range(len(EXAMPLES)):
+            choice.select_option(str(i))
+            assert torch.equal(drawn(pad), EXAMPLES[i : i + 1])
+            check_terms(pad, drawn_on)
+            assert where(pad.locator(".latent-explorer")) == terms(pad)["mu"]
+
+    def test_a_pen_draws_and_the_page_encodes(self, pad, drawn_on):
+        pad.locator(".le-clear").click()
+        assert drawn(pad).sum() == 0
+        check_terms(pad, drawn_on)
+        box = pad.locator(".le-pad").bounding_box()
+        pad.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.3 * box["height"])
+        pad.mouse.down()
+        pad.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.3 * box["height"], steps=2)
+        pad.mouse.up()
+        x = drawn(pad)[0, 0]
+        rows, columns = x.nonzero(as_tuple=True)
+        assert 30 < x.sum() < 60
+        assert rows.max() - rows.min() == 2  # a straight line, three pixels thick
+        assert columns.max() - columns.min() >= 0.4 * 28
+        check_terms(pad, drawn_on)
+        assert pad.locator(".le-example").input_value() == "-1"
+
+    def test_the_keyboard_draws_too(self, pad, drawn_on):
+        pad.locator(".le-clear").click()
+        pad.locator(".le-pad").focus()
+        for key in ["ArrowRight"] * 3 + [" "] + ["ArrowUp"] * 6 + [" "] + ["ArrowLeft"] * 4:
+            pad.keyboard.press(key)
+        pad.locator(".le-clear").focus()
+        x = drawn(pad)[0, 0]
+        rows, columns = x.nonzero(as_tuple=True)
+        assert (rows.min().item(), rows.max().item()) == (7, 15)
+        assert (columns.min().item(), columns.max().item()) == (16, 18)
+        check_terms(pad, drawn_on)
+
+    def test_the_ellipse_is_two_standard_deviations_wide(self, pad):
+        far, said = extent(pad), terms(pad)
+        marks = pad.locator(".le-q ellipse").last
+        cx, cy, rx, ry = (float(marks.get_attribute(name)) for name in ("cx", "cy", "rx", "ry"))
+        assert [(cx / 200 - 1) * far, (1 - cy / 200) * far] == pytest.approx(said["mu"], abs=0.006)
+        widths = [rx / 200 * far / 2, ry / 200 * far / 2]
+        assert widths == pytest.approx(said["sigma"], abs=0.006)
+
+    def test_samples_are_those_of_the_noise(self, pad):
+        said = terms(pad)
+        data = json.loads(pad.locator("script[type='application/json']").text_content())
+        for eps in data["noise"][:3]:
+            pad.locator(".le-sample").click()
+            z = [m + s * e for m, s, e in zip(said["mu"], said["sigma"], eps, strict=True)]
+            assert where(pad.locator(".latent-explorer")) == pytest.approx(z, abs=0.05)
+
+    def test_manifold_circles_and_the_autoencoder_are_switched_on_and_off(self, pad):
+        assert pad.locator(".le-tiles").is_hidden()
+        pad.locator(".le-manifold").check()
+        assert pad.locator(".le-tiles").is_visible()
+        model_tiles = pad.locator(".le-tiles").evaluate("c => c.toDataURL()")
+        pad.locator(".le-prior").check()
+        radii = pad.locator(".le-circles circle").evaluate_all(
+            "c => c.map(e => +e.getAttribute('r'))"
+        )
+        assert [r / 200 * extent(pad) for r in radii] == pytest.approx([1, 2, 3])
+        far = extent(pad)
+        pad.locator(".le-autoencoder").check()
+        assert extent(pad) > 2 * far
+        assert pad.locator(".le-q ellipse").count() == 0  # it has no q
+        assert pad.locator(".le-tiles").evaluate("c => c.toDataURL()") != model_tiles
+        pad.locator(".le-sample").click()  # from the model's q, so back in its plane
+        assert not pad.locator(".le-autoencoder").is_checked()
+        assert extent(pad) == far
+        pad.locator(".le-manifold").uncheck()
+        assert pad.locator(".le-tiles").is_hidden()
+
+    @pytest.mark.parametrize("theme", ["light", "dark"])
+    def test_axe_finds_nothing(self, pad, theme):
+        pad.evaluate("theme => document.documentElement.setAttribute('data-theme', theme)", theme)
+        pad.locator(".le-prior").check()
+        found = Axe().run(pad).response["violations"]
+        assert [(item["id"], item["nodes"][0]["html"][:80]) for item in found] == []
 
 
 @pytest.fixture
@@ -333,7 +544,7 @@ class TestInTheBrowser:
 
     def test_dragging_moves_the_point_of_this_explorer_alone(self, page):
         shown, other = explorer(page), explorer(page, 1)
-        untouched = picture(other)
+        untouched, start = picture(other), where(other)
         page.mouse.move(*place(explorer(page), 0.5, 0.5))
         page.mouse.down()
         page.mouse.move(*place(shown, 0.75, 0.25), steps=3)
@@ -345,7 +556,7 @@ class TestInTheBrowser:
         assert where(shown)[0] == -extent(shown)
         page.keyboard.press("ArrowRight")
         assert where(shown)[0] == pytest.approx(-0.98 * extent(shown), abs=0.011)
-        assert where(other) == [0, 0]
+        assert where(other) == start
         assert picture(other) == untouched
 
     def test_arrow_keys_move_the_point_and_neither_the_page_nor_a_notebooks_cells(self, page):
@@ -361,15 +572,16 @@ class TestInTheBrowser:
         far = extent(shown)
         page.keyboard.press("Tab")
         assert shown.locator(".le-point").evaluate("e => e.matches(':focus-visible')")
-        before = picture(shown)
-        for key, z in {
+        before, start = picture(shown), where(shown)
+        for key, moved in {
             "ArrowRight": (0.02, 0),
             "ArrowUp": (0.02, 0.02),
             "Shift+ArrowLeft": (-0.18, 0.02),
             "Shift+ArrowDown": (-0.18, -0.18),
         }.items():
             page.keyboard.press(key)
-            assert where(shown) == pytest.approx([z[0] * far, z[1] * far], abs=0.011)
+            z = [s + far * m for s, m in zip(start, moved, strict=True)]
+            assert where(shown) == pytest.approx(z, abs=0.021)
         assert picture(shown) != before
         for _ in range(6):
             page.keyboard.press("Shift+ArrowLeft")
