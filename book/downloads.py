@@ -1,8 +1,8 @@
 """Offer the executed notebook of each chapter for download, in the theme's own menu.
 
 It is what was executed, not a copy of the page: its outputs are all there, the numbers that the
-prose takes from cells (`glue`) stand in the prose, and what only the build needs is gone: its
-metadata, and the hidden cells that check the prose.
+prose takes from cells (`glue`) stand in the prose, a drawing is described, and what only the build
+needs is gone: its metadata, and the hidden cells that check the prose.
 """
 
 from __future__ import annotations
@@ -20,6 +20,11 @@ from sphinx.application import Sphinx
 from book.execution import read_notebook
 
 GLUE = re.compile(r"\{glue:text\}`(?P<name>[^`:]+)(?::(?P<format>[^`]+))?`")
+DRAWN = re.compile(
+    r"^```\{(?:diagram|playground)\} [\w-]+\n(?P<options>(?::\w+:[^\n]*\n)*)(?P<caption>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+ALT = re.compile(r"""^:alt: (["'])(?P<text>.*)\1$""", re.MULTILINE)
 KEPT = ("kernelspec", "language_info")
 
 
@@ -57,12 +62,17 @@ def cleaned(notebook: NotebookNode) -> NotebookNode:
             return match[0]  # myst-nb warns of it
         return format_plain_text(glued[match["name"]], match["format"] or "s")
 
+    def described(match: re.Match[str]) -> str:
+        alt = ALT.search(match["options"])
+        caption = match["caption"].strip()
+        return f"*Drawn in the book: {alt['text'] if alt else ''}*\n\n{caption}".strip()
+
     notebook.cells = [
         cell for cell in notebook.cells if "remove-cell" not in cell.metadata.get("tags", [])
     ]
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = GLUE.sub(value, cell.source)
+            cell.source = DRAWN.sub(described, GLUE.sub(value, cell.source))
     count = 0
     for cell in notebook.cells:
         if cell.cell_type == "code":

@@ -44,6 +44,17 @@ def test_cells_that_check_the_prose_are_left_out_and_the_others_are_numbered() -
     assert result.cells[1].outputs[0].execution_count == 2
 
 
+def test_drawings_are_described() -> None:
+    prose = nbformat.new_markdown_cell(
+        "Before.\n\n```{diagram} map\n:alt: \"An 'x' and a z.\"\n\nThe map.\n```\n\n"
+        "```{playground} bound\n:predict: 'Where?'\n:alt: 'A curve.'\n```\n\nAfter."
+    )
+    assert cleaned(notebook(prose)).cells[0].source == (
+        "Before.\n\n*Drawn in the book: An 'x' and a z.*\n\nThe map.\n\n"
+        "*Drawn in the book: A curve.*\n\nAfter."
+    )
+
+
 def test_a_name_that_is_not_glued_is_left_alone() -> None:
     prose = nbformat.new_markdown_cell("{glue:text}`gap:.2f`")
     assert cleaned(notebook(prose)).cells[0].source == "{glue:text}`gap:.2f`"
