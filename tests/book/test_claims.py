@@ -25,7 +25,7 @@ ALT = re.compile(r"^ +alt: (.*)$", re.MULTILINE)
 # What is no prose: listings, formulas, code, addresses, options of directives, paths of figures.
 NO_PROSE = re.compile(
     r"^(`{3,})(?!\{(?:figure|diagram|playground)).*?^\1$|^\$\$.*?^\$\$$|\$[^$]+\$|\{glue:text\}`[^`]*`"
-    r"|`[^`]*`|https?://\S+|^\([\w-]+\)=$|^:(?!alt)[\w-]+:.*$|\]\([^)]*\)",
+    r"|`[^`]*`|https?://\S+|^\([\w-]+\)=$|^:(?!alt)[\w-]+:[^\n]*$|\]\([^)]*\)",
     re.MULTILINE | re.DOTALL,
 )
 NUMERAL = re.compile(r"(?<![\w.,/×^-])\d+(?:[.,]\d+)*(?![\w^])(?: ?%)?")
@@ -99,6 +99,7 @@ class TestNumerals:
             ("About 40 % of 1,234 images", ["40 %", "1,234"]),
             ("All 5,000 digits of $28 \\times 28$, `x[:99]`", []),
             ("It was 86.76 {cite}`burda2015importance`.", []),
+            (":class: note\n\nIt costs 3.7 nats.", ["3.7"]),
             ("It was 86.76 {cite}`burda2015importance`. Ours is 87.39.", ["87.39"]),
         ],
     )
