@@ -167,7 +167,8 @@ class NonlinearGaussian:
         """The Gaussian with the highest ELBO for each x, which minimises KL(q ‖ posterior).
 
         Where the posterior has two modes it covers one of them. Newton's method, started from the
-        best of a grid of (μ, log σ²) that tells the modes apart: ten steps reach rounding.
+        four best local maxima of a grid of (μ, log σ²): ten steps reach rounding, and the highest
+        bound wins.
 
         Example:
             >>> toy = NonlinearGaussian()
@@ -175,11 +176,13 @@ class NonlinearGaussian:
             >>> toy.encoder(x).mean, toy.best_diagonal(x).mean  # between the modes, on the wider
             (tensor([[0.8800]], dtype=torch.float64), tensor([[1.4583]], dtype=torch.float64))
         """
-        parameters = self._coarse_search(x)
+        starts = self._coarse_search(x)  # (2, M, N, 1)
+        many = x.repeat(starts.shape[1], 1)
+        parameters = starts.flatten(1, 2)
         for _ in range(10):
             parameters.requires_grad_()
             with torch.enable_grad():
-                bound = self.exact_elbo(x, DiagonalGaussian(parameters[0], parameters[1]))
+                bound = self.exact_elbo(many, DiagonalGaussian(parameters[0], parameters[1]))
                 (slope,) = torch.autograd.grad(
                     bound.per_example.sum(), parameters, create_graph=True
                 )
@@ -187,10 +190,16 @@ class NonlinearGaussian:
                     torch.autograd.grad(row.sum(), parameters, retain_graph=True)[0]
                     for row in slope
                 ]
-            curvature = torch.stack(rows).permute(2, 3, 0, 1)  # (N, 1, 2, 2)
-            step = torch.linalg.solve(curvature, slope.detach().permute(1, 2, 0))
+            curvature = torch.stack(rows).permute(2, 3, 0, 1)  # (M·N, 1, 2, 2)
+            # From a start beside a peak a step may be wild; another start finds that peak.
+            step, _ = torch.linalg.solve_ex(curvature, slope.detach().permute(1, 2, 0))
+            step = step.nan_to_num(0.0).clamp(-1, 1)
             parameters = parameters.detach() - step.permute(2, 0, 1)
-        return DiagonalGaussian(parameters[0], parameters[1])
+        with torch.no_grad():
+            found = self.exact_elbo(many, DiagonalGaussian(parameters[0], parameters[1]))
+        best = found.per_example.view(-1, len(x)).argmax(0)
+        mu, logvar = parameters.view_as(starts)[:, best, torch.arange(len(x))]
+        return DiagonalGaussian(mu, logvar)
 
     def relative_variance(self, x: Tensor) -> Tensor:
         """Var[p(x|z)] / p(x)² over z ~ p(z): (N,).
@@ -207,9 +216,10 @@ class NonlinearGaussian:
         return self.decoder(self._nodes).log_prob(x)
 
     def _coarse_search(self, x: Tensor) -> Tensor:
-        """(μ, log σ²) of the best q on a grid, for each x: (2, N, 1)."""
+        """(μ, log σ²) of the best local maxima on a grid, for each x: (2, M, N, 1)."""
         check_floats("x", x, "N", self.data_dim, dtype=self._nodes.dtype)
-        grid = torch.cartesian_prod(torch.linspace(-3.5, 3.5, 71), torch.linspace(-6, 1, 15)).to(x)
+        axes = torch.linspace(-3.5, 3.5, 71), torch.linspace(-6, 1, 29)
+        grid = torch.cartesian_prod(*axes).to(x)
         q = DiagonalGaussian(grid[:, :1], grid[:, 1:])
         # log p(x|z) is quadratic in f, so two moments of f give the ELBO for every x.
         z = q.reparameterize(self._nodes.expand(-1, *q.mu.shape))
@@ -217,9 +227,13 @@ class NonlinearGaussian:
         first = (mass.unsqueeze(-1) * mean).sum(0)
         second = (mass * mean.square().sum(-1)).sum(0).unsqueeze(-1)
         square = x.square().sum(-1) - 2 * first @ x.mT + second
-        fit = -square / (2 * self.sigma**2)
-        bound = fit - kl_terms(q, self.prior)
-        return grid[bound.argmax(0)].mT.unsqueeze(-1).contiguous()
+        bound = -square / (2 * self.sigma**2) - kl_terms(q, self.prior)  # (G, N)
+        plane = bound.mT.reshape(len(x), 1, *map(len, axes))
+        highest = torch.nn.functional.max_pool2d(plane, 3, stride=1, padding=1)
+        peaks = plane.masked_fill(plane < highest, -torch.inf).flatten(1)
+        # A peak may be missing among the four; what stands there instead is as good a start.
+        best = torch.where(peaks.isfinite(), peaks, bound.mT - 1e6).topk(4, dim=1).indices
+        return grid[best].permute(2, 1, 0).unsqueeze(-1).contiguous()
 
 
 class Arc(NonlinearGaussian):

@@ -327,7 +327,7 @@ def bound_bars(
     span = max(log_marginal - elbo.min(), 1e-3 * abs(log_marginal), 1e-3)
     left = elbo.min() - 0.6 * span
     ax.barh(rows, elbo - left, left=left, height=0.62, color=PALETTE[0])
-    ax.barh(rows, kl, left=elbo, height=0.62, color=PAPER, edgecolor=PALETTE[1], hatch="////")
+    ax.barh(rows, kl, left=elbo, height=0.62, color=PAPER, edgecolor=GREY, hatch="////")
     ax.axvline(log_marginal, color=INK, linewidth=1.2, linestyle="--")
     for row in rows:
         ax.text(elbo[row], row, f"ELBO {_number(elbo[row])} ", color=PAPER, ha="right", va="center")

@@ -187,6 +187,19 @@ class TestNonlinearGaussian:
             toy.expectation(toy.encoder(x), torch.sin)
 
 
+@pytest.mark.parametrize("sigma", [0.15, 0.25, 0.35, 0.6])
+def test_no_start_finds_a_better_gaussian(sigma: float) -> None:
+    toy = NonlinearGaussian()
+    toy.sigma = sigma
+    x = torch.linspace(-2, 2, 21, dtype=torch.float64).unsqueeze(-1)
+    best = toy.exact_elbo(x, toy.best_diagonal(x)).per_example
+    starts = torch.cartesian_prod(torch.linspace(-2.5, 2.5, 21), torch.tensor([-5.0, -3.0, -1.0]))
+    for mu, logvar in starts.tolist():  # a crude search from everywhere, by fixed steps
+        q = torch.tensor([mu, logvar], dtype=torch.float64).view(2, 1, 1).repeat(1, len(x), 1)
+        bound = toy.exact_elbo(x, DiagonalGaussian(q[0], q[1])).per_example
+        assert (bound <= best + 1e-9).all()
+
+
 class TestArc:
     @pytest.fixture
     def arc(self, device: torch.device) -> Arc:
