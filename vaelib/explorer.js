@@ -131,17 +131,20 @@ for (const root of document.querySelectorAll(".latent-explorer:not([data-started
     const [x, y] = inBox(plane.getBoundingClientRect(), event);
     moveTo((2 * x - 1) * view.extent, (1 - 2 * y) * view.extent);
   }
+  let held = null; // the pointer that drags; a finger is captured by what it touches anyway
   plane.addEventListener("pointerdown", (event) => {
     const scrolls = event.pointerType !== "mouse" && event.target !== point;
     if (event.button !== 0 || scrolls) return;
     event.preventDefault(); // no selection of text
     plane.setPointerCapture(event.pointerId);
+    held = event.pointerId;
     point.focus({ preventScroll: true });
     follow(event);
   });
   plane.addEventListener("pointermove", (event) => {
-    if (plane.hasPointerCapture(event.pointerId)) follow(event);
+    if (event.pointerId === held) follow(event);
   });
+  plane.addEventListener("lostpointercapture", () => { held = null; });
   plane.addEventListener("click", follow); // a finger's tap
   const arrows = {
     ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1],
