@@ -39,6 +39,10 @@ const whole = {};
 
     // What must not be torn apart, in words that CSS can use.
     const join = (article) => {
+        for (const heading of article.querySelectorAll("span[id]:empty + :is(h1, h2, h3, h4)")) {
+            while (heading.previousElementSibling?.matches("span[id]:empty"))
+                heading.prepend(heading.previousElementSibling);
+        }
         for (const code of article.querySelectorAll("pre"))
             if (code.textContent.trimEnd().split("\n").length <= 24) code.classList.add("short");
         for (const paragraph of article.querySelectorAll("p"))
@@ -158,9 +162,14 @@ const whole = {};
         document.body.prepend(titlePage({title, author, year}), contentsPage());
         await MathJax.startup.promise;
         await MathJax.typesetPromise([...document.querySelectorAll(".math")]);
-        for (const {math, typesetRoot} of formulas()) { // what is read aloud
+        for (const {math, typesetRoot} of formulas()) {
+            typesetRoot.querySelector("mjx-assistive-mml")?.remove(); // would be printed, unseen
             typesetRoot.setAttribute("role", "img");
             typesetRoot.setAttribute("aria-label", math.trim());
+        }
+        for (const formula of document.querySelectorAll("mjx-container[display='true']")) {
+            const fits = formula.clientWidth / formula.scrollWidth;
+            if (fits < 1) formula.style.fontSize = `${Math.floor(99 * fits)}%`;
         }
         runningTitles();
         await Promise.all([...document.images].map((image) => image.decode()));
@@ -250,13 +259,12 @@ const whole = {};
             const style = getComputedStyle(element), twin = twins[k];
             twin.removeAttribute("class");
             twin.removeAttribute("style");
-            for (const name of SHOWN) {
-                const value = style.getPropertyValue(name), above = element !== svg &&
-                    getComputedStyle(element.parentElement).getPropertyValue(name);
-                const isInherited = !/^(opacity|display)$/.test(name) && value === above;
-                if (!isInherited && !(name === "display" && value !== "none")) twin.setAttribute(name, value);
-                else twin.removeAttribute(name);
-            }
+            const above = element === svg ? null : getComputedStyle(element.parentElement);
+            const own = SHOWN.map((name) => [name, style.getPropertyValue(name)]).filter(([name, value]) => {
+                if (name === "display") return value === "none";
+                return name === "opacity" ? value !== "1" : value !== above?.getPropertyValue(name);
+            });
+            if (own.length) twin.setAttribute("style", own.map((pair) => pair.join(": ")).join("; "));
         });
         for (const name of ["role", "aria-label", "aria-hidden"]) copy.removeAttribute(name);
         const {width, height} = svg.viewBox.baseVal;

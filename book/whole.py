@@ -48,6 +48,7 @@ FONTS = {
     ("Code", 400, "italic"): "DejaVuSansMono-Oblique",
     ("Code", 700, "normal"): "DejaVuSansMono-Bold",
 }
+WIDTH = 582  # of the text on paper in CSS pixels: 154 mm, as paper.css says
 # What a script draws on a canvas has no picture of its own: one is taken of the page.
 CANVAS = "article figure:has(canvas)"
 EXPLORER = (
@@ -126,6 +127,7 @@ def compose(browser: playwright.Browser, book: Book, *, style: str) -> playwrigh
     tab = browser.new_page(viewport={"width": 720, "height": 1000}, device_scale_factor=2)
     pages = [_page(tab, book, name, part) for name, part in book.pages]
     tab.emulate_media(media="print", color_scheme="light")
+    tab.set_viewport_size({"width": WIDTH, "height": 1000})
     tab.goto(skeleton.as_uri())
     tab.add_script_tag(path=HERE / "whole.js")
     tab.evaluate(
