@@ -27,6 +27,16 @@ book: $(INSTALLED) ## execute the chapters and build the book: _build/html/index
 	@echo "==> The book"
 	$(BIN)/python -m book
 
+.PHONY: pdf
+pdf: browser book ## print the whole book as one PDF, next to its pages
+	@echo "==> The book on paper"
+	$(BIN)/python -m book.paper
+
+.PHONY: epub
+epub: browser book ## pack the whole book as one EPUB, next to its pages
+	@echo "==> The book for e-readers"
+	$(BIN)/python -m book.epub
+
 .PHONY: release
 release: $(INSTALLED) ## release the exercises, and pack the students' folder
 	@echo "==> The exercises"
@@ -72,9 +82,13 @@ serve: ## show the built book at http://localhost:8000; another port: PORT=8001
 sandbox:
 	@PYTHON="$(PYTHON)" scripts/system-packages bubblewrap
 
+.PHONY: browser
+browser:
+	@PYTHON="$(PYTHON)" scripts/system-packages chromium
+
 .PHONY: system
-system: ## find or install what pip cannot: bubblewrap, Chromium
-	@PYTHON="$(PYTHON)" scripts/system-packages bubblewrap chromium
+system: ## find or install what pip cannot: bubblewrap, Chromium, epubcheck
+	@PYTHON="$(PYTHON)" scripts/system-packages bubblewrap chromium epubcheck
 
 .PHONY: lock
 lock: ## write constraints.txt anew (by the oldest Python: make lock PYTHON=python3.11)

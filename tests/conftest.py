@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -53,13 +52,9 @@ def generator(device: torch.device) -> torch.Generator:
 def chromium() -> Iterator[Browser]:
     """The system's Chromium: one for all tests, since Playwright runs once in a process."""
     # Not above: the tests of vaelib also run where there is no browser, as on a GPU's machine.
-    from playwright.sync_api import sync_playwright
+    from book import whole
 
-    names = ["chromium", "chromium-browser", "google-chrome"]
-    executable = next(filter(None, map(shutil.which, names)), None)
-    if not executable:
+    if not whole.executable():
         pytest.fail("there is no Chromium: `make system` finds or installs it")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable)
+    with whole.chromium() as browser:
         yield browser
-        browser.close()
