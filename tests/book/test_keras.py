@@ -14,7 +14,7 @@ from torch import nn
 
 from vaelib import VAE, evidence_lower_bound, load_dataset
 
-PROGRAM = Path(__file__).parents[2] / "chapters/programs/keras_vae.py"
+PROGRAM = Path(__file__).parents[2] / "benchmarks/in_keras/vae.py"
 
 
 @pytest.fixture(scope="module")
