@@ -34,7 +34,7 @@ const whole = {};
             figure.replaceWith(make("figure", "still", image, make("figcaption", "", INTERACTIVE)));
         });
         for (const figure of article.querySelectorAll("figure[data-playground]"))
-            figure.append(make("p", "interactive", INTERACTIVE));
+            (figure.querySelector("figcaption") ?? figure).append(make("p", "interactive", INTERACTIVE));
     };
 
     // What must not be torn apart, in words that CSS can use.

@@ -77,6 +77,10 @@ $$
 
 <figure><div class="le-stage"><canvas width="20" height="20"></canvas></div></figure>
 
+<figure class="playground" data-playground="toy"><div class="play-still">
+<svg role="img" aria-label="A toy" viewBox="0 0 9 9"><path class="halo" d="M0 0H9"/></svg>
+</div><p class="play-question">What?</p><figcaption><p>Try it.</p></figcaption></figure>
+
 [Elsewhere](https://example.org/) and <a href="../_sources/chapters/two.md.txt">the source</a>.
 """,
     "chapters/diagrams/map.svg": DIAGRAM,

@@ -56,9 +56,12 @@ class Printed:
 
     def __post_init__(self) -> None:
         self.pdf, self.shown = PdfReader(self.path), PdfDocument(self.path)
+        self.texts: dict[int, str] = {}
 
     def text(self, page: int) -> str:
-        return " ".join(self.pdf.pages[page].extract_text().split())
+        if page not in self.texts:
+            self.texts[page] = " ".join(self.pdf.pages[page].extract_text().split())
+        return self.texts[page]
 
     def outline(self) -> list[tuple[str, int, float, int]]:
         """Title, page from 0, height on it, level."""
@@ -161,6 +164,8 @@ def test_a_tiny_book(build: Callable[..., Any], chromium: Browser) -> None:
     everything = " ".join(printed.text(k) for k in range(len(printed.shown)))
     assert "Folded:" in everything
     assert "make pdf" not in everything
+    assert everything.count("interactive in the pages of the book") == 2
+    assert "What?" not in everything
     assert printed.pdf.metadata
     assert printed.pdf.metadata.title == "A tiny book"
     assert printed.pdf.metadata.author == "Nobody & others"
