@@ -19,6 +19,15 @@ addEventListener("load", async () => {
   for (const box of document.querySelectorAll("div.math mjx-container, .wide")) {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
   }
+  // A phone shows no scroll bar, so a line below says that there is more.
+  for (const box of document.querySelectorAll(".wide, .pst-scrollable-table-container")) {
+    if (box.scrollWidth <= box.clientWidth) continue;
+    const hint = document.createElement("p");
+    hint.className = "scroll-hint";
+    hint.ariaHidden = "true";
+    hint.textContent = "↔ scroll sideways for more";
+    box.after(hint);
+  }
 });
 
 // The list of references has roles that do not belong together (axe: aria-required-children).

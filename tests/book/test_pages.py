@@ -103,6 +103,22 @@ def test_a_page_is_in_order(reader: Reader, name: str) -> None:
     assert not reader.faults, "\n".join(reader.faults)
 
 
+def test_what_scrolls_sideways_on_a_phone_says_so(reader: Reader) -> None:
+    page = reader.open("chapters/introduction")
+    said = page.evaluate(
+        """async () => {
+            await new Promise((done) => setTimeout(done, 100)); // the page's own turn comes first
+            const boxes = [...document.querySelectorAll("article .pst-scrollable-table-container")];
+            return boxes.map((box) => [box.scrollWidth > box.clientWidth,
+                !!box.nextElementSibling?.classList.contains("scroll-hint")]);
+        }"""
+    )
+    assert said
+    assert all(scrolls == hinted for scrolls, hinted in said)
+    wide = page.viewport_size["width"] > 360 if page.viewport_size else False
+    assert wide or any(scrolls for scrolls, _ in said)
+
+
 def test_the_theme_follows_the_system(reader: Reader) -> None:
     page = reader.open(PAGES[0])
     wanted = (
