@@ -102,7 +102,7 @@ def stream(device: torch.device) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def repeatable(device: torch.device) -> Iterator[None]:
+def repeatable() -> Iterator[None]:
     """Inside the `with`, a GPU's convolutions give the same sums each time.
 
     Left to itself, cuDNN adds in any order, and two runs differ in the fifth digit. Its settings
@@ -110,9 +110,8 @@ def repeatable(device: torch.device) -> Iterator[None]:
     """
     cudnn = torch.backends.cudnn
     before = cudnn.deterministic, cudnn.benchmark
-    if device.type == "cuda":
-        # One by one: `cudnn.flags` would also set what has nothing to do with it.
-        cudnn.deterministic, cudnn.benchmark = True, False
+    # One by one: `cudnn.flags` would also set what has nothing to do with it.
+    cudnn.deterministic, cudnn.benchmark = True, False
     try:
         yield
     finally:

@@ -222,7 +222,7 @@ def fit(
         validated = _labelled_for(maximised, minibatches("validation", validation))
     model.to(device)
     data = to_device(data, device)
-    with processes(device) as group, stream(device), repeatable(device):
+    with processes(device) as group, stream(device), repeatable():
         if compile and group.count > 1:
             raise ValueError("compile trains in one process, not under torchrun")
         example = first_minibatch(data, batch_size, next(model.parameters()))

@@ -8,6 +8,8 @@ from typing import Literal
 
 import torch
 
+from vaelib.cuda_graph import repeatable
+
 __all__ = ["Precision", "products"]
 
 Precision = Literal["float32", "bfloat16"]
@@ -16,9 +18,6 @@ Precision = Literal["float32", "bfloat16"]
 @contextlib.contextmanager
 def products(device: torch.device, precision: Precision) -> Iterator[None]:
     """Inside the `with`, products have this precision, and a GPU gives the same sums each time.
-
-    Left to itself, cuDNN adds in any order, and two runs differ in the fifth digit. Its settings
-    are the whole process's; they are put back.
 
     Raises:
         ValueError: for another precision.
@@ -30,14 +29,8 @@ def products(device: torch.device, precision: Precision) -> Iterator[None]:
     """
     if precision not in ("float32", "bfloat16"):
         raise ValueError(f'precision must be "float32" or "bfloat16", not {precision!r}')
-    cudnn = torch.backends.cudnn
-    before = cudnn.deterministic, cudnn.benchmark
-    # One by one: `cudnn.flags` would also set what has nothing to do with it.
-    cudnn.deterministic, cudnn.benchmark = True, False
     low = precision == "bfloat16"
-    try:
-        # A cache would keep the first step's weights, in bfloat16, for all later steps.
-        with torch.autocast(device.type, torch.bfloat16, enabled=low, cache_enabled=False):
-            yield
-    finally:
-        cudnn.deterministic, cudnn.benchmark = before
+    # A cache would keep the first step's weights, in bfloat16, for all later steps.
+    precise = torch.autocast(device.type, torch.bfloat16, enabled=low, cache_enabled=False)
+    with repeatable(), precise:
+        yield
