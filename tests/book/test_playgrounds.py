@@ -16,6 +16,7 @@ import torch
 from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, Locator, Page
 from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
@@ -100,7 +101,7 @@ class TestDirective:
             "epub_show_urls": "no",
             "version": "1",
         }
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), docutils_namespace():
             warnings.simplefilter("ignore")
             app = Sphinx(
                 srcdir=write(source(PAGE)),
