@@ -100,7 +100,8 @@ def titles(book: whole.Book) -> list[str]:
 def said(title: str) -> str:
     """A pattern for a title in the text of a page, up to a formula in it."""
     words = re.findall(r"\w+", re.split(r"[^\x20-\x7e’‘–·]", title)[0])
-    return r"\W*".join(words)
+    # A letter may be a formula, which is drawn and no text.
+    return r"\W*".join(word if len(word) > 1 else f"(?:{word})?" for word in words)
 
 
 def check(printed: Printed) -> None:
