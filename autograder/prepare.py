@@ -286,7 +286,9 @@ def _read(data: bytes) -> dict[str, Any]:
         try:
             record = nbformat.convert(nbformat.from_dict(record), 4)
         except Exception as error:  # whatever an old format's converter stumbles on
-            raise Refused("malformed", f"the notebook is no valid nbformat {version}") from error
+            raise Refused(
+                "malformed", f"the notebook is not a valid notebook of nbformat {version}"
+            ) from error
     elif version != 4:
         raise Refused("malformed", "the notebook names no format (nbformat) that is known")
     cells = record.get("cells")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from docutils import nodes
@@ -11,7 +12,7 @@ from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
 
-DRAWING = re.compile(r"<svg\b[^>]*>")
+DRAWING = re.compile(r"<svg\b[^>]*>|</svg>")
 SAID = re.compile(r'\baria-(label="\s*[^\s"]|hidden="true")')  # a text, or said to be an ornament
 
 
@@ -26,13 +27,23 @@ def check(app: Sphinx, doctree: nodes.document, docname: str) -> None:
                 location=image if image.line else docname,
             )
     for raw in doctree.findall(nodes.raw):
-        for drawing in DRAWING.findall(raw.astext()):
+        for drawing in drawings(raw.astext()):
             if not SAID.search(drawing):
                 logger.warning(
                     "a drawing without alternative text: %s; it is its aria-label",
                     drawing,
                     location=raw if raw.line else docname,
                 )
+
+
+def drawings(text: str) -> Iterator[str]:
+    """The opening tags of all drawings but those that are parts of others."""
+    depth = 0
+    for tag in DRAWING.findall(text):
+        opens = not tag.startswith("</")
+        if opens and depth == 0:
+            yield tag
+        depth += 1 if opens and not tag.endswith("/>") else -(not opens)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -187,12 +187,5 @@ def _style(book: whole.Book) -> str:
     return "\n".join([*HIGHLIGHT.findall(pygments), *sheets])
 
 
-def main() -> int:
-    """Pack the built book."""
-    with whole.chromium() as browser:
-        make(browser, whole.read())
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(whole.run(make))

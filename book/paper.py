@@ -76,12 +76,5 @@ def _outline(
         chapter = chapter if is_section else item
 
 
-def main() -> int:
-    """Print the built book."""
-    with whole.chromium() as browser:
-        make(browser, whole.read())
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(whole.run(make))

@@ -9,7 +9,7 @@ formulas. The look is `whole.css`, not the theme's.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -186,6 +186,13 @@ def contents(tab: playwright.Page) -> list[dict[str, Any]]:
     """The chapters and their sections in order: `id`, `title`, `level` (1 or 2) and `part`."""
     entries: list[dict[str, Any]] = tab.evaluate("() => whole.contents()")
     return entries
+
+
+def run(make: Callable[[playwright.Browser, Book], Path]) -> int:
+    """Make a file of the built book."""
+    with chromium() as browser:
+        make(browser, read())
+    return 0
 
 
 def report(path: Path, root: Path, also: str) -> None:

@@ -448,7 +448,7 @@ def inference_gap(
         raise ValueError("x must be (N, …), but is a scalar")
     if log_marginal.shape != x.shape[:1]:
         raise ValueError(
-            f"log_marginal must be ({len(x)},), one value an example, "
+            f"log_marginal must be ({len(x)},), one value per example, "
             f"but is {tuple(log_marginal.shape)}"
         )
     check_finite(log_marginal=log_marginal)

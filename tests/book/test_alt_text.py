@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from book.alt_text import drawings
+
 PICTURE = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
 
 
@@ -25,3 +27,9 @@ def test_a_picture_needs_a_text(build: Callable[..., Any], markup: str, is_fine:
     built = build({"index.md": f"# Title\n\n{markup}\n", "p.svg": PICTURE}, "book.alt_text")
     assert ("without alternative text: p.svg" in built.warnings) is not is_fine
     assert built.warnings.count("WARNING") == (not is_fine)
+
+
+def test_parts_of_a_drawing_need_no_text_of_their_own() -> None:
+    inner = '<svg width="1"/><svg width="2"><path/></svg>'
+    text = f'<svg aria-label="All.">{inner}</svg><p>and</p><svg width="3"></svg>'
+    assert list(drawings(text)) == ['<svg aria-label="All.">', '<svg width="3">']

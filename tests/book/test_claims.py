@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -53,12 +55,16 @@ class TestClaims:
 def numerals(text: str) -> list[str]:
     """What numerals in a page's prose and alternative texts come from nowhere.
 
-    They stand neither in a cell nor in a sentence with a reference, and are no small integers.
+    They stand neither in the code of a cell nor in a sentence with a reference, and are no small
+    integers. In a hidden cell the claim's own words do not count, only what they are held to.
     """
     body = text.split("---\n", 2)[2] if text.startswith("---\n") else text
     cells = CELL.findall(body)
-    code = [ALT.sub("", text).replace("_", "") for text in [*cells, *LISTING.findall(body)]]
+    hidden = [cell for cell in cells if re.search(r"^:tags:.*remove-cell", cell, re.MULTILINE)]
+    shown = [ALT.sub("", cell) for cell in cells if cell not in hidden] + LISTING.findall(body)
+    code = [text.replace("_", "").replace("-", " ") for text in shown]
     known = {plain(numeral) for text in code for numeral in NUMERAL.findall(text)}
+    known |= {plain(str(number)) for cell in hidden for number in constants(cell)}
     alts = "\n\n".join(alt for cell in cells for alt in ALT.findall(cell))
     found = []
     for sentence in re.split(r"\n|(?<=[.?!]) ", CELL.sub("", body) + "\n\n" + alts):
@@ -70,8 +76,18 @@ def numerals(text: str) -> list[str]:
         whole = value.isdecimal()
         if value in known or (whole and (int(value) <= 12 or 1900 <= int(value) <= 2030)):
             continue
+        if value.endswith("%") and plain(f"{float(value[:-1]) / 100:.6f}") in known:
+            continue
         found.append(numeral)
     return found
+
+
+def constants(cell: str) -> Iterator[float]:
+    """The numbers in a cell's code."""
+    body = re.sub(r"^(```|:).*$", "", cell, flags=re.MULTILINE)
+    for node in ast.walk(ast.parse(body)):
+        if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+            yield node.value
 
 
 def plain(numeral: str) -> str:
@@ -80,6 +96,9 @@ def plain(numeral: str) -> str:
     if "." in digits:
         digits = digits.rstrip("0").rstrip(".")
     return digits + ("%" if numeral.endswith("%") else "")
+
+
+HIDDEN = "```{{code-cell}} ipython3\n:tags: [remove-cell]\n\nclaim({})\n```\n"
 
 
 class TestNumerals:
@@ -95,6 +114,7 @@ class TestNumerals:
             ("About 40 % of 1,234 images", ["40 %", "1,234"]),
             ("All 5,000 digits of $28 \\times 28$, `x[:99]`", []),
             ("It was 86.76 {cite}`burda2015importance`.", []),
+            ("It costs 5 %, or 7.5.\n\n" + HIDDEN.format("'7.5', 0.05"), ["7.5"]),
             (":class: note\n\nIt costs 3.7 nats.", ["3.7"]),
             ("It was 86.76 {cite}`burda2015importance`. Ours is 87.39.", ["87.39"]),
         ],

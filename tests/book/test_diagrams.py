@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import re
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
-from sphinx.application import Sphinx
-from sphinx.util.docutils import docutils_namespace
 
-from book.diagrams import inlined, palettes, standalone
+from book.diagrams import inlined, palettes
 from vaelib import plots
 
 ROOT = Path(__file__).parents[2]
@@ -96,39 +92,6 @@ def test_a_page_is_read_again_when_its_drawing_changes(build: Callable[..., Any]
         assert f"M0 0 {shape}" in built.page("index")
 
 
-def test_other_books_get_an_image(write: Callable[[dict[str, str]], Path]) -> None:
-    source = write({"index.md": USE, "chapters/diagrams/tiny.svg": TINY})
-    page = epub(source)
-    image = re.search(r'<img [^>]*src="(_images/[^"]+\.svg)"[^>]*>', page)
-    assert image
-    assert 'alt="A &lt;thin&gt; line."' in image[0]
-    assert "<svg" not in page
-    copied = (source / "_build/epub" / image[1]).read_text("utf-8")
-    assert f'stroke="{plots.ENCODER}"' in copied
-    assert 'class="diagram"' in copied
-    assert "var(" not in copied
-
-
-def epub(source: Path) -> str:
-    """The page of a tiny book, made for an e-book."""
-    messages = io.StringIO()
-    config = {
-        "extensions": ["myst_parser", "book.diagrams", "book.alt_text"],
-        "include_patterns": ["index.md"],
-        "source_suffix": {},
-        "version": "1",
-        "epub_copyright": "nobody",
-    }
-    with warnings.catch_warnings(), docutils_namespace():
-        warnings.simplefilter("ignore")  # Sphinx's own
-        out = source / "_build/epub"
-        trees = source / "_build/.epub"
-        app = Sphinx(source, None, out, trees, "epub", config, status=None, warning=messages)
-        app.build()
-    assert messages.getvalue() == ""
-    return (out / "index.xhtml").read_text("utf-8")
-
-
 # --- the files ---
 
 
@@ -171,14 +134,6 @@ def test_ids_and_what_refers_to_them_are_prefixed(path: Path) -> None:
     uses = re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', text)
     assert all(name.startswith(f"{path.stem}-") for name in ids)
     assert {name for use in uses for name in use if name} <= set(ids)
-
-
-@each
-def test_a_file_of_its_own_is_whole(path: Path) -> None:
-    text = standalone(path.read_text("utf-8"))
-    ElementTree.fromstring(text)
-    assert "var(" not in text
-    assert "@media" not in text
 
 
 # --- colours ---

@@ -241,7 +241,7 @@ class TestPublishedMistakes:
     def test_kl_averaged_over_dimensions_is_another_number(
         self, device: torch.device, x: Tensor, eps: Tensor
     ) -> None:
-        """Both terms are sums: nats an example, and the sum of the parts is the divergence."""
+        """Both terms are sums: nats per example, and the sum of the parts is the divergence."""
         vae = VAE(SHAPE, latent_dim=K, hidden=[16]).to(x)
         bound, q = vae(x, eps), vae.encoder(x)
         divergence = kl_divergence(q, vae.prior)

@@ -360,7 +360,7 @@ def _(x: Tensor, x_hat: Tensor) -> Tensor:
 @reconstruction_error.mistake(
     "a sum over the batch too",
     breaks="value shape gradient",
-    hint="One value an example is asked for: sum over all dimensions but the first.",
+    hint="One value per example is asked for: sum over all dimensions but the first.",
 )
 def _(x: Tensor, x_hat: Tensor) -> Tensor:
     return (x - x_hat).square().sum() * torch.ones((), dtype=x.dtype)
@@ -370,7 +370,7 @@ def _(x: Tensor, x_hat: Tensor) -> Tensor:
     "a mean over the batch",
     breaks="value shape gradient",
     hint="Summed over the dimensions, but then averaged over the examples. Averaging belongs to "
-    "the loss; here one value an example is asked for.",
+    "the loss; here one value per example is asked for.",
 )
 def _(x: Tensor, x_hat: Tensor) -> Tensor:
     return (x - x_hat).square().flatten(1).sum(1).mean()

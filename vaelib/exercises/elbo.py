@@ -67,7 +67,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
     ((_, gradient),) = gradients(result, weights, logits=logits)
     if results[0].numel() != 5:
-        raise ValueError(f"one number an example should come back, 5, not {results[0].numel()}")
+        raise ValueError(f"one number per example should come back, 5, not {results[0].numel()}")
     own = weights * results[0].detach().reshape(5)
     yield "the gradient in logits, divided by the log-likelihood", gradient / own.unsqueeze(1)
 
@@ -117,7 +117,7 @@ def _(logits: Tensor, x: Tensor) -> Tensor:
 @bernoulli_log_likelihood.mistake(
     "a sum over the batch too",
     breaks="value shape gradient",
-    hint="One value an example is asked for: (N, D) in, (N,) out.",
+    hint="One value per example is asked for: (N, D) in, (N,) out.",
 )
 def _(logits: Tensor, x: Tensor) -> Tensor:
     return _bernoulli(logits, x).sum()
@@ -127,7 +127,7 @@ def _(logits: Tensor, x: Tensor) -> Tensor:
     "a mean over the batch",
     breaks="value shape gradient",
     hint="Summed over the pixels, but then averaged over the examples. Averaging belongs to the "
-    "loss; here one value an example is asked for.",
+    "loss; here one value per example is asked for.",
 )
 def _(logits: Tensor, x: Tensor) -> Tensor:
     return _bernoulli(logits, x).sum(1).mean()
@@ -157,7 +157,7 @@ def _(logits: Tensor, x: Tensor) -> Tensor:
     "a loss of PyTorch, summed over everything",
     breaks="value shape gradient",
     hint="PyTorch's cross-entropy is −log p, and reduction='sum' adds up the examples as well. "
-    "Asked for is +log p, one value an example.",
+    "Asked for is +log p, one value per example.",
 )
 def _(logits: Tensor, x: Tensor) -> Tensor:
     return -_bernoulli(logits, x).sum()
@@ -563,7 +563,7 @@ def _(mean: Tensor, x: Tensor, sigma: Tensor | float) -> Tensor:
 @gaussian_log_likelihood.mistake(
     "a sum over the batch too",
     breaks="value sigma shape gradient",
-    hint="One value an example is asked for: (N, D) in, (N,) out.",
+    hint="One value per example is asked for: (N, D) in, (N,) out.",
 )
 def _(mean: Tensor, x: Tensor, sigma: Tensor | float) -> Tensor:
     return _gaussian(mean, x, sigma).sum()
@@ -573,7 +573,7 @@ def _(mean: Tensor, x: Tensor, sigma: Tensor | float) -> Tensor:
     "a mean over the batch",
     breaks="value sigma shape gradient",
     hint="Summed over the pixels, but then averaged over the examples. Averaging belongs to the "
-    "loss; here one value an example is asked for.",
+    "loss; here one value per example is asked for.",
 )
 def _(mean: Tensor, x: Tensor, sigma: Tensor | float) -> Tensor:
     return _gaussian(mean, x, sigma).sum(1).mean()

@@ -876,7 +876,7 @@ def _(log_w: Tensor) -> Tensor:
 @importance_weighted_bound.mistake(
     "the bounds are averaged over the batch",
     breaks="value shape gradient",
-    hint="Each bound is right, and then their mean is taken. One value an example is asked for.",
+    hint="Each bound is right, and then their mean is taken. One value per example is asked for.",
 )
 def _(log_w: Tensor) -> Tensor:
     return (torch.logsumexp(log_w, 0) - math.log(len(log_w))).mean()

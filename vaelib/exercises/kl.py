@@ -93,7 +93,7 @@ def _(mu: Tensor, logvar: Tensor) -> Tensor:
 @kl_to_standard_normal.mistake(
     "a sum over the batch too",
     breaks="value shape gradient",
-    hint="One value an example is asked for: (N, K) in, (N,) out. Sum over one dimension only.",
+    hint="One value per example is asked for: (N, K) in, (N,) out. Sum over one dimension only.",
 )
 def _(mu: Tensor, logvar: Tensor) -> Tensor:
     return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum()
@@ -103,7 +103,7 @@ def _(mu: Tensor, logvar: Tensor) -> Tensor:
     "a mean over the batch",
     breaks="value shape gradient",
     hint="Summed over the dimensions, but then averaged over the examples. "
-    "Averaging belongs to the loss; here one value an example is asked for.",
+    "Averaging belongs to the loss; here one value per example is asked for.",
 )
 def _(mu: Tensor, logvar: Tensor) -> Tensor:
     return library.kl_to_standard_normal(mu, logvar).mean()
@@ -408,7 +408,7 @@ def _(mu_q: Tensor, logvar_q: Tensor, mu_p: Tensor, logvar_p: Tensor) -> Tensor:
 @kl_between_gaussians.mistake(
     "a sum over the batch too",
     breaks="value shape gradient",
-    hint="One value an example is asked for: (N, K) in, (N,) out.",
+    hint="One value per example is asked for: (N, K) in, (N,) out.",
 )
 def _(mu_q: Tensor, logvar_q: Tensor, mu_p: Tensor, logvar_p: Tensor) -> Tensor:
     return 0.5 * _terms(mu_q, logvar_q, mu_p, logvar_p).sum()

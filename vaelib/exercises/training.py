@@ -373,7 +373,7 @@ def _(logits: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
 
 
 @vae_loss.mistake(
-    "one value an example",
+    "one value per example",
     breaks="reconstruction kl loss shape",
     hint="The sums over dimensions are right; the mean over the batch is missing.",
 )
