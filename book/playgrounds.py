@@ -30,7 +30,7 @@ FOLDER = "chapters/playgrounds"
 NAMES = ("bound", "gradient", "kl-directions")
 
 
-class playground(nodes.General, nodes.Element):
+class playground(nodes.figure):
     """A figure that a script brings to life."""
 
 
