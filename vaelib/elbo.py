@@ -137,7 +137,8 @@ def log_weights(
 
     Raises:
         ValueError: when eps is not (S, N, K), finite and of q's dtype, x is not what the encoder
-            and the likelihood accept, or a model's own weights are not (S, N).
+            and the likelihood accept, a model's own weights are not (S, N), or labels are given to
+            a model whose weights do not depend on them.
 
     Example:
         >>> from vaelib import LinearGaussian
@@ -147,13 +148,18 @@ def log_weights(
         >>> bool(torch.allclose(log_w, model.log_marginal(x)))  # q is exact: every weight is p(x)
         True
     """
+    own: Any = getattr(model, "log_weights", None)
+    if y is not None and not takes_labels(own):
+        raise ValueError(
+            "y must be left out: model has no method log_weights(x, eps, y) to read it"
+        )
     if q is None and has_own_weights(model):
-        own: Any = model
-        log_w: Tensor = own.log_weights(x, eps) if y is None else own.log_weights(x, eps, y)
-        if log_w.shape != (len(eps), len(x)):
+        log_w: Tensor = own(x, eps) if y is None else own(x, eps, y)
+        shape = tuple(getattr(log_w, "shape", ()))
+        if shape != (len(eps), len(x)):
             raise ValueError(
                 f"model.log_weights must give {(len(eps), len(x))}, one value for each sample and "
-                f"example, but gave {tuple(log_w.shape)}"
+                f"example, but gave {shape}"
             )
         return log_w
     q, z = _sample(model, x, eps, q)

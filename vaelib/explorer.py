@@ -97,7 +97,7 @@ class LatentExplorer:
             views = [_view("model", decoder, layers, points, indices)]
             drawing = {} if examples is None else _drawing(model, decoder, examples)
         if autoencoder is not None:
-            views.append(_view_of_autoencoder(*autoencoder, decoder.shape, indices))
+            views.append(_view_of_autoencoder(autoencoder, decoder.shape, indices))
         data = {
             "shape": decoder.shape,
             "kinds": kinds,
@@ -206,12 +206,14 @@ def _view(
 
 
 def _view_of_autoencoder(
-    autoencoder: Autoencoder, codes: Tensor, shape: tuple[int, ...], indices: Tensor
+    given: tuple[Autoencoder, Tensor], shape: tuple[int, ...], indices: Tensor
 ) -> dict[str, Any]:
-    if not isinstance(autoencoder, Autoencoder):
+    if not isinstance(given, tuple) or len(given) != 2 or not isinstance(given[0], Autoencoder):
         raise ValueError(
-            f"autoencoder must be an Autoencoder and its codes, not {type(autoencoder).__name__}"
+            "autoencoder must be a pair, an Autoencoder and its codes (N, 2), "
+            f"not {type(given).__name__}"
         )
+    autoencoder, codes = given
     if autoencoder.code_dim != 2 or autoencoder.shape != shape:
         raise ValueError(
             f"autoencoder must have 2 code numbers and images {shape}, "

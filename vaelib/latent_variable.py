@@ -197,7 +197,7 @@ class NonlinearGaussian:
             parameters = parameters.detach() - step.permute(2, 0, 1)
         with torch.no_grad():
             found = self.exact_elbo(many, DiagonalGaussian(parameters[0], parameters[1]))
-        best = found.per_example.view(-1, len(x)).argmax(0)
+        best = found.per_example.view(starts.shape[1], len(x)).argmax(0)
         mu, logvar = parameters.view_as(starts)[:, best, torch.arange(len(x))]
         return DiagonalGaussian(mu, logvar)
 

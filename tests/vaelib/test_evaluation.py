@@ -204,6 +204,16 @@ class TestAnyModel:
         two.log_weights = lambda x, eps: torch.zeros(len(x), len(eps), device=device)
         with pytest.raises(ValueError, match=r"log_weights must give \(3, 4\)"):
             log_likelihood(two, digits(4, device), 0, samples=3)
+        two.log_weights = lambda x, eps: 1.0
+        with pytest.raises(ValueError, match=r"but gave \(\)"):
+            log_likelihood(two, digits(4, device), 0, samples=3)
+
+    def test_labels_that_nobody_reads_are_refused(self, device):
+        x, y = digits(3, device).floats(), torch.arange(3, device=device)
+        for model in (TwoLayers().to(device), small_vae(device)):
+            k = model.prior.event_shape[0]
+            with pytest.raises(ValueError, match="y must be left out"):
+                importance_weighted_elbo(model, x, noise((2, 3, k), 0, x), y)
 
     def test_a_data_set_and_a_loader_are_as_good_as_a_tensor(self, device):
         torch.manual_seed(0)

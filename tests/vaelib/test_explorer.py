@@ -232,12 +232,18 @@ class TestRefuses:
                 CODES,
                 "fully connected decoder",
             ),
-            (nn.Linear(2, 784), CODES, "must be an Autoencoder and its codes, not Linear"),
+            (nn.Linear(2, 784), CODES, "must be a pair, an Autoencoder and its codes"),
         ],
     )
     def test_autoencoders_that_it_cannot_show(self, autoencoder, codes, message):
         with pytest.raises(ValueError, match=message):
             LatentExplorer(vae(hidden=(8,)), CODES, LABELS, autoencoder=(autoencoder, codes))
+
+    def test_an_autoencoder_without_its_codes(self):
+        with pytest.raises(ValueError, match=r"must be a pair.*not Autoencoder"):
+            LatentExplorer(
+                vae(hidden=(8,)), CODES, LABELS, autoencoder=Autoencoder((1, 28, 28), 2, [4])
+            )
 
 
 @pytest.fixture(scope="module")

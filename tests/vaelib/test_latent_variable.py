@@ -200,6 +200,13 @@ def test_no_start_finds_a_better_gaussian(sigma: float) -> None:
         assert (bound <= best + 1e-9).all()
 
 
+def test_no_observation_has_no_best_gaussian() -> None:
+    assert NonlinearGaussian().best_diagonal(torch.zeros(0, 1, dtype=torch.float64)).mu.shape == (
+        0,
+        1,
+    )
+
+
 class TestArc:
     @pytest.fixture
     def arc(self, device: torch.device) -> Arc:
