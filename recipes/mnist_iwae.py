@@ -18,7 +18,7 @@ from vaelib import VAE
 from vaelib.elbo import importance_weighted_elbo
 from vaelib.pretrained import pretrained
 
-EPOCHS = [6, 6, 6, 6, 6]
+EPOCHS = [40, 20, 20, 20, 20]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
