@@ -1,7 +1,7 @@
 """An autoregressive model of dynamically binarised MNIST: no latent variable, log p(x) exact.
 
-Six residual layers of 32 channels; 55,000 training images; Adam, its rate falling from 4e-3 to 0
-along a cosine; kept are the parameters of the epoch with the best validation. To reach: −log p(x)
+Six residual layers of 32 channels; 55,000 training images; Adam, its rate falling twice from 4e-3
+to 0 along a cosine (warm restarts, Loshchilov and Hutter 2017), 16 epochs each time; kept are the parameters of the epoch with the best validation. To reach: −log p(x)
 of 84 nats or less on the test images (published: about 81.3, by larger models on static pixels).
 """
 
@@ -16,8 +16,8 @@ from recipes.run import SEED, Best, Run, measurement
 from vaelib import Images, PixelCNN, fit_pixelcnn, load_dataset
 from vaelib.pretrained import Measurement
 
-EPOCHS = 16
-PATIENCE = 4
+EPOCHS = 32
+CYCLE = 16
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = PixelCNN(**built).to(run.device)
     adam = torch.optim.Adam(model.parameters(), lr=4e-3, fused=True)
     epochs = 2 if run.quick else EPOCHS
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(adam, epochs)
+    rate = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(adam, min(CYCLE, epochs))
     best = Best(model)
 
     def epoch(number: int, generator: torch.Generator) -> dict[str, float]:
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ]
 
     parts = {"model": model, "adam": adam, "rate": rate, "best": best}
-    run.train(epochs, parts, epoch, enough=lambda: best.age >= PATIENCE)
+    run.train(epochs, parts, epoch)
     best.restore()
     run.export(
         model,
