@@ -1,0 +1,127 @@
+"""Thousands of small edits of right solutions: each changes nothing, or loses a point."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import random
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+
+from vae_exercises.mistakes import compiled, source_of
+from vae_exercises.task import VISIBLE
+
+from .behaviour import REASONS, outcomes, same
+from .mutants import mutants
+from .tasks import BEHAVIOUR, TASKS, WAYS
+
+SECRETS = ["a secret", "another secret"]
+# Of each task; `MUTANTS=all` tries all of them, some 40,000.
+MUTANTS = None if os.environ.get("MUTANTS") == "all" else 250
+
+
+@dataclass
+class Judged:
+    """What became of the mutants of one task."""
+
+    made: int = 0
+    equivalent: int = 0
+    caught: int = 0
+    named: int = 0
+    survivors: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    misnamed: list[str] = field(default_factory=list)
+
+
+def made(name: str, most: int | None) -> list[tuple[str, Callable[..., Any], int]]:
+    """What is edited, the mutant, and the right way that it was made of: all, or some of them."""
+    texts: dict[str, tuple[str, int]] = {}
+    origins = [TASKS[name]._reference, *WAYS[name]]
+    for i, origin in enumerate(origins):
+        for what, text in mutants(source_of(origin)):
+            texts.setdefault(text, (f"way {i}: {what}", i))
+    chosen = list(texts.items())
+    if most is not None:
+        chosen = random.Random(name).sample(chosen, min(most, len(chosen)))
+    found = []
+    for text, (what, i) in chosen:
+        with contextlib.suppress(Exception):
+            found.append((what, compiled(text, origins[i]), i))
+    return found
+
+
+def judged(name: str, most: int | None = MUTANTS) -> Judged:
+    """Judge the mutants of a task's right ways."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    task, result = TASKS[name], Judged()
+    origins = [task._reference, *WAYS[name]]
+    right = [outcomes(name, origin, task._draws) for origin in origins]
+    for what, function, i in made(name, most):
+        result.made += 1
+        lost = [task._fails(function, seed) for seed in (VISIBLE, SECRETS[0])]
+        done = outcomes(name, function, task._draws)
+        if same(done, right[i]) or same(done, right[0]):
+            result.equivalent += 1
+            if any(lost):
+                result.refused.append(f"{what} [{', '.join(sorted(set.union(*lost)))}]")
+            continue
+        if not all(lost):
+            passed = [
+                s for s, aspects in zip(("visible", "hidden"), lost, strict=True) if not aspects
+            ]
+            result.survivors.append(f"{what} [passes the {' and the '.join(passed)} checks]")
+            continue
+        result.caught += 1
+        for aspect in sorted(lost[0]):
+            mistake = task._diagnosis(aspect, function)
+            if mistake is None:
+                continue
+            result.named += 1
+            if not same(done, outcomes(name, mistake.function, task._draws)) and not all(
+                task._diagnosis(aspect, function, secret) is mistake for secret in SECRETS
+            ):
+                result.misnamed.append(f"{what} [{aspect}: {mistake.name}]")
+    return result
+
+
+@pytest.fixture(scope="module")
+def all_judged() -> Iterator[Callable[[str], Judged]]:
+    """The mutants of all tasks, judged on all processors."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), context) as pool:
+        futures = {name: pool.submit(judged, name) for name in BEHAVIOUR}
+        yield lambda name: futures[name].result()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TASKS)
+def test_every_mutant_is_equivalent_or_loses_a_point(
+    name: str, all_judged: Callable[[str], Judged], capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = all_judged(name)
+    with capsys.disabled():
+        print(
+            f"\n{name}: {result.made} mutants, {result.equivalent} equivalent, "
+            f"{result.caught} caught, {len(result.survivors)} surviving"
+        )
+    known = REASONS.get(name, {})
+    assert [s for s in result.survivors if not any(re.search(r, s) for r in known)] == []
+    assert result.refused == []
+    assert result.caught > 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TASKS)
+def test_no_mutant_is_given_the_name_of_a_mistake_that_it_is_not(
+    name: str, all_judged: Callable[[str], Judged]
+) -> None:
+    assert all_judged(name).misnamed == []

@@ -1,0 +1,229 @@
+"""Right solutions of the exercise on autoencoders, each written another way."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributions import (
+    Bernoulli,
+)
+
+from tests.vae_exercises.way import WAYS, way
+
+Function = Callable[..., Any]
+
+
+@way("autoencoders.linear_autoencoder_weights")
+def _(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    mean = x.mean(0)
+    _, vectors = torch.linalg.eigh((x - mean).mT @ (x - mean))
+    return mean, vectors[:, -k:]
+
+
+@way("autoencoders.linear_autoencoder_weights")
+def _(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    *_, v = torch.pca_lowrank(x, q=k)
+    return x.mean(0), v
+
+
+@way("autoencoders.linear_autoencoder_weights")
+def _(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    rows = x.numpy()
+    _, _, vh = np.linalg.svd(rows - rows.mean(0))
+    return torch.tensor(rows.mean(0)), torch.tensor(vh[:k].T.copy())
+
+
+@way("autoencoders.linear_autoencoder_weights")
+def _(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    mean = torch.einsum("nd->d", x) / len(x)
+    w = torch.eye(x.shape[1], k, dtype=x.dtype)
+    for _ in range(100):  # subspace iteration
+        w = torch.linalg.qr((x - mean).mT @ ((x - mean) @ w)).Q
+    return mean, w
+
+
+@way("autoencoders.linear_autoencoder_weights")
+def _(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    mean = x.double().mean(0)
+    u = torch.linalg.svd((x.double() - mean).mT).U
+    turned = u[:, :k] @ torch.linalg.qr(torch.ones(k, k) + torch.eye(k)).Q.double()
+    return mean.to(x.dtype), turned.to(x.dtype)
+
+
+@way("autoencoders.reconstruction_error")
+def _(x: Tensor, x_hat: Tensor) -> Tensor:
+    return (x - x_hat).pow(2).sum(dim=tuple(range(1, x.dim())))
+
+
+@way("autoencoders.reconstruction_error")
+def _(x: Tensor, x_hat: Tensor) -> Tensor:
+    return F.mse_loss(x_hat, x, reduction="none").flatten(1).sum(1)
+
+
+@way("autoencoders.reconstruction_error")
+def _(x: Tensor, x_hat: Tensor) -> Tensor:
+    difference = (x_hat - x).reshape(len(x), -1)
+    return torch.einsum("nd,nd->n", difference, difference)
+
+
+@way("autoencoders.reconstruction_error")
+def _(x: Tensor, x_hat: Tensor) -> Tensor:
+    return torch.stack([((a - b) ** 2).sum() for a, b in zip(x, x_hat, strict=True)])
+
+
+@way("autoencoders.reconstruction_error")
+def _(x: Tensor, x_hat: Tensor) -> Tensor:
+    return torch.linalg.vector_norm((x - x_hat).double().flatten(1), dim=1).square().to(x.dtype)
+
+
+class Stacked(nn.Module):
+    """Two networks, each a Sequential."""
+
+    def __init__(self, data_dim: int, hidden_dim: int, code_dim: int) -> None:
+        super().__init__()
+        self.encode = nn.Sequential(
+            nn.Linear(data_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, code_dim)
+        )
+        self.decode = nn.Sequential(
+            nn.Linear(code_dim, hidden_dim),
+            nn.ReLU(),
+            nn.Linear(hidden_dim, data_dim),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+
+class LayerByLayer(nn.Module):
+    """Four layers, the decoder's first; biases only where data come out."""
+
+    def __init__(self, data_dim: int, hidden_dim: int, code_dim: int) -> None:
+        super().__init__()
+        self.to_hidden = nn.Linear(code_dim, hidden_dim, bias=False)
+        self.to_data = nn.Linear(hidden_dim, data_dim)
+        self.from_data = nn.Linear(data_dim, hidden_dim)
+        self.to_code = nn.Linear(hidden_dim, code_dim)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.to_code(F.relu(self.from_data(x)))
+
+    def decode(self, h: Tensor) -> Tensor:
+        return torch.sigmoid(self.to_data(self.to_hidden(h).clamp(min=0)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+
+class Matrices(nn.Module):
+    """Parameters without layers, columns for outputs."""
+
+    def __init__(self, data_dim: int, hidden_dim: int, code_dim: int) -> None:
+        super().__init__()
+        sizes = [data_dim, hidden_dim, code_dim, hidden_dim, data_dim]
+        pairs = list(pairwise(sizes))
+        self.weights = nn.ParameterList([torch.randn(a, b) / a**0.5 for a, b in pairs])
+        self.biases = nn.ParameterList([torch.zeros(b) for _, b in pairs])
+
+    def layer(self, i: int, a: Tensor) -> Tensor:
+        return torch.einsum("na,ab->nb", a, self.weights[i]) + self.biases[i]
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.layer(1, torch.maximum(self.layer(0, x), torch.zeros(())))
+
+    def decode(self, h: Tensor) -> Tensor:
+        return 1 / (1 + torch.exp(-self.layer(3, self.layer(2, h).relu_())))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+
+class Layers(nn.Module):
+    """Layers by name, in a loop."""
+
+    def __init__(self, data_dim: int, hidden_dim: int, code_dim: int) -> None:
+        super().__init__()
+        sides = {"encoder": (data_dim, code_dim), "decoder": (code_dim, data_dim)}
+        self.layers = nn.ModuleDict()
+        for side, (n_in, n_out) in sides.items():
+            self.layers[side] = nn.ModuleList(
+                [nn.Linear(n_in, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, n_out)]
+            )
+
+    def encode(self, x: Tensor) -> Tensor:
+        for layer in self.layers["encoder"]:
+            x = layer(x)
+        return x
+
+    def decode(self, h: Tensor) -> Tensor:
+        for layer in self.layers["decoder"]:
+            h = layer(h)
+        return Bernoulli(logits=h).probs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+
+WAYS["autoencoders.Autoencoder"] = [Stacked, LayerByLayer, Matrices, Layers]
+
+
+class OnTop(nn.Module):
+    def __init__(self, autoencoder: Any, head: nn.Module) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.autoencoder.encode(x))
+
+
+class Added(Layers):
+    """The parameters of an autoencoder and its own."""
+
+    def __init__(self, autoencoder: Layers, code_dim: int, n_classes: int) -> None:
+        nn.Module.__init__(self)
+        self.layers = autoencoder.layers
+        self.weight = nn.Parameter(torch.randn(n_classes, code_dim) / code_dim**0.5)
+        self.bias = nn.Parameter(torch.zeros(n_classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(self.encode(x), self.weight, self.bias)
+
+
+def on_top(autoencoder: nn.Module, code_dim: int, n_classes: int) -> nn.Module:
+    return OnTop(autoencoder, nn.Linear(code_dim, n_classes))
+
+
+def in_a_row(autoencoder: Stacked, code_dim: int, n_classes: int) -> nn.Module:
+    return nn.Sequential(autoencoder.encode, nn.Linear(code_dim, n_classes))
+
+
+def all_layers(autoencoder: LayerByLayer, code_dim: int, n_classes: int) -> nn.Module:
+    head = nn.Linear(code_dim, n_classes)
+    nn.init.zeros_(head.weight)
+    return nn.Sequential(autoencoder.from_data, nn.ReLU(), autoencoder.to_code, head)
+
+
+def same_values(autoencoder: Stacked, code_dim: int, n_classes: int) -> nn.Module:
+    """A copy whose parameters are replaced by the autoencoder's own."""
+    copied = copy.deepcopy(autoencoder.encode)
+    for mine, theirs in zip(copied, autoencoder.encode, strict=True):
+        for name, parameter in theirs.named_parameters():
+            setattr(mine, name, parameter)
+    return nn.Sequential(copied, nn.Linear(code_dim, n_classes))
+
+
+WAYS["autoencoders.initialise_classifier"] = [
+    both(Stacked, in_a_row),
+    both(Matrices, on_top),
+    both(LayerByLayer, all_layers),
+    both(Layers, Added),
+    both(Stacked, same_values),
+]

@@ -1,0 +1,143 @@
+"""What is observed of functions of tensors: form, gradients, and what they leave behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vae_exercises.errors import WrongResult, described
+
+__all__ = ["Watched", "finite", "form", "gradients", "seeds", "tensor"]
+
+
+def tensor(value: Any) -> Tensor:
+    """`value`, if it is a tensor.
+
+    Raises:
+        WrongResult: if it is anything else.
+    """
+    if not isinstance(value, Tensor):
+        raise WrongResult(described(value))
+    return value
+
+
+def finite(value: Any) -> str:
+    """A fact: whether all numbers are finite, some of them, or none (∞ or NaN)."""
+    kept = tensor(value).isfinite()
+    return "finite" if kept.all() else "partly finite" if kept.any() else "not finite"
+
+
+def form(function: Callable[..., Any], *cases: dict[str, Tensor]) -> Iterator[tuple[str, Any]]:
+    """Shape and dtype of the result, in float32 and in float64.
+
+    Arguments:
+        function: of the inputs, in their order.
+        cases: inputs by name; cases of 1 example or 1 dimension show what a squeeze removes.
+    """
+    for inputs in cases:
+        for dtype in (torch.float32, torch.float64):
+            name = str(dtype).removeprefix("torch.")
+            sizes = ", ".join(f"{key} {tuple(value.shape)}" for key, value in inputs.items())
+            result = tensor(function(*(value.detach().to(dtype) for value in inputs.values())))
+            yield f"the shape for {name} inputs {sizes}", tuple(result.shape)
+            yield f"the dtype for {name} inputs {sizes}", str(result.dtype).removeprefix("torch.")
+
+
+def gradients(
+    function: Callable[..., Any], weights: Tensor | None = None, **inputs: Tensor
+) -> Iterator[tuple[str, Any]]:
+    """The gradient of the weighted sum of the result in each input, 0 where none arrives.
+
+    Arguments:
+        function: of the inputs, in their order.
+        weights: one for each number of the result, so that rows with each other's gradient are
+            seen; 1, 2, … by default.
+        inputs: by name.
+    """
+    # Not leaves: so that a function that changes its inputs gets here, and fails for that alone.
+    leaves = {name: value.clone().requires_grad_() for name, value in inputs.items()}
+    result = tensor(function(*(leaf * 1 for leaf in leaves.values()))).reshape(-1)
+    if weights is None:
+        weights = torch.arange(1, len(result) + 1, dtype=result.dtype)
+    if len(weights) != len(result):
+        yield "how many numbers come back", len(result)
+        return
+    total = (result * weights).sum()
+    arrived: tuple[Tensor | None, ...] = (None,) * len(leaves)
+    if total.requires_grad:
+        arrived = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    for (name, leaf), gradient in zip(leaves.items(), arrived, strict=True):
+        yield f"the gradient in {name}", torch.zeros_like(leaf) if gradient is None else gradient
+
+
+def seeds(call: Callable[[], Any]) -> tuple[str, str]:
+    """A fact: whether a call that may draw random numbers sets the seed, too."""
+    states = []
+    for seed in (1, 2):
+        torch.default_generator.manual_seed(seed)
+        call()
+        states.append(torch.default_generator.get_state())
+    fixed = torch.equal(*states)
+    return "random numbers after a call", "the same for every seed" if fixed else "go on"
+
+
+class Watched:
+    """A function, and what its calls leave behind that is not theirs to change.
+
+    Looked at are the values and `requires_grad` of arguments that are tensors, training modes and
+    `requires_grad` in arguments that are modules, gradient mode, default dtype and, unless the
+    function may draw random numbers, torch's random state.
+    """
+
+    def __init__(self, function: Callable[..., Any], draws: bool) -> None:
+        self.function, self.draws = function, draws
+        self.left: dict[str, None] = {}  # in order, each once
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        """Call the function, and note what is another afterwards."""
+        before, arguments = self._state(), [*inputs, *options.values()]
+        seen = [_state_of(argument) for argument in arguments]
+        try:
+            return self.function(*inputs, **options)
+        finally:
+            after = self._state()
+            self.left.update((name, None) for name in before if before[name] != after[name])
+            for argument, old in zip(arguments, seen, strict=True):
+                new = _state_of(argument)
+                self.left.update((name, None) for name in old if not _equal(old[name], new[name]))
+            torch.set_grad_enabled(before["gradients are switched on or off"])
+
+    def _state(self) -> dict[str, Any]:
+        state: dict[str, Any] = {
+            "gradients are switched on or off": torch.is_grad_enabled(),
+            "the default dtype is changed": torch.get_default_dtype(),
+        }
+        if not self.draws:
+            random = torch.default_generator.get_state().numpy().tobytes()
+            state["random numbers are drawn or a seed is set"] = random
+        return state
+
+
+def _state_of(argument: Any) -> dict[str, Any]:
+    if isinstance(argument, Tensor):
+        return {
+            "an input is changed": argument.detach().clone(),
+            "requires_grad of an input is changed": argument.requires_grad,
+        }
+    if isinstance(argument, nn.Module):
+        return {
+            "the training mode of a module is changed": [m.training for m in argument.modules()],
+            "requires_grad of a parameter is changed": [
+                parameter.requires_grad for parameter in argument.parameters()
+            ],
+        }
+    return {}
+
+
+def _equal(old: Any, new: Any) -> bool:
+    if isinstance(old, Tensor):
+        return old.shape == new.shape and torch.allclose(old, new, 0, 0, equal_nan=True)
+    return bool(old == new)
