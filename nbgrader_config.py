@@ -15,11 +15,13 @@ c.CourseDirectory.root = str(ROOT)  # so that nbgrader works from any folder
 c.CourseDirectory.source_directory = "solutions"
 
 EXERCISES = [
-    f"vaelib.exercises.{name}"
-    for name in ("autoencoders", "elbo", "kl", "reparameterization", "training", "generation")
+    *(f"vae_exercises.{name}" for name in ("autoencoders", "latent_variables", "elbo", "kl")),
+    *(f"vae_exercises.{name}" for name in ("reparameterization", "training", "generation")),
+    "vae_exercises.evaluation",
 ]
 # What notebooks import; loaded once for the whole class.
-c.Isolated.imports = ["matplotlib.pyplot", "torch", "torch.distributions", "vaelib", *EXERCISES]
+c.Isolated.imports = ["matplotlib.pyplot", "torch", "torch.distributions", "vaelib", "vae_exercises"]
+c.Isolated.imports += EXERCISES
 # What students write themselves: of vaelib, their cells have the data and the plots.
 c.Isolated.withheld = [
     *(f"vaelib.{name}" for name in ("autoencoder", "elbo", "evaluation", "generation", "kl")),
@@ -27,7 +29,7 @@ c.Isolated.withheld = [
     *(f"vaelib.{name}" for name in ("reparameterization", "residual", "training", "vae")),
     *(f"vaelib.{name}" for name in ("compiled", "flow", "objective", "validation")),
     *EXERCISES,
-    "vaelib.exercises.task",
+    *(f"vae_exercises.{name}" for name in ("assignment", "mistakes", "task")),
 ]
 
 autograder.install(c)

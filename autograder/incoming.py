@@ -79,6 +79,8 @@ class Incoming:
                 raise Tampered("a call of the wrong form")
         elif kind == "err" and len(head) != 3:
             raise Tampered("an error of the wrong form")
+        elif kind == "ok" and [type(part) for part in head] != [bool]:
+            raise Tampered("an answer of the wrong form")
         for key, count in released:
             if type(key) is not int or type(count) is not int or count < 1:
                 raise Tampered("a release of nothing")

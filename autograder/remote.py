@@ -232,6 +232,7 @@ class Peer:
                     if message[1] != serial:
                         raise self.fail(Tampered("an answer to a question that was not asked"))
                     if message[0] == "ok":
+                        torch.set_grad_enabled(message[2][0])
                         return message[3]
                     raise self._error(message[2], message[3], frame)
             finally:
@@ -296,19 +297,25 @@ class Peer:
             op, key, name, grads = head
             with torch.set_grad_enabled(grads):
                 result = self._perform(op, key, name, args)
+                left = torch.is_grad_enabled()  # a function may have switched it, for good
         except BaseException as error:  # a submission may exit or interrupt itself
-            self._answer(serial, frame, None, error)
+            self._answer(serial, frame, error=error)
         else:
-            self._answer(serial, frame, result)
+            self._answer(serial, frame, result, left)
 
     def _answer(
-        self, serial: int, frame: Frame, result: Any, error: BaseException | None = None
+        self,
+        serial: int,
+        frame: Frame,
+        result: Any = None,
+        grads: bool = True,
+        error: BaseException | None = None,
     ) -> None:
         with self._lock:  # a thread of a submission may be asking
             try:
                 if error is None:
                     try:
-                        self._send("ok", serial, [], result, frame)
+                        self._send("ok", serial, [grads], result, frame)
                         return
                     except BaseException as unsent:
                         error = unsent

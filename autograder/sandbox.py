@@ -53,6 +53,7 @@ def environment(role: str) -> dict[str, str]:
         "MKL_NUM_THREADS": one,
         "MPLBACKEND": backend,
         "MPLCONFIGDIR": "/tmp/matplotlib",
+        "NBGRADER_EXECUTION": "autograde",  # as nbgrader sets it
         "NUMEXPR_NUM_THREADS": one,
         "OMP_NUM_THREADS": one,
         "OPENBLAS_NUM_THREADS": one,

@@ -404,6 +404,21 @@ def test_random_states_travel_and_come_back(connect: Connect) -> None:
     assert str(ours[0]) != str(ours[1])
 
 
+def test_gradients_that_a_function_switches_off_stay_off(connect: Connect) -> None:
+    source = """
+        import torch
+        def off(x): torch.set_grad_enabled(False); return x * 2
+        def on(x): torch.set_grad_enabled(True); return x * 2
+        """
+    remote, local = both(connect, source)
+    for names in (remote, vars(local)):
+        with torch.enable_grad():
+            names["off"](noise(2))
+            assert not torch.is_grad_enabled()
+            names["on"](noise(2))
+            assert torch.is_grad_enabled()
+
+
 def test_a_submission_cannot_choose_what_the_tests_draw(connect: Connect) -> None:
     names = connect(
         """
@@ -1246,8 +1261,9 @@ def test_what_is_let_go_is_forgotten(connect: Connect) -> None:
 
 
 def message(kind: str, serial: int, head: Any = None, payload: Any = None, **parts: Any) -> Any:
+    head = ([True] if kind == "ok" else []) if head is None else head
     return [
-        kind, serial, head or [], parts.get("state", [None, [None] * 3]),
+        kind, serial, head, parts.get("state", [None, [None] * 3]),
         parts.get("released", []), parts.get("tensors", []), parts.get("bundle"),
         parts.get("updates", []), payload if payload is not None else ["t", 1],
     ]  # fmt: skip
@@ -1274,7 +1290,8 @@ HANDLED = ["call", 1, None, True]
     "answer",
     [
         None, [], "ok", {"ok": 1}, message("ok", 2), message("ok", 0), message("ok", "1"),
-        message("nonsense", 1), message("ok", 1, payload=5),
+        message("nonsense", 1), message("ok", 1, payload=5), message("ok", 1, []),
+        message("ok", 1, [1]), message("ok", 1, [True, True]),
         message("ok", 1, payload=["x", 5]), message("ok", 1, payload=["t", ["y", 1]]),
         message("ok", 1, payload=["t", ["y", 10**30]]), message("err", 1, ["ValueError"]),
         message("err", 1, [[1], 2, 3]), message("err", 1, [["ValueError"], 5, None]),
