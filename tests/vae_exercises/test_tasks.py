@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import os
-import pkgutil
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -16,22 +14,16 @@ import pytest
 import torch
 from torch import Tensor
 
-import vaelib.exercises
-from vaelib.exercises.task import VISIBLE, CheckFailed, Mistake, Task
+from vae_exercises.errors import Raised
+from vae_exercises.mistakes import Mistake, edited
+from vae_exercises.table import table
+from vae_exercises.task import VISIBLE, CheckFailed
 
-from .right_ways import WAYS
+from .tasks import ASSIGNMENTS, TASKS, WAYS
 
-CHAPTERS = Path(__file__).parents[3] / "chapters"
+ROOT = Path(__file__).parents[2]
 SEEDS = [VISIBLE, "first secret", "second secret"]
-
-TASKS: dict[str, Task] = {
-    f"{name}.{task}": value
-    for _, name, _ in pkgutil.iter_modules(vaelib.exercises.__path__)
-    for module in [importlib.import_module(f"vaelib.exercises.{name}")]
-    for task in module.__all__
-    if isinstance(value := getattr(module, task), Task)
-}
-MISTAKES = [(name, mistake) for name, task in TASKS.items() for mistake in task.mistakes]
+MISTAKES = [(name, mistake) for name, task in TASKS.items() for mistake in task._mistakes]
 
 each_task = pytest.mark.parametrize("name", TASKS)
 each_mistake = pytest.mark.parametrize(
@@ -44,34 +36,61 @@ each_way = pytest.mark.parametrize(
 )
 
 
+def raised(name: str, aspect: str, function: Callable[..., Any], seed: str = VISIBLE) -> bool:
+    facts = TASKS[name]._facts(aspect, function, seed)
+    return any(isinstance(fact, Raised) for fact in facts.values())
+
+
 @each_mistake
 def test_a_mistake_loses_what_it_breaks_and_is_named(name: str, mistake: Mistake) -> None:
     task = TASKS[name]
     for seed in SEEDS:
-        assert task.fails(mistake.function, seed) == mistake.breaks
-    for aspect in mistake.breaks:
+        assert task._fails(mistake.function, seed) == mistake.breaks
+    told = [a for a in sorted(mistake.breaks) if not raised(name, a, mistake.function)]
+    assert told
+    for aspect in told:
         for seed in SEEDS[:2]:
-            assert task.diagnose(aspect, mistake.function, seed) is mistake
+            assert task._diagnosis(aspect, mistake.function, seed) is mistake
     with pytest.raises(CheckFailed) as failed:
-        task.check(min(mistake.breaks), mistake.function)
+        task.check(told[0], mistake.function)
     first, *rest = str(failed.value).splitlines()
-    assert first == f"{task.name}, {min(mistake.breaks)}: {mistake.name}"
+    assert first.startswith(f"✗ {task.name}, {told[0]} (")
+    assert first.endswith(f": {mistake.name}")
     assert re.sub(r"\s+", " ", mistake.hint) in re.sub(r"\s+", " ", " ".join(rest))
 
 
+@each_mistake
+def test_the_second_hint_comes_when_asked_for(
+    name: str, mistake: Mistake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aspect = next(a for a in sorted(mistake.breaks) if not raised(name, a, mistake.function))
+    with pytest.raises(CheckFailed) as failed:
+        TASKS[name].check(aspect, mistake.function)
+    assert mistake.more not in str(failed.value)
+    TASKS[name].hint()
+    assert re.sub(r"\s+", " ", mistake.more) in re.sub(r"\s+", " ", capsys.readouterr().out)
+
+
 @each_task
-def test_no_two_mistakes_share_a_diagnosis(name: str) -> None:
-    names = [mistake.name for mistake in TASKS[name].mistakes]
-    hints = [mistake.hint for mistake in TASKS[name].mistakes]
-    assert len(set(names)) == len(names)
-    assert len(set(hints)) == len(hints)
+def test_no_two_mistakes_share_a_name_or_an_edit(name: str) -> None:
+    mistakes = TASKS[name]._mistakes
+    assert len({mistake.name for mistake in mistakes}) == len(mistakes)
+    assert len({mistake.edit for mistake in mistakes}) == len(mistakes)
+
+
+def test_every_mistake_of_the_files_belongs_to_a_task() -> None:
+    import tomllib
+
+    for module, assignment in ASSIGNMENTS.items():
+        file = ROOT / "vae_exercises" / f"{module}.toml"
+        assert tomllib.loads(file.read_text("utf-8")).keys() == assignment.tasks.keys()
 
 
 @each_task
 def test_each_check_alone_is_needed(name: str) -> None:
     task = TASKS[name]
-    for aspect in task.aspects:
-        assert any(m.breaks == {aspect} for m in task.mistakes), aspect
+    for aspect in task._aspects:
+        assert any(mistake.breaks == {aspect} for mistake in task._mistakes), aspect
 
 
 @each_task
@@ -82,12 +101,12 @@ def test_there_are_four_right_ways_at_least(name: str) -> None:
 @each_way
 def test_a_right_way_passes(name: str, way: Callable[..., Any]) -> None:
     for seed in SEEDS:
-        assert not TASKS[name].fails(way, seed)
+        assert not TASKS[name]._fails(way, seed)
 
 
 @each_way
 def test_strided_inputs_are_as_good(name: str, way: Callable[..., Any]) -> None:
-    if "shape" not in TASKS[name].aspects or name.startswith(("autoencoders", "training")):
+    if "shape" not in TASKS[name]._aspects or name.startswith(("autoencoders", "training")):
         pytest.skip("no plain function of tensors")
 
     def strided(value: Any) -> Any:
@@ -95,12 +114,12 @@ def test_strided_inputs_are_as_good(name: str, way: Callable[..., Any]) -> None:
             return value
         return torch.stack([value, value], -1)[..., 0]
 
-    assert not TASKS[name].fails(lambda *inputs: way(*map(strided, inputs))) - {"shape"}
+    assert not TASKS[name]._fails(lambda *inputs: way(*map(strided, inputs))) - {"shape"}
 
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[ProcessPoolExecutor]:
-    """One process a processor, for what is computed again and again."""
+    """One process for each processor, for what is computed again and again."""
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
         yield pool
 
@@ -111,14 +130,14 @@ def wrong_judgements(name: str, numbers: range) -> list[str]:
     task, found = TASKS[name], []
     for i in numbers:
         seed = f"secret {i}"
-        for way in (task.reference, WAYS[name][i % len(WAYS[name])]):
-            found += [f"{seed}: a right way fails {aspect}" for aspect in task.fails(way, seed)]
-        for mistake in task.mistakes:
+        for way in (task._reference, WAYS[name][i % len(WAYS[name])]):
+            found += [f"{seed}: a right way fails {aspect}" for aspect in task._fails(way, seed)]
+        for mistake in task._mistakes:
             if i % 20 == 0:
-                exact = task.fails(mistake.function, seed) == mistake.breaks
+                exact = task._fails(mistake.function, seed) == mistake.breaks
             else:  # in turn, one of the checks that it must not pass
                 aspect = sorted(mistake.breaks)[i % len(mistake.breaks)]
-                exact = not task.passes(aspect, mistake.function, seed)
+                exact = not task._passes(aspect, mistake.function, seed)
             if not exact:
                 found.append(f"{seed}: {mistake.name}")
     return found
@@ -136,12 +155,22 @@ def test_two_hundred_secrets(name: str, processes: ProcessPoolExecutor) -> None:
 @each_task
 def test_who_does_not_start_gets_nothing(name: str) -> None:
     def unwritten(*inputs: Any, **options: Any) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError()
 
     task = TASKS[name]
-    assert task.fails(unwritten) == set(task.aspects)
+    assert task._fails(unwritten) == set(task._aspects)
     with pytest.raises(CheckFailed, match="not written yet"):
-        task.check(next(iter(task.aspects)), unwritten)
+        task.check(next(iter(task._aspects)), unwritten)
+
+
+@each_task
+def test_the_line_that_was_left_is_named(name: str) -> None:
+    def left(*inputs: Any, **options: Any) -> Any:
+        print(len(inputs))
+        raise NotImplementedError()
+
+    with pytest.raises(CheckFailed, match="not finished\n.*delete that line"):
+        TASKS[name].check(next(iter(TASKS[name]._aspects)), left)
 
 
 @each_task
@@ -149,7 +178,7 @@ def test_who_does_not_start_gets_nothing(name: str) -> None:
 @pytest.mark.parametrize("result", [None, 0.0, "text", [1.0], torch.zeros(()), torch.ones(2, 2)])
 def test_any_other_result_ends_in_a_message(name: str, result: Any) -> None:
     task = TASKS[name]
-    failing = task.fails(lambda *inputs: result)
+    failing = task._fails(lambda *inputs: result)
     assert failing
     for aspect in failing:
         with pytest.raises(CheckFailed):
@@ -160,11 +189,13 @@ def test_any_other_result_ends_in_a_message(name: str, result: Any) -> None:
 def test_hidden_checks_print_no_number(name: str, mistake: Mistake) -> None:
     task = TASKS[name]
     wrong: list[Callable[..., Any]] = [mistake.function, lambda *x: mistake.function(*x) + 0.123]
+    told = re.escape(mistake.hint) + "|points?|" + re.escape(task._read)
     for function in wrong:
-        for aspect in task.fails(function, "a secret"):
+        for aspect in task._fails(function, "a secret"):
             with pytest.raises(CheckFailed) as failed:
                 task.check(aspect, function, "a secret")
-            assert not re.search(r"\d\.\d|\de", str(failed.value).replace(mistake.hint, ""))
+            said = re.sub(r"\s+", " ", str(failed.value))
+            assert not re.search(r"\d\.\d|\de", re.sub(told, "", said))
 
 
 @each_task
@@ -173,7 +204,7 @@ def test_hidden_checks_tell_no_name_of_an_exception_made_of_their_inputs(name: s
         raise type("In_7_11", (ValueError,), {})("In_7_11")
 
     task = TASKS[name]
-    for aspect in task.aspects:
+    for aspect in task._aspects:
         with pytest.raises(CheckFailed, match="an exception that is not Python's was raised") as e:
             task.check(aspect, leak, "a secret")
         assert "In_7_11" not in str(e.value)
@@ -181,19 +212,36 @@ def test_hidden_checks_tell_no_name_of_an_exception_made_of_their_inputs(name: s
             task.check(aspect, leak)
 
 
-@each_task
-def test_the_section_to_read_exists(name: str) -> None:
-    chapter, heading = TASKS[name].read
-    pages = [page.read_text() for page in CHAPTERS.glob("*.md")]
-    (page,) = [page for page in pages if re.search(rf"^# {re.escape(chapter)}$", page, re.M)]
-    assert re.search(rf"^##+ {re.escape(heading)}$", page, re.M), heading
+def test_the_section_to_read_exists_and_has_been_read_by_then() -> None:
+    order = re.findall(r"file: chapters/([\w-]+)$", (ROOT / "_toc.yml").read_text(), re.M)
+    for assignment in ASSIGNMENTS.values():
+        for task in assignment.tasks.values():
+            said = re.fullmatch(r"(.+), “(.+)” \(book/chapters/([\w-]+)\.html#(.+)\)", task._read)
+            assert said, task._read
+            title, heading, page, _ = said.groups()
+            text = (ROOT / "chapters" / f"{page}.md").read_text("utf-8")
+            assert re.search(rf"^# {re.escape(title)}$", text, re.M), task._read
+            assert re.search(rf"^##+ {re.escape(heading)}$", text, re.M), task._read
+            assert order.index(page) <= order.index(assignment.chapter[0]), task._read
 
 
-def test_at_least_sixty_mistakes() -> None:
-    assert len(MISTAKES) >= 60
+def test_at_least_four_hundred_mistakes() -> None:
+    assert len(MISTAKES) >= 400
 
 
 def test_an_unknown_aspect_is_named() -> None:
     task = next(iter(TASKS.values()))
-    with pytest.raises(ValueError, match=r"aspect: expected one of .*, got 'colour'"):
-        task.check("colour", task.reference)
+    with pytest.raises(ValueError, match=r"aspect must be one of .*, but is 'colour'"):
+        task.check("colour", task._reference)
+
+
+@each_task
+def test_the_table_has_a_line_for_each_mistake(name: str) -> None:
+    lines = table(TASKS[name]).splitlines()
+    assert len(lines) == 1 + len(TASKS[name]._mistakes)
+    assert all("✗" in line for line in lines[1:])
+
+
+def test_an_edit_of_what_is_not_there_is_refused() -> None:
+    with pytest.raises(ValueError, match="'length' does not stand in the solution"):
+        edited(TASKS["kl.kl_to_standard_normal"]._reference, ("length", "width"))

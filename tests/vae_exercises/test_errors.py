@@ -1,0 +1,159 @@
+"""Errors that students' code raises: each is told as itself, with its line and what it means."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.distributions import Bernoulli, Categorical
+
+import vae_exercises.errors
+from vae_exercises import kl
+from vae_exercises.errors import Raised
+from vae_exercises.task import CheckFailed
+
+MEANINGS = tomllib.loads(
+    Path(vae_exercises.errors.__file__).with_name("meanings.toml").read_text("utf-8")
+)
+x = torch.linspace(0.1, 0.9, 6).reshape(2, 3)
+leaf = torch.ones(3, requires_grad=True)
+
+
+def nothing() -> Any:
+    return None
+
+
+def endless() -> None:
+    endless()
+
+
+def changed_in_place() -> None:
+    root = leaf.exp()
+    squared = root**2
+    root += 1
+    squared.sum().backward()
+
+
+def twice() -> None:
+    total = (leaf**2).sum()
+    total.backward()
+    total.backward()
+
+
+# What students write, and a part of what they are told.
+WRONG: list[tuple[Callable[[], Any], str]] = [
+    (lambda: x ^ 2, "write `**`"),
+    (lambda: 2.0 ^ x, "write `**`"),
+    (lambda: x.exp * 2, "The parentheses of a call are missing"),
+    (lambda: 2 - x.sum, "The parentheses of a call are missing"),
+    (lambda: np.exp(leaf), "NumPy keeps none"),
+    (lambda: leaf.numpy(), "NumPy keeps none"),
+    (lambda: x.sum().backward(), "cut off by a detach"),
+    (lambda: (leaf * 2).backward(), "sum the vector first"),
+    (twice, "gone through twice"),
+    (lambda: leaf.add_(1), "changed in place"),
+    (changed_in_place, "changed in place"),
+    (lambda: nothing() + 1, "ends without `return`"),
+    (lambda: nothing().sum(), "ends without `return`"),
+    (lambda: (x, x).sum(), "unpack it first"),
+    (lambda: torch.exp((x, x)), "unpack it first"),
+    (lambda: [a for a, b in [x.shape + (1,)]], "names left of `=`"),
+    (lambda: x.sum(2), "count them from 0"),
+    (lambda: x + torch.ones(2), "Two shapes do not fit"),
+    (lambda: torch.cat([x, torch.ones(2, 2)]), "Two shapes do not fit"),
+    (lambda: x @ x, "print them"),
+    (lambda: torch.einsum("nk,nk->n", x, x.T), "Two shapes do not fit"),
+    (lambda: x @ torch.ones(3, 2).double(), "float32 and float64 meet"),
+    (lambda: F.linear(x, torch.ones(2, 3).double()), "float32 and float64 meet"),
+    (lambda: torch.lerp(x, x.double(), 0.5), "float32 and float64 meet"),
+    (lambda: Bernoulli(0.5).log_prob(x), "validate_args=False"),
+    (lambda: F.binary_cross_entropy(4 * x, x), "wants probabilities"),
+    (lambda: torch.log(2.0), "use `math`"),
+    (lambda: float(x), "where one number is needed"),
+    (lambda: 1 if x > 0.5 else 0, "where one number is needed"),
+    (lambda: x.T.view(6), "use `reshape`"),
+    (lambda: undefined, "define or import this name first"),  # type: ignore[name-defined] # noqa: F821
+    (lambda: (lambda a: a)(1, 2), "compare with the line of its `def`"),
+    (lambda: torch.linalg.cholesky(-torch.eye(2)), "not positive definite"),
+    (lambda: torch.randn(3, torch.Generator()), "by its name"),
+    (lambda: Categorical(x).rsample(), "not every distribution has rsample"),
+    (endless, "calls itself"),
+]
+
+
+@pytest.mark.parametrize(("call", "meaning"), WRONG)
+def test_what_an_error_means(call: Callable[[], Any], meaning: str) -> None:
+    with pytest.raises(Exception) as error:  # noqa: PT011
+        call()
+    assert meaning in Raised.by(error.value).meaning, str(error.value)
+
+
+def test_every_meaning_is_of_an_error_that_is_raised() -> None:
+    said = []
+    for call, _ in WRONG:
+        with pytest.raises(Exception) as error:  # noqa: PT011
+            call()
+        said.append(Raised.by(error.value).meaning)
+    assert set(said) == set(MEANINGS.values())
+
+
+def told(function: Callable[..., Any]) -> str:
+    with pytest.raises(CheckFailed) as failed:
+        kl.kl_to_standard_normal.check("value", function)
+    return re.sub(r"\s+", " ", str(failed.value))
+
+
+def test_the_line_of_the_error_is_the_students_own() -> None:
+    def helper(mu: Tensor) -> Tensor:
+        return mu @ torch.ones(7)
+
+    def wrong(mu: Tensor, logvar: Tensor) -> Tensor:
+        return helper(mu).sum(-1)
+
+    assert "RuntimeError was raised In the line `return mu @ torch.ones(7)`:" in told(wrong)
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (None, "your function returns nothing End it with `return …` (print only shows)."),
+        ((x, x), "a tuple of 2 came back (Tensor, Tensor), expected one tensor"),
+        (1.5, "a Python number came back, expected one tensor .item() and float() cut"),
+        (np.ones(3), "a number of NumPy's came back, expected one tensor NumPy keeps no"),
+        ("text", "an object of type str came back, expected one tensor"),
+    ],
+)
+def test_what_comes_back_is_told_in_words(result: object, message: str) -> None:
+    assert message in told(lambda mu, logvar: result)
+
+
+def test_prints_appear_once(capsys: pytest.CaptureFixture[str]) -> None:
+    calls = 0
+
+    def wrong(mu: Tensor, logvar: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        print("mine")
+        return mu.sum(-1)
+
+    told(wrong)
+    printed = capsys.readouterr().out.count("mine")
+    assert calls > 3 * printed
+
+
+def test_the_message_of_a_hidden_check_keeps_what_the_error_says() -> None:
+    def leak(mu: Tensor, logvar: Tensor) -> Tensor:
+        raise ValueError(f"the inputs are {mu.tolist()}")
+
+    with pytest.raises(CheckFailed) as failed:
+        kl.kl_to_standard_normal.check("value", leak, "a secret")
+    assert "ValueError was raised" in str(failed.value)
+    assert "the inputs are" not in str(failed.value)

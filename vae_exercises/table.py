@@ -1,0 +1,36 @@
+"""Print which known mistake loses which check: `python -m vae_exercises.table [MODULE …]`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+from vae_exercises.task import Task
+
+__all__ = ["main", "table"]
+
+
+def table(task: Task) -> str:
+    """One line for each mistake, with a cross under each aspect that it loses."""
+    aspects = list(task._aspects)
+    width = max(len(name) for name in [task.name, *(m.name for m in task._mistakes)])
+    lines = [f"{task.name:{width}}  {'  '.join(aspects)}"]
+    for mistake in task._mistakes:
+        lost = task._fails(mistake.function)
+        marks = "  ".join(f"{'✗' if a in lost else '·':^{len(a)}}" for a in aspects)
+        lines.append(f"{mistake.name:{width}}  {marks}".rstrip())
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the tables of the modules that are named, or of all."""
+    files = sorted(Path(__file__).parent.glob("*.toml"))
+    every = [file.stem for file in files if file.with_suffix(".py").exists()]
+    for name in sys.argv[1:] or every:
+        for task in importlib.import_module(f"vae_exercises.{name}")._assignment.tasks.values():
+            print(f"{table(task)}\n")
+
+
+if __name__ == "__main__":
+    main()
