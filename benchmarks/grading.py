@@ -29,7 +29,7 @@ import nbformat
 from nbgrader.api import Gradebook
 from nbgrader.utils import is_grade, is_locked
 
-import vaelib.exercises.kl as bank
+import vae_exercises.kl as bank
 from autograder.execute import execute
 from autograder.job import Cell, Job
 from benchmarks.report import Report, spread
@@ -97,7 +97,7 @@ def classroom(folder: Path, n: int, alone: bool = False) -> Path:
     release(folder)
     changes: list[Change | None] = [None]
     for task in (bank.kl_to_standard_normal, bank.kl_between_gaussians, bank.kl_monte_carlo):
-        changes += [mistake(task, known.name) for known in task.mistakes]
+        changes += [mistake(task, known.name) for known in task._mistakes]
     for number, change in zip(range(n), itertools.cycle(changes), strict=False):
         notebook = solved(SOURCE)
         cells = {cell.id: cell for cell in notebook.cells}

@@ -1,13 +1,12 @@
 """Grade a class of synthetic students: `python -m scripts.sample_class`.
 
 Each does exercise 3-kl in a way of their own, from perfect over well-known mistakes (those of
-`vaelib.exercises`) to what no grader wants to meet. The course, its gradebook and what comes of it
+`vae_exercises`) to what no grader wants to meet. The course, its gradebook and what comes of it
 are in `build/sample-class`, apart from the instructor's own.
 """
 
 from __future__ import annotations
 
-import inspect
 import shutil
 import subprocess
 import sys
@@ -18,10 +17,10 @@ import nbformat
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 
-import vaelib.exercises.kl as bank
+import vae_exercises.kl as bank
 from book.exercises import released, solved
 from scripts.release import ROOT, course_apart, release
-from vaelib.exercises.task import Mistake, Task
+from vae_exercises.task import Task
 
 ASSIGNMENT = "3-kl"
 SOURCE = ROOT / "solutions" / ASSIGNMENT / f"{ASSIGNMENT}.ipynb"
@@ -29,25 +28,12 @@ LIMITS = 'c.Isolated.limits = {"cell_seconds": 10, "memory": 3 * 2**30}\n'
 Change = Callable[[dict[str, NotebookNode]], None]
 
 
-def as_cell(task: Task, mistake: Mistake) -> str:
-    """A mistake of the bank as the code of a student's cell, with the helpers that it calls."""
-    module = inspect.getmodule(mistake.function)
-    helpers = [
-        inspect.getsource(getattr(module, name))
-        for name in mistake.function.__code__.co_names
-        if name.startswith("_") and inspect.isfunction(getattr(module, name, None))
-    ]
-    code = inspect.getsource(mistake.function)
-    code = code[code.index("def _(") :].replace("def _(", f"def {task.name}(", 1)
-    return "\n\n".join([*helpers, code]).rstrip()
-
-
 def mistake(task: Task, name: str) -> Change:
     """A student who made a mistake of the bank."""
-    (made,) = [mistake for mistake in task.mistakes if mistake.name == name]
+    (made,) = [mistake for mistake in task._mistakes if mistake.name == name]
 
     def change(cells: dict[str, NotebookNode]) -> None:
-        cells[task.name.replace("_", "-")].source = as_cell(task, made)
+        cells[task.name.replace("_", "-")].source = made.source.rstrip()
 
     return change
 

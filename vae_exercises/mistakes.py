@@ -58,9 +58,14 @@ class Mistake:
     reference: Callable[..., Any]
 
     @functools.cached_property
+    def source(self) -> str:
+        """The text of the wrong solution."""
+        return edited(self.reference, self.edit)
+
+    @functools.cached_property
     def function(self) -> Callable[..., Any]:
         """The wrong solution."""
-        return edited(self.reference, self.edit)
+        return compiled(self.source, self.reference)
 
 
 def read(path: Path, reference: Callable[..., Any]) -> list[Mistake]:
@@ -78,16 +83,19 @@ def _table(path: Path) -> dict[str, dict[str, tuple[str, list[str], str, str]]]:
     return tomllib.loads(path.read_text("utf-8"))
 
 
-def edited(reference: Callable[..., Any], edit: tuple[str, ...]) -> Callable[..., Any]:
-    """A function or class with some of its text replaced.
+def edited(reference: Callable[..., Any], edit: tuple[str, ...]) -> str:
+    """The text of a function or class with some of it replaced.
 
     Raises:
         ValueError: when the text to replace is not there.
 
     Example:
+        >>> import textwrap
         >>> from vae_exercises.mistakes import edited
-        >>> edited(textwrap.shorten, ("width", "length"))
-        <function shorten at ...>
+        >>> print(edited(textwrap.dedent, ("...", "return text")))
+        def dedent(text):
+            return text
+        <BLANKLINE>
     """
     source = source_of(reference)
     for old, new in zip(edit[::2], edit[1::2], strict=True):
@@ -98,7 +106,7 @@ def edited(reference: Callable[..., Any], edit: tuple[str, ...]) -> Callable[...
             source = source.replace(old, new)
         else:
             raise ValueError(f"{reference.__name__}: {old!r} does not stand in the solution")
-    return compiled(source, reference)
+    return source
 
 
 @functools.cache
