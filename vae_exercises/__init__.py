@@ -15,6 +15,7 @@ Example:
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 from collections.abc import Mapping
@@ -57,9 +58,8 @@ def _graded() -> bool:
 
 def _assignment(name: str) -> Any:
     module = name.partition("-")[2].replace("-", "_")
-    try:
-        return importlib.import_module(f"vae_exercises.{module}")._assignment
-    except (ImportError, AttributeError):
-        raise ValueError(
-            f'assignment must be the name of an exercise, such as "3-kl", but is {name!r}'
-        ) from None
+    with contextlib.suppress(ImportError, AttributeError, ValueError):
+        found = importlib.import_module(f"vae_exercises.{module}")._assignment
+        if found.name == name:
+            return found
+    raise ValueError(f'assignment must be the name of an exercise, such as "3-kl", but is {name!r}')

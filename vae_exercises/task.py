@@ -87,7 +87,7 @@ class Task:
 
     def __dir__(self) -> list[str]:
         """What completion offers."""
-        return ["aspect", "check", "hint", "name"]
+        return ["check", "hint"]
 
     def aspect(
         self, name: str, points: int, conduct: bool = False
