@@ -60,8 +60,8 @@ def agree(seen: Any, wanted: Any) -> bool:
         apart = (seen.value - wanted.value).abs()
         fits = seen.tolerance.shape in (seen.value.shape, ())
         tolerance = seen.tolerance if fits else seen.tolerance.max()
-        both_nan = seen.value.isnan() & wanted.value.isnan()
-        return bool(((apart <= 2 * tolerance) | both_nan).all())
+        alike = seen.value.isnan() & wanted.value.isnan() | (seen.value == wanted.value)
+        return bool(((apart <= 2 * tolerance) | alike).all())
     if isinstance(seen, Rough) and isinstance(wanted, Rough):
         return _close(seen.value, wanted.value, 1e-2)
     if isinstance(seen, Tensor) and isinstance(wanted, Tensor):

@@ -78,3 +78,11 @@ REASONS["kl.kl_to_standard_normal"] = REASONS["kl.kl_between_gaussians"] = {
     r"\.float\(\)": "float64 beyond float32's range is not asked for",
     r"\.abs\(\)": "the divergence is never negative",
 }
+
+REASONS["kl.kl_monte_carlo"] = {
+    r"way 1: (n_samples|100) →": "the same draws in other portions, of 100 and more",
+    r"eps → -eps|randn\(1\)": "equal in distribution",
+    r"eps\).clamp\(-5, 5\)|eps.clamp\(-5, 5\)": "one draw in two million lies beyond 5 σ",
+    r"way 4: n_samples → 2 \* n_samples": "more draws than asked for, of a Categorical",
+    r"way 1: n_samples // 100 →": "more samples than asked for, of 100 and more",
+}
