@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import (
     Bernoulli,
     Categorical,
@@ -57,6 +57,25 @@ def _(decode: Decode, n: int, latent_dim: int, generator: torch.Generator) -> Te
     return torch.stack([decode(z).sigmoid() for z in noise])
 
 
+@way("generation.sample_prior")
+def _(decode: Decode, n: int, latent_dim: int, generator: torch.Generator) -> Tensor:
+    mean, deviation = torch.zeros(n, latent_dim), torch.ones(n, latent_dim)
+    logits = decode(torch.normal(mean, deviation, generator=generator)).detach().numpy()
+    return torch.from_numpy(1 / (1 + np.exp(-logits)))
+
+
+@way("generation.sample_prior")
+def _(decode: Decode, n: int, latent_dim: int, generator: torch.Generator) -> Tensor:
+    was_training = decode.training if isinstance(decode, nn.Module) else False
+    if isinstance(decode, nn.Module):
+        decode.eval()
+    with torch.no_grad():
+        logits = decode(torch.randn((n, latent_dim), generator=generator))
+    if isinstance(decode, nn.Module):
+        decode.train(was_training)
+    return torch.exp(-F.softplus(-logits))
+
+
 @way("generation.latent_grid")
 def _(n: int, tail: float = 0.05) -> Tensor:
     q = Normal(0.0, 1.0).icdf(torch.linspace(tail, 1 - tail, n))
@@ -86,6 +105,33 @@ def _(n: int, tail: float = 0.05) -> Tensor:
     q = torch.special.ndtri(torch.as_tensor(np.linspace(tail, 1 - tail, n)))
     pairs = torch.cartesian_prod(q.flip(0), q)
     return pairs.flip(-1).view(n, n, 2)
+
+
+@way("generation.latent_grid")
+def _(n: int, tail: float = 0.05) -> Tensor:
+    q = [NormalDist().inv_cdf(p) for p in np.linspace(tail, 1 - tail, n)]
+    return torch.tensor([[[x, y] for x in q] for y in reversed(q)])
+
+
+@way("generation.interpolate")
+def _(z_start: Tensor, z_end: Tensor, steps: int) -> Tensor:
+    columns = []
+    for k in range(len(z_start)):
+        way = torch.linspace(0, 1, steps).to(z_start) * (z_end[k] - z_start[k])
+        columns.append(z_start[k] + way)
+    return torch.stack(columns, dim=1)
+
+
+@way("generation.interpolate")
+def _(z_start: Tensor, z_end: Tensor, steps: int) -> Tensor:
+    weights = torch.linspace(0, 1, steps).to(z_start.dtype).unsqueeze(1)
+    return torch.lerp(z_start, z_end, weights)
+
+
+@way("generation.interpolate")
+def _(z_start: Tensor, z_end: Tensor, steps: int) -> Tensor:
+    t = torch.linspace(0, 1, steps, dtype=z_start.dtype)
+    return torch.outer(1 - t, z_start) + torch.outer(t, z_end)
 
 
 @way("generation.interpolate")
@@ -128,6 +174,17 @@ def _(log_w: Tensor) -> Tensor:
 def _(log_w: Tensor) -> Tensor:
     largest = log_w.max(dim=0, keepdim=True).values
     return (largest + (log_w - largest).exp().mean(0, keepdim=True).log()).squeeze(0)
+
+
+@way("generation.importance_weighted_bound")
+def _(log_w: Tensor) -> Tensor:
+    largest = log_w.amax(0).detach()
+    return largest + torch.log(torch.einsum("sn->n", torch.exp(log_w - largest)) / len(log_w))
+
+
+@way("generation.importance_weighted_bound")
+def _(log_w: Tensor) -> Tensor:
+    return log_w[0] - log_w.log_softmax(0)[0] - np.log(log_w.shape[0])
 
 
 @way("generation.importance_weighted_bound")
