@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vae_exercises.mistakes import read
+from vae_exercises.mistakes import known_mistakes
+from vae_exercises.section import Section
 from vae_exercises.task import Task
 
 __all__ = ["Assignment"]
@@ -20,7 +20,7 @@ class Assignment:
 
     Arguments:
         name: of the assignment, such as "3-kl". Its mistakes are in the TOML file of that
-            name, without the number.
+            name, without the number and with _ for -.
         chapter: the file of the chapter that explains it, without its ending, and its title.
         written: points of each question that is answered in words, by the name of its cell.
     """
@@ -46,14 +46,13 @@ class Assignment:
             chapter: of the section, where it is another one.
             draws: whether the function may draw from torch's own random numbers.
         """
-        page, title = chapter or self.chapter
-        anchor = re.sub(r"[^a-z0-9]+", "-", section.lower()).strip("-")
-        where = f"{title}, “{section}” (book/chapters/{page}.html#{anchor})"
-        path = Path(__file__).with_name(f"{self.name.partition('-')[2]}.toml")
+        read = Section(*(chapter or self.chapter), section)
+        module = self.name.partition("-")[2].replace("-", "_")
+        path = Path(__file__).with_name(f"{module}.toml")
 
         def register(reference: Callable[..., Any]) -> Task:
-            mistakes = read(path, reference)
-            self.tasks[reference.__name__] = task = Task(reference, where, mistakes, hint, draws)
+            mistakes = known_mistakes(path, reference)
+            self.tasks[reference.__name__] = task = Task(reference, read, mistakes, hint, draws)
             return task
 
         return register

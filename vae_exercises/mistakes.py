@@ -29,7 +29,7 @@ import torch.distributions
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Mistake", "edited", "read"]
+__all__ = ["Mistake", "compiled", "edited", "known_mistakes", "source_of"]
 
 # What an edit may use besides the names of the solution's own module.
 _NAMES = {
@@ -68,7 +68,7 @@ class Mistake:
         return compiled(self.source, self.reference)
 
 
-def read(path: Path, reference: Callable[..., Any]) -> list[Mistake]:
+def known_mistakes(path: Path, reference: Callable[..., Any]) -> list[Mistake]:
     """Read the mistakes of one function, in order."""
     source_of(reference)  # now: where work is graded, files cannot be read later
     table = _table(path).get(reference.__name__, {})

@@ -23,6 +23,7 @@ from vae_exercises.errors import Raised
 from vae_exercises.facts import Facts, agree, difference, passes, same, telling
 from vae_exercises.mistakes import Mistake
 from vae_exercises.observe import Watched
+from vae_exercises.section import Section
 
 __all__ = ["Aspect", "CheckFailed", "Task"]
 
@@ -61,7 +62,7 @@ class Task:
 
     Arguments:
         reference: a right solution.
-        read: where it is explained, in words.
+        read: the section that explains it.
         mistakes: the known ones.
         hint: what nearly gives the answer, for a mistake that is not known.
         draws: whether it may draw from torch's own random numbers.
@@ -76,18 +77,18 @@ class Task:
     """
 
     def __init__(
-        self, reference: Function, read: str, mistakes: list[Mistake], hint: str, draws: bool
+        self, reference: Function, read: Section, mistakes: list[Mistake], hint: str, draws: bool
     ) -> None:
         self.name = reference.__name__
         # Names that completion in a notebook does not offer: they hold the answer.
         self._reference, self._mistakes = reference, mistakes
-        self._read, self._hint, self._draws = read, hint, draws
+        self._section, self._hint, self._draws = read, hint, draws
         self._aspects: dict[str, Aspect] = {}
         self._failed: tuple[str, str] | None = None
 
     def __dir__(self) -> list[str]:
         """What completion offers."""
-        return ["check", "hint"]
+        return ["check", "hint", "read"]
 
     def aspect(
         self, name: str, points: int, conduct: bool = False
@@ -129,7 +130,7 @@ class Task:
                 for part in detail.splitlines()
                 for line in textwrap.wrap(part, 88, break_long_words=False, break_on_hyphens=False)
             ),
-            f"  Read: {self._read}",
+            f"  Read: {self._section}: exercise.{self.name}.read() opens it",
         ]
         if more:
             lines.append(f"  Another hint: exercise.{self.name}.hint()")
@@ -142,6 +143,10 @@ class Task:
             return
         aspect, more = self._failed
         print(textwrap.fill(f"{self.name}, {aspect}: {more}", 90))
+
+    def read(self) -> None:
+        """Open the section of the book that explains this task."""
+        self._section.open()
 
     def _verdict(self, aspect: str, function: Function, seed: str) -> tuple[str, str, str]:
         """A headline, a first hint and a second one."""

@@ -65,7 +65,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: nothing().sum(), "ends without `return`"),
     (lambda: (x, x).sum(), "unpack it first"),
     (lambda: torch.exp((x, x)), "unpack it first"),
-    (lambda: [a for a, b in [x.shape + (1,)]], "names left of `=`"),
+    (lambda: [a for a, b in [(*x.shape, 1)]], "names left of `=`"),
     (lambda: x.sum(2), "count them from 0"),
     (lambda: x + torch.ones(2), "Two shapes do not fit"),
     (lambda: torch.cat([x, torch.ones(2, 2)]), "Two shapes do not fit"),
