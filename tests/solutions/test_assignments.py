@@ -17,7 +17,8 @@ from book.exercises import released, sources
 ROOT = Path(__file__).parents[2]
 SOURCES = {path.stem: path for path in sources(ROOT)}
 ASSIGNMENTS = [
-    "1-autoencoders", "2-elbo", "3-kl", "4-reparameterization", "5-training", "6-generation",
+    "1-autoencoders", "1b-latent-variables", "2-elbo", "3-kl", "4-reparameterization",
+    "5-training", "6-generation", "7-evaluation",
 ]  # fmt: skip
 
 each = pytest.mark.parametrize("name", ASSIGNMENTS)
@@ -44,7 +45,7 @@ def auto_graded(notebook: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in notebook.cells if is_grade(cell) and not is_solution(cell)]
 
 
-def test_there_are_six() -> None:
+def test_there_are_eight() -> None:
     assert list(SOURCES) == ASSIGNMENTS
 
 

@@ -1,4 +1,4 @@
-"""The six assignments, graded as a class is: isolated, with the hidden checks of a secret."""
+"""The assignments, graded as a class is: isolated, with the hidden checks of a secret."""
 
 from __future__ import annotations
 
@@ -23,7 +23,16 @@ SOURCES = {path.stem: path for path in sources(ROOT)}
 BORROWED = {
     "by-name": "from vaelib import kl_to_standard_normal",
     "by-module": "import vaelib.kl\nkl_to_standard_normal = vaelib.kl.kl_to_standard_normal",
-    "by-task": "kl_to_standard_normal = exercise.kl_to_standard_normal.reference",
+    "by-task": "kl_to_standard_normal = exercise.kl_to_standard_normal._reference",
+    "by-assignment": (
+        "from vae_exercises.assignment import Assignment\n"
+        "kl_to_standard_normal = exercise._assignment.tasks['kl_to_standard_normal']._reference"
+    ),
+    "by-exercise's-file": (
+        "import runpy, vae_exercises\n"
+        "found = runpy.run_path(vae_exercises.__path__[0] + '/kl.py')\n"
+        "kl_to_standard_normal = found['kl_to_standard_normal']._reference"
+    ),
     "by-file": (
         "import runpy, vaelib\n"
         "found = runpy.run_path(vaelib.__path__[0] + '/kl.py')\n"

@@ -170,17 +170,31 @@ def test_a_student_writes_a_solution_and_a_mistake(home: Path, lab: Lab) -> None
     lab.write(task := lab.cell("def kl_to_standard_normal"), solution("kl_to_standard_normal"))
     lab.run(task)
     check = lab.cell(r'exercise.kl_to_standard_normal.check\("value"')
-    expect(lab.run(check)).to_have_text("✓ kl_to_standard_normal, value")
+    expect(lab.run(check)).to_have_text("✓ kl_to_standard_normal, value (3 points)")
     expect(lab.run(lab.cell("mean, sigma = ")).locator("img")).to_be_visible()
+    answer = lab.page.locator("details", has_text="the first dimension equals the prior")
+    answer.locator("summary").click()
+    expect(answer).to_contain_text("is expensive")
 
     # A well-known mistake: it is named, and no traceback leads through the library.
     wrong = solution("kl_between_gaussians").replace("return 0.5 * ", "return ")
     lab.write(task := lab.cell("def kl_between_gaussians"), wrong)
     lab.run(task)
     output = lab.run(lab.cell(r'exercise.kl_between_gaussians.check\("value"'))
-    expect(output).to_contain_text("kl_between_gaussians, value: the ½ is missing")
-    expect(output).to_contain_text("Read: chapter “KL divergence”")
+    expect(output).to_contain_text("✗ kl_between_gaussians, value (3 points): the ½ is missing")
+    expect(output).to_contain_text("Read: KL divergence, “Two directions”")
     expect(output).not_to_contain_text("Traceback")
+
+    # Run All goes on to the end, though checks fail: the last cells sum up.
+    lab.page.get_by_role("menuitem", name="Run", exact=True).click()
+    lab.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    points = lab.cell("vae_exercises.summary").locator(".jp-OutputArea")
+    expect(points).to_contain_text("9 of 18 points by the visible checks", timeout=90_000)
+    expect(points).to_contain_text("Still open: kl_between_gaussians, value; ")
+    expect(points).to_contain_text("kl_monte_carlo, value")
+    handed = lab.cell("vae_exercises.hand_in").locator(".jp-OutputArea")
+    expect(handed).to_contain_text("kl_monte_carlo", timeout=30_000)
+    expect(output).to_contain_text("the ½ is missing")
 
     # Validate saves, runs all, and tells what fails: the mistake and what is not begun.
     lab.page.get_by_role("button", name="Validate").click()
@@ -188,7 +202,7 @@ def test_a_student_writes_a_solution_and_a_mistake(home: Path, lab: Lab) -> None
     expect(report).to_be_visible(timeout=60_000)
     expect(report).to_contain_text("the ½ is missing")
     expect(report).to_contain_text("kl_monte_carlo, value: not written yet")
-    expect(report).not_to_contain_text("kl_to_standard_normal, value")
+    expect(report).not_to_contain_text("✗ kl_to_standard_normal, value")
     report.get_by_role("button").last.click()
 
     lab.save(path, wrong)
