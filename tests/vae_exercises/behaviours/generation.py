@@ -56,9 +56,8 @@ def _(function: Function, draw: Draw) -> Iterator[Outcome]:
 def _(function: Function, draw: Draw) -> Iterator[Outcome]:
     for n in range(2, 10):
         for tail in (None, 0.003, 0.05, 0.2, 0.44):
-            grid = attempt(
-                lambda n=n, tail=tail: function(n) if tail is None else function(n, tail)
-            )
+            given = (n,) if tail is None else (n, tail)
+            grid = attempt(functools.partial(function, *given))
             if isinstance(grid, Tensor) and grid.is_floating_point():
                 grid = grid.double()  # either dtype is right
             yield f"{n}, {tail}", plain(grid)
