@@ -73,6 +73,14 @@ def _(logits: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Any:
     return tuple(term.to(logits.dtype) for term in (loss, loss - kl, kl))
 
 
+@way("training.vae_loss")
+def _(logits: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Any:
+    n = logits.shape[0]
+    reconstruction = (torch.logaddexp(logits, torch.zeros_like(logits)) - x * logits).sum() / n
+    kl = torch.sum(mu**2 + torch.exp(logvar) - logvar - 1) / (2 * n)
+    return reconstruction + kl, reconstruction.detach(), kl.detach()  # these two are shown only
+
+
 def _loss(model: nn.Module, x: Tensor) -> Tensor:
     logits, mu, logvar = model(x)
     terms = F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
@@ -121,6 +129,29 @@ def _(model: nn.Module, optimizer: Optimizer, x: Tensor) -> float:
         (_loss(model, row[None]) / len(x)).backward()
     optimizer.step()
     return float(before)
+
+
+@way("training.training_step")
+def _(model: nn.Module, optimizer: Optimizer, x: Tensor) -> float:
+    def closure() -> Tensor:
+        optimizer.zero_grad(set_to_none=False)
+        loss = _loss(model, x)
+        loss.backward()
+        return loss
+
+    return float(optimizer.step(closure))
+
+
+@way("training.training_step")
+def _(model: nn.Module, optimizer: Optimizer, x: Tensor) -> float:
+    model.train()
+    for parameter in model.parameters():
+        parameter.grad = None
+    loss = _loss(model, x)
+    value = loss.clone().detach().numpy()
+    loss.backward()
+    optimizer.step()
+    return np.float64(value)
 
 
 def _step(model: nn.Module, optimizer: Optimizer, x: Tensor) -> float:
@@ -181,6 +212,19 @@ def _(
     return mean.item()
 
 
+@way("training.train_epoch")
+def _(
+    model: nn.Module, optimizer: Optimizer, x: Tensor, batch_size: int, generator: torch.Generator
+) -> float:
+    seed = torch.randint(2**31, (), generator=generator).item()
+    order = np.random.default_rng(seed).permutation(len(x))
+    losses: list[float] = []
+    for start in range(0, len(order), batch_size):
+        rows = torch.from_numpy(order[start : start + batch_size])
+        losses += [_step(model, optimizer, x[rows])] * len(rows)
+    return sum(losses) / len(losses)
+
+
 @way("training.evaluate")
 def _(model: nn.Module, x: Tensor, batch_size: int) -> float:
     mode = model.training
@@ -229,3 +273,18 @@ def _(model: nn.Module, x: Tensor, batch_size: int) -> float:
     torch.set_grad_enabled(gradients)
     model.train(mode)
     return total / len(x)
+
+
+@way("training.evaluate")
+def _(model: nn.Module, x: Tensor, batch_size: int) -> float:
+    modes = {module: module.training for module in model.modules()}
+    with torch.no_grad():
+        try:
+            model.eval()
+            order = torch.arange(len(x) - 1, -1, -1)
+            batches = [x[rows] for rows in order.split(batch_size)]
+            weighed = [_loss(model, batch) * (len(batch) / len(x)) for batch in batches]
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+    return sum(loss.item() for loss in weighed)
