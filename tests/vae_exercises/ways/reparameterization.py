@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributions import (
-    MultivariateNormal,
-    Normal,
-)
+from torch.distributions import AffineTransform, MultivariateNormal, Normal
 
 from tests.vae_exercises.way import way
 
@@ -48,6 +45,11 @@ def _(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
 def _(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
     z = mu.double() + math.e ** (logvar.double() * 0.5) * eps.double()
     return z.to(mu.dtype)
+
+
+@way("reparameterization.reparameterize")
+def _(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
+    return AffineTransform(mu, torch.exp(logvar / 4) ** 2)(eps)
 
 
 @way("reparameterization.sample_gaussian")
@@ -91,6 +93,22 @@ def _(mu: Tensor, covariance: Tensor, eps: Tensor) -> Tensor:
         lower.append(row)
     columns = [mu[:, i] + sum(lower[i][j] * eps[:, j] for j in range(i + 1)) for i in range(k)]
     return torch.stack(columns, 1)
+
+
+@way("reparameterization.sample_gaussian")
+def _(mu: Tensor, covariance: Tensor, eps: Tensor) -> Tensor:
+    lower = torch.linalg.cholesky(covariance).tril()
+    return mu + torch.matmul(eps[:, None, :], lower.mT).squeeze(1)
+
+
+@way("reparameterization.sample_gaussian")
+def _(mu: Tensor, covariance: Tensor, eps: Tensor) -> Tensor:
+    if covariance.ndim == 2:
+        covariance = torch.stack([covariance] * len(mu))
+    lower, _ = torch.linalg.cholesky_ex(covariance)
+    z = torch.bmm(lower, eps.reshape(*eps.shape, 1)).reshape(eps.shape)
+    z += mu
+    return z
 
 
 @way("reparameterization.pathwise_gradient")
@@ -138,6 +156,14 @@ def _(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
     for i, gradient in enumerate(grads):
         result[i] = gradient / len(eps)
     return result
+
+
+@way("reparameterization.pathwise_gradient")
+def _(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
+    both = torch.tensor([mu.item(), sigma.item()], dtype=mu.dtype, requires_grad=True)
+    torch.mean(f(both[0] + both[1] * eps)).backward()
+    assert both.grad is not None
+    return both.grad
 
 
 @way("reparameterization.score_function_gradient")
@@ -189,3 +215,14 @@ def _(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
     both = torch.stack([mu, sigma]).double()
     gradient: Tensor = torch.autograd.functional.jacobian(surrogate, both)
     return gradient.to(mu.dtype)
+
+
+@way("reparameterization.score_function_gradient")
+def _(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
+    with torch.no_grad():
+        z = mu + sigma * eps
+        height = f(z)
+    leaves = [mu.clone().requires_grad_(), sigma.clone().requires_grad_()]
+    log_q = Normal(*leaves).log_prob(z)
+    found = torch.autograd.grad(log_q, leaves, grad_outputs=height / len(z))
+    return torch.stack(found)
