@@ -1,0 +1,331 @@
+"""1b-latent-variables: what is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from vae_exercises.assignment import Assignment
+from vae_exercises.draw import Draw
+from vae_exercises.errors import WrongResult, described
+from vae_exercises.facts import Near, Rough
+from vae_exercises.observe import form, gradients, tensor
+
+Facts = Iterator[tuple[str, Any]]
+Function = Callable[..., Any]
+
+_assignment = Assignment("1b-latent-variables", ("latent-variables", "Latent variable models"))
+hand_in, summary = _assignment.hand_in, _assignment.summary
+
+__all__ = [
+    "ancestral_sample",
+    "hand_in",
+    "log_marginal_quadrature",
+    "marginal_monte_carlo",
+    "posterior_on_grid",
+    "summary",
+]
+
+
+def _pair(value: Any, wanted: str) -> tuple[Tensor, Tensor]:
+    """The two tensors that came back."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise WrongResult(described(value, f"the pair {wanted}"))
+    return tensor(value[0]), tensor(value[1])
+
+
+# --- ancestral_sample ----------------------------------------------------------------------------
+
+
+@_assignment.task(
+    "A cause that nobody sees",
+    hint="Draw z by torch.randn(n, latent_dim, generator=generator) and decode it. Then draw noise "
+    "of the decoded shape from the same generator, and add sigma times that noise.",
+)
+def ancestral_sample(
+    decode: Function, sigma: float, n: int, latent_dim: int, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    z = torch.randn(n, latent_dim, generator=generator)
+    mean = decode(z)
+    noise = torch.randn(mean.shape, generator=generator)
+    return z, mean + sigma * noise
+
+
+CODES = 2_000
+
+
+def _curved(draw: Draw, k: int, d: int) -> tuple[Function, list[Tensor]]:
+    """A decoder, curved and not symmetrical, and a list of all that it is given."""
+    weight, shift, asked = draw.mean(k, d), draw.mean(d), []
+
+    def decode(z: Tensor) -> Tensor:
+        asked.append(z.detach().reshape(-1, z.shape[-1]))
+        return 3 * torch.sigmoid(z @ weight.to(z.dtype) + shift.to(z.dtype))
+
+    return decode, asked
+
+
+def _sampled(
+    function: Function, decode: Function, sigma: float, n: int, k: int, seed: int | Generator
+) -> tuple[Tensor, Tensor]:
+    generator = seed if isinstance(seed, Generator) else Generator().manual_seed(seed)
+    return _pair(function(decode, sigma, n, k, generator), "(z, x)")
+
+
+def _kind(rows: Tensor) -> str:
+    if not rows.any():
+        return "all 0"
+    return "all the same" if (rows == rows[0]).all() else "different ones"
+
+
+def _moments(rows: Tensor) -> Facts:
+    """Whether rows are draws of N(0, I): their mean, second moments and fourth moment."""
+    n, k = rows.shape
+    one, error = torch.eye(k, dtype=rows.dtype), 6.5 / n**0.5
+    yield "their mean", Near(rows.mean(0), 0 * one[0], error * torch.ones(()))
+    products = rows.mT @ rows / n
+    yield "the mean of their products", Near(products, one, error * (1 + one).sqrt())
+    # 3 for a normal of any variance, 1.8 for a uniform one.
+    fourth = (rows.pow(4).mean() / rows.square().mean() ** 2).reshape(1)
+    tolerance = torch.tensor([error * (24 / k) ** 0.5])
+    yield (
+        "the mean of their 4th powers over that of squares, squared",
+        Near(fourth, 0 * fourth + 3, tolerance),
+    )
+
+
+@ancestral_sample.aspect("prior", points=1)
+def _(function: Function, draw: Draw) -> Facts:
+    for k, d in ((3, 2), (1, 4)):
+        decode, asked = _curved(draw, k, d)
+        z, _ = _sampled(function, decode, draw.integer(2, 4) / 4, CODES, k, draw.seed())
+        given = torch.cat(asked) if asked else z[:0]
+        back = given.shape == z.shape and torch.equal(given, z)
+        yield (
+            f"the {k}-dimensional z that decode was given",
+            ("those that came back" if back else "others than those that came back"),
+        )
+        z = z.double().reshape(len(z), -1)
+        yield f"how many {k}-dimensional z came back, of how many numbers", tuple(z.shape)
+        yield f"the {k}-dimensional z", _kind(z)
+        if _kind(z) == "different ones" and z.shape == (CODES, k):
+            yield from ((f"{name}, for {k}-dimensional z", fact) for name, fact in _moments(z))
+
+
+@ancestral_sample.aspect("conditional", points=2)
+def _(function: Function, draw: Draw) -> Facts:
+    for k, d, sigma in ((2, 2, 0.25), (1, 2, 3.0)):
+        decode, _ = _curved(draw, k, d)
+        z, x = _sampled(function, decode, sigma, CODES, k, draw.seed())
+        what = f"where σ = {sigma}"
+        if z.shape != (CODES, k) or x.shape != (CODES, d):
+            yield f"the shapes of z and x, {what}", (tuple(z.shape), tuple(x.shape))
+            continue
+        noise = (x.double() - decode(z.double())).detach() / sigma
+        if noise.abs().max() < 1e-4:
+            noise = 0 * noise  # the rounding of float32
+        yield f"x less its mean, {what}", _kind(noise.round(decimals=4))
+        if noise.any():
+            moments = _moments(noise)
+            yield from (
+                (f"x less its mean, over σ: {name}, {what}", fact) for name, fact in moments
+            )
+            beside = ((z - z.mean(0)) / z.std(0).clamp(min=1e-3)).double().mT @ noise / CODES
+            tolerance = torch.tensor(6.5 / CODES**0.5)
+            yield f"its mean product with z, {what}", Near(beside, 0 * beside, tolerance)
+
+
+@ancestral_sample.aspect("generator", points=1, conduct=True)
+def _(function: Function, draw: Draw) -> Facts:
+    decode, _ = _curved(draw, 3, 2)
+    seed = draw.seed()
+    generator = Generator().manual_seed(seed)
+    first = _sampled(function, decode, 0.5, 6, 3, generator)
+    following = _sampled(function, decode, 0.5, 6, 3, generator)
+    again = _sampled(function, decode, 0.5, 6, 3, seed)
+    other = _sampled(function, decode, 0.5, 6, 3, seed + 1)
+
+    def noise(z: Tensor, x: Tensor) -> Tensor:  # x differs wherever z does
+        return x - decode(z) if z.shape == (6, 3) and x.shape == (6, 2) else x
+
+    for name, of in (("z", lambda z, x: z), ("the noise", noise)):
+        before = of(*first)
+        yield f"{name} for a seed, made twice", _compared(before, of(*again))
+        yield f"{name} for two seeds", _compared(before, of(*other))
+        yield f"{name} of two calls with one generator", _compared(before, of(*following))
+
+
+def _compared(a: Tensor, b: Tensor) -> str:
+    same = a.shape == b.shape and torch.allclose(a, b, 0, 1e-5)
+    return "the same" if same else "different"
+
+
+@ancestral_sample.aspect("shape", points=1)
+def _(function: Function, draw: Draw) -> Facts:
+    for n, k, d in ((5, 3, 4), (1, 2, 3), (4, 1, 1), (3, 1, 2)):
+        decode, asked = _curved(draw, k, d)
+        z, x = _sampled(function, decode, 0.5, n, k, draw.seed())
+        sizes = f"{n} samples with {k} latent and {d} data dimensions"
+        yield f"the shapes of z and x for {sizes}", (tuple(z.shape), tuple(x.shape))
+        yield f"the dtypes of z and x for {sizes}", (str(z.dtype), str(x.dtype))
+        yield f"how many z decode was given for {sizes}", sum(map(len, asked))
+
+
+# --- log_marginal_quadrature ---------------------------------------------------------------------
+
+
+@_assignment.task(
+    "The objective: the marginal likelihood",
+    hint="Add log_prior and the logarithm of the widths, as a column (`[:, None]`), to the "
+    "log-likelihoods. Then torch.logsumexp over the grid, dimension 0.",
+)
+def log_marginal_quadrature(log_likelihood: Tensor, log_prior: Tensor, width: Tensor) -> Tensor:
+    log_weight = log_prior + width.log()
+    return torch.logsumexp(log_likelihood + log_weight[:, None], 0)
+
+
+GRIDS = [(7, 4), (5, 1), (1, 3), (4, 4)]  # (G, N)
+
+
+def _grid(draw: Draw, g: int, n: int) -> dict[str, Tensor]:
+    """Inputs of which no two points of the grid are alike, and no two columns."""
+    return {
+        "log_likelihood": 2 * draw.normal(g, n) + 3 * draw.mean(n),
+        "log_prior": draw.mean(g),
+        "width": draw.uniform(0.2, 1.8, g),
+    }
+
+
+def _far(draw: Draw) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Grids on which every exponential is 0 or ∞, and what they are like."""
+    for at, height, name in (
+        (2, 2000, "one point far above the others"),
+        (0, 2000, "the first point far above the others"),
+        (3, -2500, "one point far below the others"),
+    ):
+        inputs = _grid(draw, 60, 3)
+        inputs["log_likelihood"][at] += height
+        # The first column near −1000, the second near +1500, the third near −3000.
+        inputs["log_likelihood"] += torch.tensor([-1000, 1500, -3000]).to(draw.dtype)
+        yield name, inputs
+
+
+@log_marginal_quadrature.aspect("value", points=2)
+def _(function: Function, draw: Draw) -> Facts:
+    for size in GRIDS:
+        result = tensor(function(*_grid(draw, *size).values())).reshape(-1)
+        yield f"log p(x) of each example, log-likelihoods {size}", result
+    inputs = _grid(draw, 6, 2)
+    inputs["log_likelihood"] = 30 * inputs["log_likelihood"]
+    yield "log p(x) far from 0", tensor(function(*inputs.values())).reshape(-1)
+
+
+@log_marginal_quadrature.aspect("shape", points=1, conduct=True)
+def _(function: Function, draw: Draw) -> Facts:
+    yield from form(function, *(_grid(draw, *size) for size in GRIDS))
+
+
+@log_marginal_quadrature.aspect("gradient", points=1)
+def _(function: Function, draw: Draw) -> Facts:
+    inputs = _grid(draw, 6, 3)
+    width = inputs.pop("width")
+    yield from gradients(lambda *two: function(*two, width), draw.uniform(0.5, 1.5, 3), **inputs)
+
+
+@log_marginal_quadrature.aspect("numerics", points=1)
+def _(function: Function, draw: Draw) -> Facts:
+    for name, inputs in _far(draw):
+        result = tensor(function(*inputs.values())).reshape(-1)
+        yield f"log p(x), {name}", Rough(result, 1.3)
+
+
+# --- posterior_on_grid ---------------------------------------------------------------------------
+
+
+@_assignment.task(
+    "The posterior: which $z$ was it?",
+    hint="log p(z|x) = log p(x|z) + log p(z) − log p(x), where log p(x) is your "
+    "log_marginal_quadrature. Take the exponential last.",
+)
+def posterior_on_grid(log_likelihood: Tensor, log_prior: Tensor, width: Tensor) -> Tensor:
+    log_joint = log_likelihood + log_prior[:, None]
+    log_marginal = torch.logsumexp(log_joint + width.log()[:, None], 0)
+    return (log_joint - log_marginal).exp()
+
+
+@posterior_on_grid.aspect("value", points=3)
+def _(function: Function, draw: Draw) -> Facts:
+    for size in GRIDS:
+        result = tensor(function(*_grid(draw, *size).values()))
+        yield f"the posterior density, log-likelihoods {size}", result.reshape(-1)
+    inputs = _grid(draw, 5, 2)
+    inputs["width"] = inputs["width"] / 50
+    result = tensor(function(*inputs.values()))
+    yield "the posterior density on a fine grid", result.reshape(-1)
+
+
+@posterior_on_grid.aspect("numerics", points=1)
+def _(function: Function, draw: Draw) -> Facts:
+    for name, inputs in _far(draw):
+        result = tensor(function(*inputs.values()))
+        yield f"the sum of the posterior densities, {name}", Rough(result.sum(0))
+
+
+@posterior_on_grid.aspect("shape", points=1, conduct=True)
+def _(function: Function, draw: Draw) -> Facts:
+    yield from form(function, *(_grid(draw, *size) for size in GRIDS))
+
+
+# --- marginal_monte_carlo ------------------------------------------------------------------------
+
+
+@_assignment.task(
+    "Monte Carlo: an average from samples",
+    hint="The estimate is likelihood.mean(0). Its standard error is likelihood.std(0), which "
+    "divides by S − 1, over the root of S.",
+    chapter=("probability", "The probability you need"),
+)
+def marginal_monte_carlo(likelihood: Tensor) -> tuple[Tensor, Tensor]:
+    n_samples = likelihood.shape[0]
+    error = likelihood.std(0) / n_samples**0.5
+    return likelihood.mean(0), error
+
+
+SAMPLES = [(6, 4), (9, 2), (2, 3), (4, 4)]  # (S, N)
+
+
+def _likelihood(draw: Draw, s: int, n: int) -> Tensor:
+    """Densities, many small and few large, in columns that differ in scale."""
+    return 5 * (draw.normal(s, n) + draw.mean(n)).exp()
+
+
+@marginal_monte_carlo.aspect("estimate", points=1)
+def _(function: Function, draw: Draw) -> Facts:
+    for size in SAMPLES:
+        estimate, _ = _pair(function(_likelihood(draw, *size)), "(estimate, standard error)")
+        yield f"the estimate of p(x), likelihoods {size}", estimate.reshape(-1)
+
+
+@marginal_monte_carlo.aspect("error", points=3)
+def _(function: Function, draw: Draw) -> Facts:
+    for size in SAMPLES:
+        _, error = _pair(function(_likelihood(draw, *size)), "(estimate, standard error)")
+        yield f"the standard error, likelihoods {size}", error.reshape(-1)
+    for scale in (0, 20):
+        likelihood = scale * _likelihood(draw, 3, 2) + 0.5
+        _, error = _pair(function(likelihood), "(estimate, standard error)")
+        what = f"likelihoods {scale} times as large" if scale else "likelihoods that are equal"
+        yield f"the standard error, {what}", error.reshape(-1)
+
+
+@marginal_monte_carlo.aspect("shape", points=1, conduct=True)
+def _(function: Function, draw: Draw) -> Facts:
+    def part(i: int) -> Function:
+        return lambda likelihood: _pair(function(likelihood), "(estimate, standard error)")[i]
+
+    cases = [{"likelihood": _likelihood(draw, *size)} for size in [*SAMPLES, (5, 1)]]
+    for i, name in enumerate(("estimate", "standard error")):
+        yield from ((f"the {name}: {what}", fact) for what, fact in form(part(i), *cases))
