@@ -79,7 +79,7 @@ def hand_in(assignment: str, cells: Mapping[str, bool], notebook: Path | None = 
 
 def fingerprint(path: Path) -> str:
     """Eight digits that change whenever anything in a cell does, though not with the outputs."""
-    notebook = nbformat.reads(path.read_text("utf-8"), as_version=4)
+    notebook = _read(path)
     written = [[cell.cell_type, cell.source] for cell in notebook.cells]
     return hashlib.sha256(json.dumps(written).encode()).hexdigest()[:8]
 
@@ -94,8 +94,7 @@ def _look(path: Path, name: str, cells: Mapping[str, bool], ran: list[str]) -> _
     """What speaks against handing in this file, and what may."""
     problems = [_misnamed(path, name)] if path.name != name else []
     try:
-        notebook = nbformat.reads(path.read_text("utf-8"), as_version=4)
-        nbformat.validate(notebook)
+        notebook = _read(path)
     except (OSError, ValueError, nbformat.ValidationError):
         problems.append(
             f"The file {path.name} is not a whole notebook: it may have been cut off. {AGAIN} "
@@ -156,6 +155,17 @@ def _find(name: str, names: Mapping[str, Any]) -> Path | None:
     paths = [Path(path) for path in said if path and path.endswith(".ipynb")]
     # Jupyter says where the notebook was when it was opened.
     return next((path for path in [*paths, Path.cwd() / name] if path.is_file()), None)
+
+
+def _read(path: Path) -> NotebookNode:
+    """The notebook; a `ValueError` or `ValidationError` where the file is none."""
+    text = path.read_text("utf-8")
+    content = json.loads(text)
+    if not isinstance(content, dict) or content.get("nbformat") != 4:
+        raise ValueError(f"{path} is not a notebook of format 4")
+    nbformat.validate(content)
+    notebook: NotebookNode = nbformat.reads(text, as_version=4)
+    return notebook
 
 
 def _misnamed(path: Path, name: str) -> str:
