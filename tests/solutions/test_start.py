@@ -58,7 +58,7 @@ def interpreter(python: str) -> Path:
 
 def test_page_and_guide_give_the_same_commands_in_the_same_order() -> None:
     page = [html.unescape(code) for code in re.findall(r"<pre><code>(.*?)</code>", START, re.S)]
-    blocks = re.findall(r"^( *)```(?:sh|powershell|python)\n(.*?)\n *```$", GUIDE, re.S | re.M)
+    blocks = re.findall(r"^( *)```(?:sh|powershell|ipython3)\n(.*?)\n *```$", GUIDE, re.S | re.M)
     guide = [re.sub(rf"^{indent}", "", code, flags=re.M) for indent, code in blocks]
     assert guide == page
     assert len(page) >= 8
