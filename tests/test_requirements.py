@@ -27,6 +27,7 @@ CODE = (
     "scripts",
     "solutions",
     "tests",
+    "vae_exercises",
     "vaelib",
 )
 OWN = {*CODE, *(path.stem for path in (ROOT / "tests").glob("*.py"))}

@@ -130,10 +130,10 @@ class Task:
                 for part in detail.splitlines()
                 for line in textwrap.wrap(part, 88, break_long_words=False, break_on_hyphens=False)
             ),
-            f"  Read: {self._section}: exercise.{self.name}.read() opens it",
+            f"  Read: {self._section}",
+            f"  exercise.{self.name}.read() opens it"
+            + (", and .hint() says more." if more else "."),
         ]
-        if more:
-            lines.append(f"  Another hint: exercise.{self.name}.hint()")
         raise CheckFailed("\n".join(lines))
 
     def hint(self) -> None:

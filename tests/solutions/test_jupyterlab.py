@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from lab import Lab, serve, sources_in
+from playwright.sync_api import Browser, expect
 
 from book.exercises import released, solved
 
@@ -37,55 +34,6 @@ def solution(name: str) -> str:
     """The cell that defines a function, as a student would write it."""
     (source,) = [c.source for c in solved(SOURCE).cells if c.source.startswith(f"def {name}(")]
     return str(source)
-
-
-def sources_in(path: Path) -> str:
-    return "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
-
-
-class Lab:
-    """JupyterLab in a browser, with one notebook open."""
-
-    def __init__(self, page: Page, url: str) -> None:
-        self.page, self.url = page, url
-        page.set_default_timeout(30_000)
-
-    def open(self, path: str) -> None:
-        self.page.goto(f"{self.url}/lab/tree/{path}")
-        expect(self.page.locator(".jp-Notebook .jp-CodeCell").first).to_be_visible()
-        expect(self.page.locator('[data-status="idle"]').first).to_be_visible()
-
-    def cell(self, text: str) -> Locator:
-        """The code cell that begins with a text."""
-        cells = self.page.locator(".jp-Notebook .jp-CodeCell")
-        return cells.filter(has=self.page.locator(".cm-content", has_text=re.compile(f"^{text}")))
-
-    def write(self, cell: Locator, code: str) -> None:
-        cell.locator(".cm-content").click()
-        self.page.keyboard.press("Control+A")
-        self.page.keyboard.insert_text(code)
-
-    def run(self, cell: Locator) -> Locator:
-        """Run a cell, wait for its end, and return where its output is."""
-        prompt = cell.locator(".jp-InputPrompt")
-        before = prompt.inner_text()
-        for _ in range(6):  # while formulas are set and the kernel starts, a click may be lost
-            cell.locator(".cm-content").click()
-            self.page.locator('[data-command="notebook:run-cell-and-select-next"]').first.click()
-            self.page.wait_for_timeout(1000)
-            if prompt.inner_text() != before:
-                break
-        expect(prompt).to_have_text(re.compile(r"\[\d+\]:"), timeout=30_000)
-        return cell.locator(".jp-OutputArea")
-
-    def save(self, path: Path, text: str) -> None:
-        """Save, and wait until a file holds a text."""
-        self.page.keyboard.press("Control+S")
-        for _ in range(100):
-            if text in sources_in(path):
-                return
-            self.page.wait_for_timeout(100)
-        pytest.fail(f"{path.name} was not saved")
 
 
 @pytest.fixture
@@ -122,30 +70,11 @@ def environment(home: Path) -> dict[str, str]:
 
 @pytest.fixture
 def lab(home: Path, environment: dict[str, str], chromium: Browser) -> Iterator[Lab]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = (home / "log").open("w")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
-         f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=",
-         "--ServerApp.ip=127.0.0.1"],
-        cwd=home / "student", env=environment, stdout=log, stderr=log,
-    )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(120):
-        try:
-            urllib.request.urlopen(f"{url}/api").close()
-            break
-        except OSError:
-            time.sleep(0.5)
     # Tall, for JupyterLab keeps only those cells in the page that can be seen.
     page = chromium.new_page(viewport={"width": 1280, "height": 6000})
-    yield Lab(page, url)
-    page.close()
-    server.terminate()
-    server.wait(30)
-    log.close()
+    with serve(home / "student", environment, home / "log") as url:
+        yield Lab(page, url)
+        page.close()
 
 
 def nbgrader(home: Path, environment: dict[str, str], *arguments: str) -> str:

@@ -3,46 +3,23 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import nbformat
 import pytest
+from packaging.requirements import Requirement
 
 from book.exercises import released, sources
+from scripts import release
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sources(ROOT)
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A course of its own, released by the script that `make release` runs."""
-    course = tmp_path_factory.mktemp("course")
-    shutil.copytree(ROOT / "solutions", course / "solutions")
-    shutil.copy(ROOT / "nbgrader_config.py", course)
-    done = subprocess.run(
-        [sys.executable, "-m", "scripts.release", course],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return course
-
-
-@pytest.fixture(scope="module")
-def student(course: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The students' folder, unpacked."""
-    folder = tmp_path_factory.mktemp("student")
-    with zipfile.ZipFile(course / "build" / "vae-exercises.zip") as packed:
-        packed.extractall(folder)
-    return folder / "vae-exercises"
 
 
 def everything(folder: Path) -> dict[str, str]:
@@ -60,15 +37,54 @@ def everything(folder: Path) -> dict[str, str]:
 
 
 def test_it_holds_what_is_needed(student: Path) -> None:
-    notebooks = [path.name for path in sorted(student.rglob("*.ipynb"))]
+    notebooks = [path.name for path in sorted(student.glob("*/*.ipynb"))]
     assert notebooks == [path.name for path in SOURCES]
     assert {path.suffix for path in student.iterdir() if path.is_file()} == {
-        ".html", ".txt", ".whl",
+        ".html", ".toml", ".txt", ".whl",
     }  # fmt: skip
-    pins = (ROOT / "requirements.txt").read_text().split()
-    *pinned, wheel = (student / "requirements.txt").read_text().split()
-    assert set(pinned) < set(pins)
+    book = {str(path.relative_to(student / "book")) for path in student.glob("book/**/*.*")}
+    assert book == {"index.html", "chapters/kl.html", "_static/theme.js"}
+
+
+def test_uv_and_pip_install_the_same(student: Path) -> None:
+    listed = (student / "requirements.txt").read_text().splitlines()
+    *_, index, wheel = [line for line in listed if line.startswith(("--", "./"))]
     assert (student / wheel).exists()
+    ranges = listed[listed.index(wheel) + 1 :]
+    settings = tomllib.loads((student / "pyproject.toml").read_text())
+    assert settings["project"]["dependencies"] == ["vaelib", *ranges]
+    assert settings["tool"]["uv"]["sources"]["vaelib"] == {"path": wheel.removeprefix("./")}
+    assert index == f"--extra-index-url {settings['tool']['uv']['index'][0]['url']}"
+
+
+def test_no_pin_is_asked_for_and_no_untried_major_version(student: Path) -> None:
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    pinned = {pin.name: next(iter(pin.specifier)).version for pin in pins}
+    settings = tomllib.loads((student / "pyproject.toml").read_text())
+    _, *ranges = map(Requirement, settings["project"]["dependencies"])
+    assert {"jupyterlab", "nbgrader", "torch"} < {wanted.name for wanted in ranges}
+    for wanted in ranges:
+        assert [bound.operator for bound in sorted(wanted.specifier, key=str)] == ["<", ">="]
+        assert wanted.specifier.contains(pinned[wanted.name])
+        assert not wanted.specifier.contains("99")
+
+
+def test_without_a_book_it_says_so_and_links_none(
+    course: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("solutions", "release"):
+        (tmp_path / name).symlink_to(course / name)
+    monkeypatch.setattr(release, "wheel", lambda folder: "vaelib.whl")
+    with zipfile.ZipFile(release.pack(tmp_path)) as packed:
+        start = packed.read("vae-exercises/start.html").decode()
+        assert not [name for name in packed.namelist() if "/book/" in name]
+    assert "without the book" in capsys.readouterr().out
+    assert "book/" not in start
+    assert "</html>" in start
 
 
 def test_it_holds_no_solution_and_no_hidden_check(course: Path, student: Path) -> None:
@@ -117,7 +133,7 @@ def test_the_library_works_elsewhere(student: Path, tmp_path: Path) -> None:
         check=True,
     )
     program = (
-        "import vaelib, vaelib.exercises.kl as exercise, pathlib\n"
+        "import vaelib, vae_exercises.kl as exercise, pathlib\n"
         "print(pathlib.Path(vaelib.__file__).parents[1])\n"
         "from torch.distributions import Normal, kl_divergence\n"
         "def f(mu, logvar):\n"
