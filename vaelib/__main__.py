@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         if run is not _datasets:
             added.add_argument("--out", type=Path, default=Path("vae-run"), help="the run's folder")
-            added.add_argument("--device", help="cpu or cuda; by default CUDA where there is one")
+            added.add_argument("--device", help="cpu or cuda; by default CUDA if available")
         return added
 
     train = command("train", _train, "train a VAE; write its checkpoint and pictures to a folder")

@@ -1,7 +1,7 @@
 """Autoencoders: an encoder that lowers the dimension, learnt by reconstructing its input.
 
-Only the initial weights and the order of minibatches are random. The code h of an image is a point,
-not a distribution, as it is in a VAE.
+Only the initial weights and the order of minibatches are random. The code h of an image is a point;
+in a VAE it is a distribution.
 """
 
 from __future__ import annotations

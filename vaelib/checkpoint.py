@@ -31,6 +31,13 @@ def write_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> Non
 
     Raises:
         OSError: when the folder does not exist or the disk is full; the old file is kept.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_checkpoint(f"{folder}/run.pt", {"model": {"weight": torch.ones(2)}})
+        ...     read_checkpoint(f"{folder}/run.pt")
+        {'model': {'weight': tensor([1., 1.])}}
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -50,7 +57,9 @@ def write_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> Non
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read what `write_checkpoint` wrote, to the CPU. Code in the file is refused, not run.
+    """Read what `write_checkpoint` wrote, to the CPU: see its example.
+
+    Code in the file is refused, not run.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -108,7 +117,12 @@ def save_vae(model: nn.Module, path: str | os.PathLike[str]) -> None:
 
 
 def description(model: nn.Module) -> dict[str, Any]:
-    """What a checkpoint says about a model besides its parameters: its class and arguments."""
+    """What a checkpoint says about a model besides its parameters: its class and arguments.
+
+    Example:
+        >>> description(torch.nn.Linear(2, 1))
+        {'class': 'torch.nn.modules.linear.Linear', 'arguments': None}
+    """
     return {"class": class_name(model), "arguments": getattr(model, "arguments", None)}
 
 

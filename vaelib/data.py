@@ -36,6 +36,11 @@ class DatasetInfo:
             read from the folder in `VAELIB_DATA`.
         content: what the images show.
         licence: who made them, and on what terms they may be used.
+
+    Example:
+        >>> info = available_datasets()[0]
+        >>> info.name, info.shape, info.sizes["test"]
+        ('mnist5k', (1, 28, 28), 500)
     """
 
     name: str

@@ -113,6 +113,16 @@ class Interrupted(KeyboardInterrupt):
 
     Attributes:
         history: of the complete epochs. The model is as the last step left it.
+
+    Example:
+        >>> from vaelib import VAE, fit
+        >>> def stop(history, model):
+        ...     raise KeyboardInterrupt
+        >>> try:
+        ...     _ = fit(VAE((2,)), torch.ones(4, 2), on_epoch=stop, progress=False)
+        ... except Interrupted as interrupted:
+        ...     print(interrupted, len(interrupted.history))
+        stopped after 1 of 10 epochs 1
     """
 
     def __init__(self, message: str, history: History) -> None:

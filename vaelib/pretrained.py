@@ -205,6 +205,15 @@ def write_pretrained(folder: Path, record: Record, state: Mapping[str, Tensor]) 
 
     Raises:
         OSError: when the folder does not exist or the disk is full.
+
+    Example:
+        >>> import tempfile
+        >>> name = "mnist-classifier"
+        >>> record, model = pretrained.available()[name], pretrained(name)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_pretrained(Path(folder), record, model.state_dict())
+        ...     list(Pretrained(Path(folder)).available())
+        ['mnist-classifier']
     """
     from safetensors.torch import save
 

@@ -110,6 +110,14 @@ def pixels_from_array(
     """Pixels (N, C, H, W) uint8 of an array, and their scaling; see `Images.from_array`.
 
     A uint8 array is not copied.
+
+    Raises:
+        ValueError: when the shape, the channels or the scale do not fit the array.
+
+    Example:
+        >>> pixels, scaling = pixels_from_array(torch.tensor([[[0.0, 0.2, 1.0]]]), None, None)
+        >>> pixels, scaling
+        (tensor([[[[  0,  51, 255]]]], dtype=torch.uint8), None)
     """
     if scale is not None:
         _check_scale(scale)
@@ -151,6 +159,13 @@ def as_tensor(name: str, array: Array) -> Tensor:
 
     Read-only memory, such as a file mapped with mode "r", is shared too, because vaelib never
     writes to its arguments.
+
+    Raises:
+        ValueError: when the array does not hold real numbers; the message uses `name`.
+
+    Example:
+        >>> as_tensor("array", np.arange(3))
+        tensor([0, 1, 2])
     """
     if isinstance(array, Tensor):
         if array.is_complex():
@@ -208,7 +223,7 @@ def _channels_first(values: Tensor, channels: Literal["first", "last"] | None) -
         first, last = values.shape[1] in (1, 3), values.shape[3] in (1, 3)
         if first == last:
             raise ValueError(
-                'channels must be "first" or "last", because the shape '
+                'channels must be "first" or "last", because an array of '
                 f"{tuple(values.shape)} does not tell where they are"
             )
         channels = "first" if first else "last"

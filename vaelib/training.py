@@ -517,9 +517,7 @@ def _check_optimizer(
             "optimizer holds no parameter of the model: build it from model.parameters()"
         )
     if scheduler is not None and getattr(scheduler, "optimizer", None) is not optimizer:
-        raise ValueError(
-            "scheduler must change the learning rate of this optimizer, not of another"
-        )
+        raise ValueError("scheduler must change the learning rate of optimizer, not of another one")
     if compile and not is_plain_adam(optimizer):
         raise ValueError(
             "optimizer must be a torch.optim.Adam without extras if compile is used, "

@@ -594,7 +594,7 @@ class TestCodes:
     def test_names_bad_arguments(self, device, generator):
         with pytest.raises(ValueError, match=r"^q must have N ≥ 2 examples"):
             active_units(codes(device)[:1])
-        with pytest.raises(ValueError, match=r"^q must be of N ≥ 1 examples"):
+        with pytest.raises(ValueError, match=r"^q must have N ≥ 1 examples"):
             mutual_information(codes(device)[0], generator)
         with pytest.raises(ValueError, match=r"^samples must be an integer of at least 2, not 1"):
             mutual_information(codes(device), generator, samples=1)

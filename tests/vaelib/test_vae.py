@@ -408,7 +408,7 @@ class TestOnesOwnNetworks:
 
     def test_are_not_rebuilt_from_their_names(self) -> None:
         vae = VAE(SHAPE, K, [6], encoder=OwnEncoder())
-        with pytest.raises(ValueError, match=r"networks of one's own \(.*OwnEncoder\): build it"):
+        with pytest.raises(ValueError, match=r"has its own networks \(.*OwnEncoder\): build it"):
             VAE.from_arguments(vae.arguments)
 
     def test_an_empty_one_is_a_network(self) -> None:
