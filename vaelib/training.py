@@ -173,9 +173,9 @@ def fit(
             takes the faster precision: by the size of the layers, or, with convolutions or on a
             GPU, by measurement. Set it if a run has to be reproduced in another process.
         compile: whether `torch.compile` makes one graph of forward pass, backward pass and Adam.
-            Compilation takes from ten seconds to minutes, and on the CPU a C++ compiler and
-            Python's headers. Then steps are faster, and parameters agree to rounding with those of
-            a run without it. Hooks on gradients are not called.
+            Compilation takes from ten seconds to minutes, and on the CPU it needs a C++ compiler
+            and Python's headers. Then steps are faster, and parameters agree to rounding with those
+            of a run without it. Hooks on gradients are not called.
         checkpoint: file for the run as it was after a complete epoch.
         checkpoint_every: number of epochs between two writings of the checkpoint.
         resume: continue the run in `checkpoint` if it exists. N epochs and then M more equal N + M
