@@ -1,4 +1,4 @@
-"""The steps of the book's build that Jupyter Book does not bring: Sphinx extensions, one job each.
+"""Sphinx extensions for what Jupyter Book does not do, one job each.
 
 `python -m book` builds the book into `_build/html`.
 """

@@ -1,4 +1,4 @@
-"""Build the book into `_build/html`; a warning fails the build, now and when it is tried again."""
+"""Build the book into `_build/html`. A warning fails this build, and the next one as well."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def main() -> int:
     """Build, and return the exit code."""
     build = ROOT / "_build"
     complete = build / "complete"
-    # Sphinx reads again only what has changed, and so would pass in silence over a page it warned
-    # of the last time. Without its notes it reads all pages; what was executed stays in the cache.
+    # Sphinx reads only changed pages, and would not repeat the warnings of a failed build. Without
+    # its notes it reads all pages; executed notebooks stay in their cache.
     if not complete.exists():
         shutil.rmtree(build / ".doctrees", ignore_errors=True)
     complete.unlink(missing_ok=True)

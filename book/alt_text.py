@@ -1,4 +1,4 @@
-"""Warn of every picture without an alternative text: who cannot see it learns nothing from it."""
+"""Warn of every picture without alternative text, which tells blind readers nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sphinx.util import logging
 logger = logging.getLogger(__name__)
 
 DRAWING = re.compile(r"<svg\b[^>]*>|</svg>")
-SAID = re.compile(r'\baria-(label="\s*[^\s"]|hidden="true")')  # a text, or said to be an ornament
+SAID = re.compile(r'\baria-(label="\s*[^\s"]|hidden="true")')  # labelled, or marked as decoration
 
 
 def check(app: Sphinx, doctree: nodes.document, docname: str) -> None:
@@ -21,7 +21,7 @@ def check(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     for image in doctree.findall(nodes.image):
         if not image.get("alt", "").strip():
             logger.warning(
-                "a picture without alternative text: %s; a cell's figure gets it by the option "
+                "a picture without alternative text: %s; a cell's figure gets it from the option "
                 "`mystnb: {image: {alt: …}}`",
                 image["uri"],
                 location=image if image.line else docname,
@@ -30,14 +30,14 @@ def check(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         for drawing in drawings(raw.astext()):
             if not SAID.search(drawing):
                 logger.warning(
-                    "a drawing without alternative text: %s; it is its aria-label",
+                    "a drawing without alternative text: %s; give it an aria-label",
                     drawing,
                     location=raw if raw.line else docname,
                 )
 
 
 def drawings(text: str) -> Iterator[str]:
-    """The opening tags of all drawings but those that are parts of others."""
+    """The opening tags of all drawings that are not inside another one."""
     depth = 0
     for tag in DRAWING.findall(text):
         opens = not tag.startswith("</")

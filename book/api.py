@@ -1,8 +1,8 @@
-"""The library's reference: docstrings as they are written, and links by either name.
+"""The library's reference: docstrings as plain text, and links by either name.
 
-Sections of a docstring are in Google style, the rest is plain text: formulas in it are meant as
-they stand, `x*` and `|t|` too, and would be markup to Sphinx. A chapter may say `vaelib.fit` for
-what is defined as `vaelib.training.fit`.
+Sections of a docstring are in Google style, and the rest is plain text. Formulas such as `x*` and
+`|t|` stand for themselves, although Sphinx would read them as markup. A chapter may refer to
+`vaelib.training.fit` as `vaelib.fit`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MARKUP = re.compile(r"([*|\\]|_\b|_(?=\W|$))")
 
 
 def plain(lines: list[str]) -> list[str]:
-    """The lines, escaped where they would be markup but for `code`, *emphasis* and examples."""
+    """The lines with all markup escaped, except `code`, *emphasis* and examples."""
     result, in_example = [], False
     for line in lines:
         in_example = line.lstrip().startswith(">>>") or (in_example and bool(line.strip()))
@@ -42,9 +42,9 @@ def convert(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: li
 
 
 def canonical(name: str) -> str:
-    """Where a public name is defined: `vaelib.kl_terms` is `vaelib.kl.kl_terms`.
+    """The full name of a public name: `vaelib.kl_terms` is `vaelib.kl.kl_terms`.
 
-    A name that vaelib takes over from another library stays as it is given.
+    A name that comes from another library stays as it is.
 
     Raises:
         ImportError, AttributeError: when there is no such name.
@@ -53,14 +53,14 @@ def canonical(name: str) -> str:
     defined = getattr(importlib.import_module(module), attribute)
     if not defined.__module__.startswith("vaelib"):
         return name
-    # A value, such as `vaelib.pretrained`, has no name but the one that it is given.
+    # A value, such as `vaelib.pretrained`, does not know its name.
     return f"{defined.__module__}.{getattr(defined, '__qualname__', attribute)}"
 
 
 def resolve(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement
 ) -> nodes.Element | None:
-    """Find what is referred to by its public name."""
+    """Resolve a reference to a public name."""
     target = node["reftarget"]
     if node.get("refdomain") != "py" or not target.startswith("vaelib."):
         return None

@@ -1,10 +1,10 @@
-"""What a chapter's hidden cells say of the numbers above them, or the build fails.
+"""Claims about the numbers in a chapter, which the build checks.
 
     claim("at 10 labels the error bars overlap", low < high)
 
-A sentence, or an alternative text, that depends on an output has a claim beside it. A number that
-stands in a sentence comes from `glue`. Hidden cells (`remove-cell`) hold nothing else: they draw no
-random numbers and define no name that a cell on the page uses.
+A sentence or an alternative text that depends on an output has a claim below it, and a number in
+a sentence comes from `glue`. They are in hidden cells (`remove-cell`), which hold nothing else:
+these draw no random numbers, and define no name that a visible cell uses.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from myst_nb import glue as paste
 
 
 class ClaimError(AssertionError):
-    """A sentence of the page is not true of the numbers on it."""
+    """A sentence of the page does not hold for its numbers."""
 
 
 def claim(sentence: str, holds: Any) -> None:
-    """Stop the build, naming the sentence, unless it is true of the numbers.
+    """Stop the build with the sentence, unless it holds for the numbers.
 
     Arguments:
-        sentence: what the page says, in its words.
-        holds: a truth value, a tensor or an array with one, or several of them: all must be true.
+        sentence: in the words of the page.
+        holds: a truth value, or a list, tensor or array of truth values, which must all be true.
 
     Raises:
         ClaimError: with the sentence, when it does not hold.
-        TypeError: when `holds` is not made of truth values: a number is no claim.
+        TypeError: when `holds` contains anything but truth values, such as a number.
 
     >>> claim("two is even", 2 % 2 == 0)
     >>> claim("three and two are even", [3 % 2 == 0, 2 % 2 == 0])
@@ -41,7 +41,7 @@ def claim(sentence: str, holds: Any) -> None:
 
 
 def glue(name: str, value: Any) -> None:
-    """Paste a value of a cell into the prose: {glue:text}`name:.1f`."""
+    """Make a value available to the prose as {glue:text}`name:.1f`."""
     paste(name, value.item() if hasattr(value, "item") else value, display=False)
 
 

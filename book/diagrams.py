@@ -1,7 +1,7 @@
-"""The directive `diagram`: a drawing of the book's own, in the colours of the page around it.
+"""The directive `diagram`: a drawing in the colours of its page.
 
-The file is `chapters/diagrams/NAME.svg`. Its colours are the variables of `static/book.css`, its
-strokes and letters the classes of `static/diagrams.css`: inside a page both follow light and dark.
+The file is `chapters/diagrams/NAME.svg`. It uses the colours of `static/book.css` and the classes
+of `static/diagrams.css`, so that it follows the page's light or dark mode.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ PAUSE = '<label class="pause"><input type="checkbox"> Pause</label>'
 
 
 class Diagram(SphinxDirective):
-    """Shows a diagram with its alternative text and a caption."""
+    """`{diagram} NAME`, with alternative text and a caption."""
 
     required_arguments = 1
     has_content = True
     option_spec: ClassVar = {"alt": directives.unchanged}
 
     def run(self) -> list[nodes.Node]:
-        """Make a figure of it."""
+        """Make the figure."""
         name, alt = self.arguments[0], " ".join(self.options.get("alt", "").split())
         path, here = path_of(self, FOLDER), (self.env.docname, self.lineno)
         if not alt:
@@ -50,7 +50,7 @@ class Diagram(SphinxDirective):
 
 
 def inlined(svg: str, name: str, alt: str) -> str:
-    """The drawing as an element of a page, where other drawings may have the same ids."""
+    """The drawing as an element of a page, with ids that no other drawing has."""
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r"url\(#", f"url(#{name}-", svg)
     svg = re.sub(r'href="#', f'href="#{name}-', svg)
@@ -59,7 +59,7 @@ def inlined(svg: str, name: str, alt: str) -> str:
 
 
 def palettes() -> tuple[dict[str, str], dict[str, str]]:
-    """The variables on light pages and those on dark ones."""
+    """The colour variables of light pages and of dark pages."""
     css = (STATIC / "book.css").read_text("utf-8")
     blocks = [dict(VARIABLE.findall(block)) for block in re.findall(r"\{([^{}]*)\}", css)]
     light, dark = filter(None, blocks)

@@ -1,8 +1,8 @@
-"""Offer the executed notebook of each chapter for download, in the theme's own menu.
+"""Offer the executed notebook of each chapter for download, in the theme's menu.
 
-It is what was executed, not a copy of the page: its outputs are all there, the numbers that the
-prose takes from cells (`glue`) stand in the prose, a drawing is described, and what only the build
-needs is gone: its metadata, and the hidden cells that check the prose.
+The download is the executed notebook with all outputs, not a copy of the page. Glued numbers are
+written into the prose, and a drawing is replaced by its description. What only the build needs is
+removed: metadata, and the hidden cells that check the prose.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def offer(app: Sphinx, pagename: str, template: str, context: dict[str, Any], do
 
 
 def write(app: Sphinx, exception: Exception | None) -> None:
-    """Write the notebooks to where the theme links them."""
+    """Write the notebooks where the theme links to them."""
     if exception or app.builder.format != "html":
         return
     cache = get_cache(app.config.nb_execution_cache_path)
@@ -59,7 +59,7 @@ def cleaned(notebook: NotebookNode) -> NotebookNode:
 
     def value(match: re.Match[str]) -> str:
         if match["name"] not in glued:
-            return match[0]  # myst-nb warns of it
+            return match[0]  # myst-nb warns of this
         return format_plain_text(glued[match["name"]], match["format"] or "s")
 
     def described(match: re.Match[str]) -> str:
@@ -86,6 +86,6 @@ def cleaned(notebook: NotebookNode) -> NotebookNode:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
-    app.connect("html-page-context", offer)  # before the theme makes its menu, at 501
+    app.connect("html-page-context", offer)  # before the theme makes its menu, with priority 501
     app.connect("build-finished", write)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,7 +1,7 @@
-"""Pack the whole book as one EPUB: `python -m book.epub`, when the book is built.
+"""Pack the whole book as one EPUB: `python -m book.epub`, after the book is built.
 
-EPUB 3, without scripts: formulas are MathML, which MathJax writes, drawings are SVG files, and what
-can be played with is its picture. `epubcheck` finds nothing to say (`tests/book/test_epub.py`).
+The file is EPUB 3, without scripts. Formulas are MathML from MathJax, drawings are SVG files, and
+interactive parts are pictures. `epubcheck` accepts it (`tests/book/test_epub.py`).
 """
 
 from __future__ import annotations
@@ -74,13 +74,13 @@ XHTML = """<?xml version="1.0" encoding="UTF-8"?>
 COVER = """<section epub:type="cover" class="cover">
 <img src="images/cover.png" alt="{title}"/>
 </section>"""
-Item = tuple[str, list["Item"]]  # what a reader shows, and what is below it
-# A style sheet for readers that know no nested rules and no variables.
+Item = tuple[str, list["Item"]]  # an entry of the contents, and the entries below it
+# Rules for light pages, since e-readers may not support nested rules and variables.
 HIGHLIGHT = re.compile(r'^html\[data-theme="light"\] (\.highlight[^{]*\{[^}]*\})', re.MULTILINE)
 
 
 def make(browser: playwright.Browser, book: whole.Book) -> Path:
-    """Pack the book next to its pages, and return where."""
+    """Pack the book next to its pages, and return the file."""
     tab = whole.compose(browser, book, style="epub.css")
     contents = whole.contents(tab)
     cover = _cover(tab)
@@ -132,7 +132,7 @@ def _texts(
 
 
 def _nav(contents: list[dict[str, Any]]) -> str:
-    """The table of contents that readers show: parts, chapters, sections."""
+    """The table of contents for e-readers: parts, chapters, sections."""
     top: list[Item] = []
     chapters, sections, file = top, top, ""
     for entry in contents:
@@ -149,7 +149,7 @@ def _nav(contents: list[dict[str, Any]]) -> str:
 
 
 def _list(items: list[Item]) -> str:
-    """A list of lists."""
+    """Nested lists."""
     inner = (f"<li>{label}{_list(below) if below else ''}</li>" for label, below in items)
     return f"<ol>{''.join(inner)}</ol>"
 
@@ -157,7 +157,7 @@ def _list(items: list[Item]) -> str:
 def _package(
     book: whole.Book, chapters: list[dict[str, str]], texts: dict[str, str], images: list[str]
 ) -> str:
-    """The list of all files, and the order of those that are read."""
+    """The list of all files, and the reading order of the chapters."""
     items = []
     for k, chapter in enumerate(chapters):
         has_math = "<math" in texts[f"{chapter['id']}.xhtml"]
@@ -181,7 +181,7 @@ def _package(
 
 
 def _style(book: whole.Book) -> str:
-    """One style sheet."""
+    """All style sheets in one."""
     pygments = (book.html / "_static" / "pygments.css").read_text("utf-8")
     sheets = [(whole.HERE / name).read_text("utf-8") for name in ("whole.css", "epub.css")]
     return "\n".join([*HIGHLIGHT.findall(pygments), *sheets])

@@ -1,7 +1,7 @@
-"""Execute the notebooks several at once, and again whenever the library they use has changed.
+"""Execute notebooks in parallel, and again whenever the library that they use has changed.
 
-myst-nb's cache knows a notebook by its cells alone. Here the cache's folder is named by a hash of
-`vaelib` and of what is pinned, so that a change there starts an empty one.
+myst-nb's cache identifies a notebook by its cells alone. Here the cache's folder is named by a hash
+of `vaelib` and the pinned versions, so that a change in them starts a new cache.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from traitlets.config import Config as TraitletsConfig
 
 logger = logging.getLogger(__name__)
 
-# One thread a notebook: as many notebooks as processors run at once, and what they print does not
-# depend on how many processors there are. Figures go into the page, wherever the caller wants them.
+# One thread per notebook: there are as many notebooks at once as processors, and outputs do not
+# depend on the number of processors. Figures go into the page, whatever the caller's backend is.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
@@ -54,14 +54,14 @@ def fingerprint(root: Path, patterns: tuple[str, ...]) -> str:
 
 
 def choose_cache(app: Sphinx, config: Config) -> None:
-    """Name the cache after the library, and remove those of earlier ones."""
+    """Name the cache after the library, and remove older caches."""
     caches = Path(app.outdir).parent / "executed"
     cache = caches / fingerprint(Path(app.srcdir), EXECUTED_WITH)
     for other in caches.glob("*"):
         if other != cache:
             shutil.rmtree(other)
     config.nb_execution_cache_path = str(cache)
-    # A changed setting makes Sphinx read every page again; a changed extension would not.
+    # A changed setting makes Sphinx read every page again, but a changed extension does not.
     seed = os.environ.get("BOOK_SEED", "0")
     config.book_read_with = fingerprint(Path(app.srcdir), READ_WITH) + seed
 
@@ -71,14 +71,14 @@ def read_notebook(env: BuildEnvironment, docname: str) -> NotebookNode | None:
     content = [Path(env.doc2path(docname)).read_text("utf-8")]
     if "{code-cell}" not in content[0]:
         return None
-    env.app.emit("source-read", docname, content)  # what other extensions do to it, as Sphinx does
+    env.app.emit("source-read", docname, content)  # apply other extensions, as Sphinx does
     return read_myst_markdown_notebook(content[0], config=env.myst_config)
 
 
 def execute(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
-    """Execute what myst-nb is about to read and would not find in its cache.
+    """Execute the notebooks that myst-nb is about to read and that are not in its cache.
 
-    A notebook that fails is left to myst-nb, which runs it again and says where it failed.
+    A notebook that fails is left to myst-nb, which runs it again and reports where it failed.
     """
     cache = get_cache(app.config.nb_execution_cache_path)
     cached = {record.hashkey for record in cache.list_cache_records()}
@@ -91,7 +91,7 @@ def execute(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
 
     def run(docname: str) -> ExecutionResult:
         with tempfile.TemporaryDirectory() as folder:
-            # Talked to by files, not ports: nobody else can listen, and no kernel warns of that.
+            # By files, not ports, so that nobody else can listen, and no kernel warns of that.
             files = {"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}}
             return single_nb_execution(
                 todo[docname],
@@ -113,7 +113,7 @@ def execute(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
     os.environ.update(ENVIRONMENT)
-    # A chapter's claims come from `book`, which is not installed.
+    # Chapters import claims from `book`, which is not installed.
     os.environ["PYTHONPATH"] = str(app.srcdir)
     app.add_config_value("book_read_with", "", "env", str)
     app.connect("config-inited", choose_cache)

@@ -1,8 +1,9 @@
-"""Make a page of the release version of each exercise, next to its chapter.
+"""Make a page of each exercise as it is released, next to its chapter.
 
-What nbgrader's `generate_assignment` would release is written into `chapters/exercises/`, which is
-not in the repository: the same preprocessors, without the gradebook. The page's download is that
-notebook as it is; the page itself is not executed, for nothing is written in it yet.
+The notebooks that nbgrader's `generate_assignment` would release are written to
+`chapters/exercises/`, which is not in the repository. They come from the same preprocessors,
+without the gradebook. The page offers the notebook for download. The page is not executed, because
+its functions are not written yet.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from sphinx.config import Config
 
 PAGES = "chapters/exercises"
 
-NOTE = """```{{admonition}} To be done in JupyterLab
+NOTE = """```{{admonition}} Do this in JupyterLab
 :class: tip
-{{ref}}`The chapter <{chapter}>` comes first. Then
-<a href="../../_sources/{page}.ipynb" download>download {name}.ipynb</a>, or take it from the folder
-of all exercises, and open it: {{ref}}`student-guide`.
+Read {{ref}}`the chapter <{chapter}>` first. Then
+<a href="../../_sources/{page}.ipynb" download>download {name}.ipynb</a>, or find it in the folder
+of all exercises, and open it as the {{ref}}`student-guide` explains.
 ```"""
 
 
@@ -54,7 +55,7 @@ def released(source: Path) -> NotebookNode:
 
 
 def solved(source: Path) -> NotebookNode:
-    """The released notebook with the solutions written in, as a student would."""
+    """The released notebook with solutions, as a student would write them into it."""
     notebook = released(source)
     solutions = {cell.id: cell.source for cell in nbformat.read(source, as_version=4).cells}
     for cell in notebook.cells:
@@ -70,7 +71,7 @@ def sources(root: Path) -> list[Path]:
 
 
 def write_pages(app: Sphinx, config: Config) -> None:
-    """Write the pages that changed, and remove those of exercises that are gone."""
+    """Write the pages that have changed, and remove those of deleted exercises."""
     folder = Path(app.srcdir, PAGES)
     folder.mkdir(parents=True, exist_ok=True)
     pages = {source.name: page(released(source), source.stem) for source in sources(app.srcdir)}
@@ -79,12 +80,12 @@ def write_pages(app: Sphinx, config: Config) -> None:
             old.unlink()
     for name, text in pages.items():
         path = folder / name
-        if not path.exists() or path.read_text("utf-8") != text:  # else Sphinx reads it again
+        if not path.exists() or path.read_text("utf-8") != text:  # otherwise Sphinx reads it again
             path.write_text(text, "utf-8")
 
 
 def page(notebook: NotebookNode, name: str) -> str:
-    """The page's own version: not executed, and with a note on what to do with it."""
+    """The notebook for the page: not executed, and with a note on how to start."""
     chapter = name.partition("-")[2]
     note = NOTE.format(chapter=chapter, page=f"{PAGES}/{name}", name=name)
     notebook.cells.insert(1, new_markdown_cell(note, id="how-to-start"))
@@ -93,7 +94,7 @@ def page(notebook: NotebookNode, name: str) -> str:
 
 
 def write_downloads(app: Sphinx, exception: Exception | None) -> None:
-    """Put the notebook itself where the page and the theme link it."""
+    """Put the notebook where the page and the theme link to it."""
     if exception or app.builder.format != "html":
         return
     for source in sources(app.srcdir):

@@ -1,7 +1,7 @@
-"""The directive `formats`: where the whole book is as one file, or which command makes it.
+"""The directive `formats`: links to the whole book as one file, or the commands that make it.
 
-`make pdf` and `make epub` put their file next to the pages. A link stands on the page only where it
-leads somewhere: the page is written with what is there, and `update` writes it again.
+`make pdf` and `make epub` put their file next to the pages. The page links only to files that
+exist, and `update` writes it again when a file is added.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ PLACE = re.compile(r'<p class="formats">.*?</p>', re.DOTALL)
 
 
 class Formats(SphinxDirective):
-    """The place for the sentence."""
+    """`{formats}`: the place for the sentence."""
 
     def run(self) -> list[nodes.Node]:
-        """Mark it."""
+        """Mark the place."""
         return [nodes.raw("", '<p class="formats"></p>\n', format="html")]
 
 
 def sentence(html: Path, name: str) -> str:
-    """What the page says, with links from there to the files that there are."""
+    """The sentence on a page, with links to the files that exist."""
     parts = []
     for ending, what in FORMATS.items():
         if path := next(html.glob(f"*.{ending}"), None):
@@ -37,7 +37,7 @@ def sentence(html: Path, name: str) -> str:
         else:
             command = f'<code class="literal">make {ending}</code>'
             parts.append(f"as {what}, which {command} makes")
-    return f'<p class="formats">The whole book is also one file: {", or ".join(parts)}.</p>'
+    return f'<p class="formats">The whole book is also available {", or ".join(parts)}.</p>'
 
 
 def fill(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
@@ -48,7 +48,7 @@ def fill(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doc
 
 
 def update(html: Path) -> None:
-    """Write it again into the pages that have it, when a file has been added."""
+    """Write the sentence again, into the pages that have it."""
     for path in html.rglob("*.html"):
         old = path.read_text("utf-8")
         name = path.relative_to(html).as_posix()

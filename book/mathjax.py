@@ -1,7 +1,7 @@
 """Put MathJax into the book, so that formulas need no network.
 
-The files are those of sphinx-mathjax-offline, of which the one component that the book loads, the
-TeX packages it may ask for later and its fonts are taken: 3 of 24 MB.
+The files come from sphinx-mathjax-offline. Only the component that the book loads, the TeX packages
+that it may load later and its fonts are copied: 3 of 24 MB.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ FOLDERS = ("input/tex/extensions", "output/chtml/fonts/woff-v2")
 
 
 def use(app: Sphinx, config: Config) -> None:
-    """Let the pages load the copy."""
+    """Make the pages load the copy."""
     config.mathjax_path = f"mathjax/{COMPONENT}"
 
 
 def copy(app: Sphinx, exception: Exception | None) -> None:
-    """Copy what is used."""
+    """Copy the files that are used."""
     package = distribution("sphinx-mathjax-offline")
     source = Path(str(package.locate_file("sphinx-mathjax-offline/static/mathjax")))
     target = Path(app.outdir) / "_static" / "mathjax"

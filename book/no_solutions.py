@@ -1,4 +1,4 @@
-"""Warn of every file of the finished book that holds a solution or a hidden test of an exercise."""
+"""Warn of every file of the finished book that holds a solution or a hidden test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MARKERS = ("BEGIN SOLUTION", "BEGIN HIDDEN TESTS", "BEGIN MARK SCHEME")
 
 
 def check(app: Sphinx, exception: Exception | None) -> None:
-    """Search all that the build has written, whatever its kind."""
+    """Search every file that the build has written."""
     if exception:
         return
     for path in sorted(Path(app.outdir).rglob("*")):
@@ -28,5 +28,5 @@ def check(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
-    app.connect("build-finished", check, priority=900)  # when the others have written theirs
+    app.connect("build-finished", check, priority=900)  # after the others have written their files
     return {"parallel_read_safe": True, "parallel_write_safe": True}

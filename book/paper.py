@@ -1,7 +1,8 @@
-"""Print the whole book as one PDF: `python -m book.paper`, when the book is built.
+"""Print the whole book as one PDF: `python -m book.paper`, after the book is built.
 
-Chromium prints it twice, as the contents need the numbers of pages, which only the first printing
-shows. Its second one gets the book's metadata and an outline of chapters and sections.
+Chromium prints it twice, because the table of contents needs page numbers, which are known only
+after the first printing. The second one gets the book's metadata and an outline of chapters and
+sections.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
 
 
 def make(browser: playwright.Browser, book: whole.Book) -> Path:
-    """Print the book next to its pages, and return where."""
+    """Print the book next to its pages, and return the file."""
     tab = whole.compose(browser, book, style="paper.css")
     contents = whole.contents(tab)
     places = _places(PdfReader(io.BytesIO(_printed(tab))))
     numbers = {name: page + 1 for name, (page, _) in places.items()}
     tab.evaluate("(numbers) => whole.number(numbers)", numbers)
-    logging.getLogger("pypdf").setLevel(logging.ERROR)  # Chromium counts objects in its own way
+    logging.getLogger("pypdf").setLevel(logging.ERROR)  # it warns of how Chromium counts objects
     writer = PdfWriter(clone_from=io.BytesIO(_printed(tab, tagged=True)))
     tab.close()
     _outline(writer, contents, places)
@@ -42,12 +43,12 @@ def make(browser: playwright.Browser, book: whole.Book) -> Path:
 
 
 def _printed(tab: playwright.Page, *, tagged: bool = False) -> bytes:
-    """The document on paper; tags say what is a heading, a list or a picture to who listens."""
+    """The document on paper. Tags mark headings, lists and pictures for screen readers."""
     return tab.pdf(prefer_css_page_size=True, print_background=True, tagged=tagged)
 
 
 def _places(pdf: PdfReader) -> dict[str, tuple[int, float]]:
-    """The page, from 0, and the height of everything that a link leads to."""
+    """The page, counted from 0, and the height of every target of a link."""
     pages = {page.indirect_reference: k for k, page in enumerate(pdf.pages)}
     places = {}
     for name, place in pdf.named_destinations.items():
@@ -60,7 +61,7 @@ def _places(pdf: PdfReader) -> dict[str, tuple[int, float]]:
 def _outline(
     writer: PdfWriter, contents: list[dict[str, Any]], places: Mapping[str, tuple[int, float]]
 ) -> None:
-    """Chapters, and their sections below them."""
+    """Add an outline of chapters and sections."""
     chapter = None
     for entry in contents:
         page, top = places[entry["id"]]

@@ -1,17 +1,16 @@
-"""Put a playground on a page: something to play with, after the reader has predicted what it does.
+"""The directive `playground`: an interactive figure, with a question to answer first.
 
     ```{playground} bound
     :predict: "Where does the Gaussian with the smallest gap lie?"
-    :alt: "What it is and does, for somebody who cannot see it."
+    :alt: "What it shows and does, for readers who cannot see it."
 
     What to try.
     ```
 
-It is a still picture until `book/static/play.js` and the playground's own `play-NAME.js` bring it
-to life; those are loaded by the pages that have one. On paper and without scripts it remains the
-picture, `chapters/playgrounds/NAME.svg`. That is what the script draws first:
-`playgrounds.NAME.still()` in a browser's console returns it, and `tests/book/test_playgrounds.py`
-holds the two together.
+A playground is a still picture until `book/static/play.js` and its own `play-NAME.js` replace it.
+Only pages with a playground load these scripts. On paper and without scripts the picture remains,
+`chapters/playgrounds/NAME.svg`. It is what the script draws first: `playgrounds.NAME.still()` in a
+browser's console returns it, and `tests/book/test_playgrounds.py` checks that the two agree.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ NAMES = ("bound", "gradient", "kl-directions")
 
 
 class playground(nodes.figure):
-    """A figure that a script brings to life."""
+    """A figure that a script makes interactive."""
 
 
 class Playground(SphinxDirective):
-    """`{playground} NAME`, with the question (optional), the picture's text and the caption."""
+    """`{playground} NAME`, with an optional question, alternative text and a caption."""
 
     required_arguments = 1
     has_content = True
@@ -45,7 +44,7 @@ class Playground(SphinxDirective):
     }
 
     def run(self) -> list[nodes.Node]:
-        """Make the figure: picture, question, caption."""
+        """Make the figure of picture, question and caption."""
         name = self.arguments[0]
         if name not in NAMES:
             raise self.error(f"there is no playground {name!r}, only {', '.join(NAMES)}")
@@ -60,23 +59,23 @@ class Playground(SphinxDirective):
 
 
 def still(svg: str, alt: str) -> str:
-    """The picture that stands where the script will draw."""
+    """The still picture, in the place where the script will draw."""
     return f'<div class="play-still">{drawn(svg, alt)}</div>'
 
 
 def visit(translator: HTML5Translator, node: playground) -> None:
-    """Open the figure, which says what the scripts look for."""
+    """Open the figure, with the attributes that the scripts look for."""
     data = {"CLASS": "playground", "data-playground": node["name"]}
     translator.body.append(translator.starttag(node, "figure", **data))
 
 
 def depart(translator: HTML5Translator, node: playground) -> None:
-    """Close it."""
+    """Close the figure."""
     translator.body.append("</figure>\n")
 
 
 def add_scripts(app: Sphinx, page: str, template: str, context: Any, doctree: Any) -> None:
-    """Load what the playgrounds of a page need, and on no other page."""
+    """Load the scripts and styles of a page's playgrounds, on this page only."""
     names = {figure["name"] for figure in doctree.findall(playground)} if doctree else set()
     if names:
         app.add_css_file("play.css")

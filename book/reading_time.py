@@ -1,8 +1,8 @@
-"""Put a chapter's reading time where it says `{{ reading_time }}`, measured and not wished.
+"""Replace `{{ reading_time }}` by an estimate of the chapter's reading time.
 
-A technical text is read at some 180 words a minute (a little below the 238 that Brysbaert 2019
-found for English non-fiction); a cell whose code is shown takes half a minute, a displayed formula
-and a question for the reader a minute each.
+A technical text is read at some 180 words per minute, below the 238 that Brysbaert 2019 found for
+English non-fiction. A cell whose code is shown takes half a minute. A displayed formula takes a
+minute, and so does a question for the reader.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FORMULA = re.compile(r"^\$\$.*?^\$\$$", re.MULTILINE | re.DOTALL)
 
 
 def minutes(text: str) -> int:
-    """How long a page takes, in minutes, to the next five."""
+    """The reading time of a page in minutes, rounded to five."""
     body = text.split("---\n", 2)[-1] if text.startswith("---\n") else text
     cells = [cell for cell in FENCED.findall(body) if cell.startswith("```{code-cell}")]
     shown = sum(not re.search(r"remove-cell|hide-input", cell) for cell in cells)

@@ -1,7 +1,7 @@
 """Build the book with other seeds: `BOOK_SEED=1 python -m book`.
 
-Every seed that a chapter's cells name, `manual_seed(0)` or `seed=0`, is moved by 1,000 times
-BOOK_SEED, on the page too. Where a sentence holds for the book's own seeds only, its claim fails.
+Every seed in a chapter's cells, such as `manual_seed(0)` or `seed=0`, is raised by 1,000 times
+BOOK_SEED, on the page too. If a sentence holds only for the book's own seeds, its claim fails.
 """
 
 from __future__ import annotations

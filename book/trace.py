@@ -1,15 +1,14 @@
-"""The table from each item of the lecture to its section, functions, tests and exercise, checked.
+"""The checked table that leads from each item of the lecture to section, functions and exercise.
 
-A chapter says in its front matter what it teaches, one entry an item of `lecture-items.yml`::
+A chapter's front matter says what it teaches, with one entry per item of `lecture-items.yml`::
 
     lecture:
       L26: {section: kl-definition, functions: [vaelib.kl_divergence], exercise: 3-kl}
     slides: [E5]
 
-`section` labels a section of that chapter, `functions` are names that can be imported, and slides
-are the errors that it corrects. The directive `lecture-trace` renders the tables. A chapter of the
-list that is not in the table of contents yet is shown as missing; from those that are, everything
-is asked.
+`section` is the label of a section of that chapter, `functions` are names that can be imported, and
+`slides` are the errors that it corrects. The directive `lecture-trace` renders the tables. Chapters
+in the table of contents must be complete; others are shown as missing.
 """
 
 from __future__ import annotations
@@ -46,21 +45,21 @@ class Chapter:
         logger.warning(message, *arguments, location=self.docname)
 
     def has(self, section: str) -> bool:
-        """Whether the label stands before some section here."""
+        """Whether a section of this page has the label."""
         return f"\n({section})=\n" in self.text
 
 
 def where_tested(root: Path, name: str) -> Path:
-    """The file that tests a name, given by where it is defined."""
+    """The file that tests a name, given the name with its module."""
     *packages, module, _ = name.split(".")
     return root.joinpath("tests", *packages, f"test_{module}.py")
 
 
 class LectureTrace(SphinxDirective):
-    """Renders the tables."""
+    """`{lecture-trace}`: the tables."""
 
     def run(self) -> list[nodes.Node]:
-        """Write the tables in Markdown, so that Sphinx itself checks their links."""
+        """Write the tables in Markdown, so that Sphinx checks their links."""
         self.env.note_reread()  # they depend on every chapter
         items_file = Path(__file__).with_name("lecture-items.yml")
         self.course = yaml.safe_load(items_file.read_text("utf-8"))
@@ -89,12 +88,12 @@ class LectureTrace(SphinxDirective):
         return [node]
 
     def where(self, item: str) -> list[str]:
-        """The chapters that have to teach an item, and those that say they do, too."""
+        """The chapters that have to teach an item, then others that say they do."""
         also = [name for name, chapter in self.chapters.items() if item in chapter.lecture]
         return list(dict.fromkeys([*self.course["items"][item]["chapters"], *also]))
 
     def row(self, item: str, name: str) -> str:
-        """One item in one chapter."""
+        """The row for one item in one chapter."""
         says = self.course["items"][item]["says"].replace("|", r"\|")
         if name not in self.chapters:
             return f"| **{item}** {says} | {name}: not written yet | |"
@@ -119,7 +118,7 @@ class LectureTrace(SphinxDirective):
         return f"| **{item}** {says} | {'<br>'.join(where)} | {'<br>'.join(computed + tested)} |"
 
     def defined(self, chapter: Chapter, function: str) -> str | None:
-        """Where a function is defined, if it is."""
+        """The full name of a function, or None with a warning if it does not exist."""
         try:
             return canonical(function)
         except (ImportError, AttributeError) as error:
@@ -127,7 +126,7 @@ class LectureTrace(SphinxDirective):
             return None
 
     def tests(self, chapter: Chapter, function: str) -> str:
-        """The file that tests a function by its name."""
+        """The file that tests a function, with a warning if it does not name it."""
         file = where_tested(self.root, function)
         name = function.rpartition(".")[2]
         if not file.exists() or name not in file.read_text("utf-8"):
@@ -135,7 +134,7 @@ class LectureTrace(SphinxDirective):
         return file.relative_to(self.root / "tests").as_posix()
 
     def error(self, error: str) -> str:
-        """One error of the slides."""
+        """The row for one error of the slides."""
         where = [chapter for chapter in self.chapters.values() if error in chapter.slides]
         if not where and self.chapters.keys() == self.course["chapters"].keys():
             logger.warning("no chapter puts %s right", error, location=self.env.docname)

@@ -1,9 +1,9 @@
-"""The whole book as one document: what `book.paper` prints and `book.epub` packs.
+"""The whole book as one document, which `book.paper` prints and `book.epub` packs.
 
-The pages are those of `_build/html`, which the build has checked, in the order of `_toc.yml`. In
-Chromium `whole.js` puts their articles one after the other, so that every link leads to a place in
-the same document; folds are open, and what can be played with is its picture. MathJax sets the
-formulas. The look is `whole.css`, not the theme's.
+The pages come from `_build/html`, which the build has checked, in the order of `_toc.yml`. In
+Chromium, `whole.js` puts their articles one after the other, so that every link leads to a place in
+the same document. Folds are open, and interactive parts are pictures. MathJax sets the formulas.
+The style is that of `whole.css`, not the theme's.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ STYLES
 <body></body>
 </html>
 """
-STYLES = ("pygments.css", "diagrams.css", "play.css")  # of the book's own, those that there are
-# The fonts come with matplotlib, so that paper looks the same wherever it is printed.
+STYLES = ("pygments.css", "diagrams.css", "play.css")  # the book's own, those that exist
+# The fonts come with matplotlib, so that the PDF looks the same on every machine.
 FONTS = {
     ("Book", 400, "normal"): "STIXGeneral",
     ("Book", 400, "italic"): "STIXGeneralItalic",
@@ -48,8 +48,8 @@ FONTS = {
     ("Code", 400, "italic"): "DejaVuSansMono-Oblique",
     ("Code", 700, "normal"): "DejaVuSansMono-Bold",
 }
-WIDTH = 582  # of the text on paper in CSS pixels: 154 mm, as paper.css says
-# What a script draws on a canvas has no picture of its own: one is taken of the page.
+WIDTH = 582  # of the text on paper in CSS pixels: 154 mm, as in paper.css
+# Figures that a script draws on a canvas have no file, so they are photographed on their page.
 CANVAS = "article figure:has(canvas)"
 EXPLORER = (
     "The latent explorer as the page opens it: on the left the latent plane, where digits stand at "
@@ -60,22 +60,22 @@ EXPLORER = (
 
 @dataclass(frozen=True)
 class Book:
-    """What the settings and the table of contents say."""
+    """The book's settings and table of contents."""
 
     root: Path
     title: str
     author: str
     year: str
-    pages: list[tuple[str, str]]  # the document's name, and the part that begins with it or ""
+    pages: list[tuple[str, str]]  # a document's name, and the part that begins with it, or ""
 
     @property
     def html(self) -> Path:
-        """Where the pages are."""
+        """The folder of the pages."""
         return self.root / "_build" / "html"
 
     @property
     def file(self) -> str:
-        """The name of the book as a file, without its ending."""
+        """The name of the book's files, without their ending."""
         return self.title.lower().replace(" ", "-")
 
 
@@ -94,19 +94,19 @@ def read(root: Path = ROOT) -> Book:
 
 
 def executable() -> str | None:
-    """The system's Chromium."""
+    """The path of the system's Chromium, or None."""
     names = ["chromium", "chromium-browser", "google-chrome"]
     return next(filter(None, map(shutil.which, names)), None)
 
 
 @contextmanager
 def chromium() -> Iterator[playwright.Browser]:
-    """The system's Chromium, started."""
+    """Start the system's Chromium."""
     from playwright.sync_api import sync_playwright
 
     path = executable()
     if not path:
-        raise SystemExit("There is no Chromium: `make system` finds or installs it.")
+        raise SystemExit("Chromium is not installed: run `make system`.")
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=path)
         yield browser
@@ -114,12 +114,12 @@ def chromium() -> Iterator[playwright.Browser]:
 
 
 def key(name: str) -> str:
-    """What a page is called in the whole: `exercises-1-autoencoders`."""
+    """The id of a page in the whole document: `exercises-1-autoencoders`."""
     return "-".join(PurePosixPath(name).parts[1:] or (name,))
 
 
 def compose(browser: playwright.Browser, book: Book, *, style: str) -> playwright.Page:
-    """Open the whole book in a tab, formulas set; `style` is a style sheet of this folder."""
+    """Open the whole book in a tab, with formulas set and a style sheet of this folder."""
     folder = book.html.parent / "whole"
     folder.mkdir(exist_ok=True)
     skeleton = folder / "index.html"
@@ -138,7 +138,7 @@ def compose(browser: playwright.Browser, book: Book, *, style: str) -> playwrigh
 
 
 def _skeleton(book: Book, style: str) -> str:
-    """The document before anything is in it."""
+    """The empty document."""
     static = book.html / "_static"
     fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     faces = [
@@ -162,7 +162,7 @@ def _skeleton(book: Book, style: str) -> str:
 
 
 def _page(tab: playwright.Page, book: Book, name: str, part: str) -> dict[str, Any]:
-    """What `whole.js` has to know of one page."""
+    """The data of one page for `whole.js`."""
     path = book.html / f"{name}.html"
     html = path.read_text("utf-8")
     stills = _stills(tab, path, book.html.parent / "whole") if "<canvas" in html else []
@@ -196,6 +196,6 @@ def run(make: Callable[[playwright.Browser, Book], Path]) -> int:
 
 
 def report(path: Path, root: Path, also: str) -> None:
-    """Say what has been written."""
+    """Print which file has been written."""
     size = path.stat().st_size / 1e6
     print(f"{path.relative_to(root)}: {also}, {size:.1f} MB", flush=True)

@@ -1,4 +1,4 @@
-"""What is measured of a VAE: the ELBO and log p(x) of test images, and of images that ship."""
+"""Measurements of a VAE: ELBO and log p(x) of the test images, and of images that ship with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NATS = "nats per image"
 
 
 def bound(images: Images) -> Callable[[VAE], float]:
-    """A function that gives a model's mean ELBO, always on the same draws."""
+    """A function that returns a model's mean ELBO, in nats, always with the same draws."""
 
     def mean_elbo(model: VAE) -> float:
         return evaluate_elbo(model, images, torch.Generator().manual_seed(0)).mean().item()
@@ -25,15 +25,15 @@ def bound(images: Images) -> Callable[[VAE], float]:
 def measure_bounds(
     run: Run, published: str, samples: int = 5000
 ) -> Callable[[VAE], list[Measurement]]:
-    """A function that measures a model: on the test images, and on those of mnist5k.
+    """A function that measures a model on the test images, and on those of mnist5k.
 
-    The latter come with vaelib's dependencies, so that everybody can find their numbers again; but
-    they are of MNIST's training set, which the model has seen.
+    mnist5k comes with vaelib's dependencies, so everybody can reproduce its numbers. But its images
+    are from MNIST's training set, on which the model was trained.
 
     Arguments:
-        run: says whether it is quick: then with fewer images and samples.
-        published: what to put beside log p(x) of the test images.
-        samples: importance samples for each of them.
+        run: a quick run uses fewer images and samples.
+        published: the value to compare with log p(x) of the test images.
+        samples: importance samples for each test image.
     """
     test = run.mnist("test").binarise("dynamic")
     ships = load_dataset("mnist5k", "test", device=run.device).binarise("dynamic")

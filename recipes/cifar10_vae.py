@@ -1,7 +1,7 @@
 """A convolutional VAE of CIFAR-10: residual blocks around probabilistic PCA, an 8-bit likelihood.
 
-256 latent dimensions. To reach: clearly better than PPCA with as many, in nats, bits per dimension
-and error of reconstruction, on the test images. `VAELIB_DATA` may hold a part of the data.
+It has 256 latent dimensions. Goal: clearly better than PPCA with as many, in nats, bits per
+dimension and reconstruction error on the test images. `VAELIB_DATA` may hold part of the data.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from vaelib import load_dataset
 
 def main(arguments: Sequence[str] | None = None) -> None:
     run = Run("cifar10-vae", "residual VAE of CIFAR-10, 8-bit pixels", arguments)
-    # Patches come with vaelib's dependencies.
+    # Patches need no download.
     name = "patches" if run.quick else "cifar10"
     train, test = (load_dataset(name, split, device=run.device) for split in ("train", "test"))
     train_residual(run, train, test, latent_dim=256, width=24, epochs=12)

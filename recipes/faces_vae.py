@@ -1,9 +1,10 @@
 """A convolutional VAE of faces: residual blocks around probabilistic PCA, an 8-bit likelihood.
 
-Labeled Faces in the Wild at 32 × 32 (Huang et al. 2007), 128 latent dimensions; no person of the
-test images is among the training images. To reach: faces, and better than PPCA with as many
-dimensions. Where the folder in `VAELIB_DATA` has `lfw/faces-32x32.zip`, a tight crop, a folder for
-each person, that is read; otherwise `load_dataset("lfw")`, whose crop is wider.
+The data are Labeled Faces in the Wild at 32 × 32 (Huang et al. 2007). The model has 128 latent
+dimensions. Goal: recognisable faces, and better than PPCA with as many dimensions. If the folder in
+`VAELIB_DATA` holds `lfw/faces-32x32.zip`, tightly cropped faces with a folder for each person, that
+file is read, and no person is in both training and test images. Otherwise `load_dataset("lfw")` is
+used, whose crop is wider.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run = Run("faces-vae", "residual VAE of Labeled Faces in the Wild, 8-bit pixels", arguments)
     cropped = Path(os.environ.get("VAELIB_DATA", "")) / "lfw" / "faces-32x32.zip"
     if run.quick:
-        # Patches come with vaelib's dependencies.
+        # Patches need no download.
         train, test = (load_dataset("patches", split) for split in ("train", "test"))
     elif cropped.is_file():
         train, test = _by_person(Images.from_folder(cropped, labels=True, name="lfw, cropped"))
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _by_person(images: Images) -> tuple[Images, Images]:
-    """Every tenth person, in alphabetical order, is held out."""
+    """Training and test images; every tenth person in alphabetical order is held out."""
     assert images.labels is not None
     held_out = images.labels % 10 == 9
     return (

@@ -1,7 +1,7 @@
-"""The plain autoencoder of `mnist-vae`'s size: what a code without a prior can and cannot do.
+"""A plain autoencoder of `mnist-vae`'s size, to show what a code without a prior can and cannot do.
 
-784-200-200-50 and back, ReLU, grey pixels, squared error; Adam, its rate falling from 3e-3 to 0
-along a cosine. Beside its error stands that of the 50 principal components of the training images.
+784-200-200-50 and back, ReLU, grey pixels, squared error. Adam's rate falls from 3e-3 to 0 along a
+cosine. The error is compared with that of the training images' first 50 principal components.
 """
 
 from __future__ import annotations

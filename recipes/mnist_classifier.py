@@ -1,7 +1,7 @@
-"""The judge of samples and features: a small convolutional network, MNIST, two kinds of pixels.
+"""A small convolutional classifier of MNIST digits, which judges samples and gives features.
 
-Epochs of grey and of dynamically binarised pixels take turns, so that it can judge samples of
-either kind; images are shifted by up to two pixels. To reach: 99 % of the test images.
+Epochs of grey and of dynamically binarised pixels alternate, so that it can judge samples of both
+kinds. Images are shifted by up to two pixels. Goal: 99 % of the test images correct.
 """
 
 from __future__ import annotations

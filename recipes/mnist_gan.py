@@ -1,9 +1,9 @@
 """A generative adversarial network for MNIST's grey digits, judged by `mnist-classifier`.
 
-Two layers of convolutions and batch normalisation in both networks (Radford et al. 2016); Adam with
-β₁ = ½, rates falling from 5e-4 to 0 along a cosine. What is kept is a running average of the
-parameters, from the epoch in which 10,000 samples are nearest to the test images by the Fréchet
-distance in the classifier's features. To reach: legible digits.
+Both networks have two convolutions and batch normalisation (Radford et al. 2016). Adam has β₁ = ½,
+and its rates fall from 5e-4 to 0 along a cosine. The model is a running average of the parameters,
+from the epoch in which 10,000 samples are nearest to the test images by the Fréchet distance in the
+classifier's features. Goal: legible digits.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return {"discriminator": told, "generator": fooled, "Fréchet distance": reached}
 
     def measure(model: GAN) -> list[Measurement]:
-        # The same number for two halves of the real images says how near one can come.
+        # The distance between two halves of the real images says how small it can become.
         halves = frechet_distance(real[::2], real[1::2])
-        # Not of the draws by which the epoch was chosen.
+        # With other draws than those by which the epoch was chosen.
         distances = torch.tensor([distance(model, seed) for seed in (2, 3, 4)])
         samples = model.sample(len(test), torch.Generator().manual_seed(2))
         sure = judge(samples).softmax(1).amax(1)

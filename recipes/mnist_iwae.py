@@ -1,8 +1,9 @@
-"""`mnist-vae`'s network by the importance-weighted bound of five samples (Burda et al. 2015).
+"""`mnist-vae`'s network, trained on the importance-weighted bound of five samples.
 
-It starts where `mnist-vae` ended, which takes a fraction of the time of a start from nothing, and
-goes through the last five of its eight learning rates again. All else is as in `recipes.mnist_vae`.
-To reach: −log p(x) of 86.5 nats or less on the test images (published: 85.54).
+Burda et al. 2015. Training starts from `mnist-vae`, which takes a fraction of the time of training
+from scratch, and goes through the last five of its eight learning rates again. Everything else is
+as in `recipes.mnist_vae`. Goal: −log p(x) of 86.5 nats or less on the test images (published:
+85.54).
 """
 
 from __future__ import annotations

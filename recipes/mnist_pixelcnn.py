@@ -1,8 +1,9 @@
-"""An autoregressive model of dynamically binarised MNIST: no latent variable, log p(x) exact.
+"""An autoregressive model of dynamically binarised MNIST, without a latent variable.
 
-Six residual layers of 32 channels; 55,000 training images; Adam, its rate falling twice from 4e-3
-to 0 along a cosine (warm restarts, Loshchilov and Hutter 2017), 16 epochs each time; kept are the parameters of the epoch with the best validation. To reach: −log p(x)
-of 84 nats or less on the test images (published: about 81.3, by larger models on static pixels).
+It has six residual layers of 32 channels and is trained on 55,000 images. Adam's rate falls twice
+from 4e-3 to 0 along a cosine of 16 epochs (warm restarts, Loshchilov & Hutter 2017). The parameters
+of the epoch with the best validation are kept. Goal: −log p(x) of 84 nats or less on the test
+images (published: about 81.3, by larger models on static pixels).
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @torch.no_grad()
 def log_probabilities(model: PixelCNN, images: Images) -> torch.Tensor:
-    """log p(x) of every image, the pixels always drawn alike: (N,)."""
+    """log p(x) of every image in nats, always with the same draws of the pixels: (N,)."""
     generator = torch.Generator().manual_seed(0)
     return torch.cat([model.log_prob(x) for x in images.batches(200, generator, shuffle=False)])
 

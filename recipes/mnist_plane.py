@@ -1,8 +1,8 @@
 """A VAE with two latent dimensions, for pictures of the plane and for the explorer.
 
-784-384-256-2 and back, ReLU: about the largest decoder that the explorer draws. All 60,000
-training images, dynamically binarised; Adam, its rate falling from 2e-3 to 0 along a cosine. How
-good two dimensions get is what its record says; there is no published number for just this.
+784-384-256-2 and back, ReLU: about the largest decoder that the explorer can draw. All 60,000
+training images are used, dynamically binarised. Adam's rate falls from 2e-3 to 0 along a cosine.
+There is no published number for this model; its record says what it reaches.
 """
 
 from __future__ import annotations

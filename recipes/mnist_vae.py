@@ -1,10 +1,11 @@
-"""The one-layer VAE of Burda et al. 2015: their recipe, and what it was changed in.
+"""The one-layer VAE of Burda et al. 2015, by their recipe with some changes.
 
-784-200-200-50, tanh, mirrored decoder; Adam with β 0.9 and 0.999 and ε 1e-4; Glorot initialisation,
-output bias from the data's mean; all 60,000 training images, dynamically binarised; eight learning
-rates, each 10^(−1/7) times the one before. The batch is five times theirs, so the rates are √5
-times theirs; the epochs are fewer, and more at the high rates, where theirs are 3^i. To reach:
-−log p(x) of 87.5 nats or less on the test images (published: 86.76, after 3,280 epochs).
+784-200-200-50, tanh, mirrored decoder; Glorot initialisation, with the output bias from the data's
+mean; all 60,000 training images, dynamically binarised; Adam with β 0.9 and 0.999 and ε 1e-4; eight
+learning rates, each 10^(−1/7) times the one before. The changes: the batch is five times theirs, so
+the rates are √5 times theirs. There are fewer epochs, most of them at high rates; theirs are 3^i
+per rate. Goal: −log p(x) of 87.5 nats or less on the test images (published: 86.76, after 3,280
+epochs).
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def burda(train: Images) -> VAE:
-    """The model before training: Glorot initialisation; at first the decoder gives the mean image.
+    """The untrained model, whose decoder starts at the mean image.
 
-    Glorot & Bengio 2010.
+    The weights are initialised as by Glorot & Bengio 2010.
     """
     torch.manual_seed(SEED)
     vae = VAE(train.shape, latent_dim=50, hidden=[200, 200], activation="tanh")
@@ -53,7 +54,7 @@ def burda(train: Images) -> VAE:
     for layer in layers:
         nn.init.xavier_uniform_(layer.weight)
         nn.init.zeros_(layer.bias)
-    # Bounded: a pixel that is never on would want −∞.
+    # Clamped, since the logit of a pixel that is never on is −∞.
     mean = (train.pixels.double().mean(0) / 255).clamp(0.001, 0.999)
     with torch.no_grad():
         layers[-1].bias.copy_(mean.logit().flatten())
@@ -61,7 +62,7 @@ def burda(train: Images) -> VAE:
 
 
 def falling(rates: Sequence[float], epochs: Sequence[int]) -> Callable[[int], float]:
-    """Of an epoch's number the factor by which its rate differs from the first.
+    """A function of the epoch that returns its rate divided by the first rate.
 
     >>> factor = falling([0.1, 0.05], [2, 3])
     >>> [factor(epoch) for epoch in range(6)]

@@ -1,4 +1,4 @@
-"""A residual VAE of small photographs, which starts as probabilistic PCA, and what it reaches."""
+"""Training of a residual VAE of small photographs that starts as probabilistic PCA."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def train_residual(
 ) -> None:
     """Train a VAE with a discretised logistic likelihood, measure and export it.
 
-    Every image is seen as it is and mirrored. The linear parts are probabilistic PCA and stay so;
-    the residual blocks learn what is not linear, and how sure the model is of each pixel.
+    Every image is used as it is and mirrored. The linear parts are fixed at probabilistic PCA. The
+    residual blocks learn the nonlinear rest, and how sure the model is of each pixel.
     """
     if run.quick:
         train, test, latent_dim, width, epochs = _small(train), _small(test), 3, 2, 2
@@ -51,7 +51,7 @@ def train_residual(
         _measure(ppca, test),
         train=train,
         convention="8-bit pixels, mirrored in half of the cases",
-        # In bits per dimension: 0.02 nats of ten thousand are less than what rounding may cost.
+        # In bits per dimension, since rounding may cost more than 0.02 of ten thousand nats.
         compare=_bits(test),
         note=f"the linear parts are probabilistic PCA with {latent_dim} dimensions, not trained",
     )
@@ -68,10 +68,10 @@ def _bits(test: Images) -> Callable[[VAE], float]:
 
 
 def _measure(ppca: PPCA, test: Images) -> Callable[[VAE], list[Measurement]]:
-    """A function that measures a model on held-out images, beside PCA with as many dimensions.
+    """A function that measures a model on held-out images, compared with PPCA.
 
-    And on patches of photographs: they come with vaelib's dependencies, so that everybody can find
-    that number again.
+    If the sizes agree, it also measures the patches of photographs, which come with vaelib's
+    dependencies, so that everybody can reproduce the number.
     """
 
     def measure(vae: VAE) -> list[Measurement]:

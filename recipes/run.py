@@ -1,4 +1,4 @@
-"""What all recipes share: the command line, the clock, resumption, the record and the export."""
+"""Shared code of all recipes: command line, clock, resumption, record and export."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ SEED = 0
 
 
 class Run:
-    """One training run, which may be interrupted and continued, and the model that it exports.
+    """One training run, which can be interrupted and continued, and the export of its model.
 
     Arguments:
         name: of the model.
-        about: it, in a line.
-        arguments: of the command line; by default the process's own.
+        about: the model in one line.
+        arguments: of the command line; by default those of the process.
 
     Attributes:
         device: on which to train.
-        quick: whether only to see that the recipe runs: few images, few epochs.
-        checkpoint: the run's file. Beside it, `NAME.clock` keeps the time.
-        epochs: done so far.
+        quick: whether to use few images and epochs, only to check that the recipe runs.
+        checkpoint: the run's file. `NAME.clock` beside it keeps the time.
+        epochs: completed so far.
     """
 
     def __init__(self, name: str, about: str, arguments: Sequence[str] | None = None) -> None:
@@ -54,7 +54,9 @@ class Run:
         parser.add_argument(
             "--as-it-is", action="store_true", help="measure and export without more training"
         )
-        parser.add_argument("--quick", action="store_true", help="see that it runs; export nothing")
+        parser.add_argument(
+            "--quick", action="store_true", help="check that it runs; export nothing"
+        )
         options = parser.parse_args(arguments)
         self.name, self.about = name, about
         self.recipe = parser.prog
@@ -80,7 +82,7 @@ class Run:
         self._began = time.perf_counter()
 
     def mnist(self, split: str) -> Images:
-        """MNIST's own "train", all 60,000 of it, or "test"; a few of mnist5k where it is quick."""
+        """MNIST's 60,000 "train" images, or "test"; for a quick run, a few of mnist5k."""
         if self.quick:
             return load_dataset("mnist5k", split, device=self.device)[:200]
         if split == "test":
@@ -92,7 +94,7 @@ class Run:
         return Images(torch.cat([kept.pixels, held_out.pixels]), labels, "mnist", "train")
 
     def tick(self, epochs: int, **values: float) -> None:
-        """So many epochs are over: keep the clock, and say how far the run is."""
+        """Write the clock after this many epochs, and print the progress."""
         now = time.perf_counter()
         self.seconds, self._began = self.seconds + now - self._began, now
         self.epochs = epochs
@@ -103,18 +105,18 @@ class Run:
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Training: Ctrl-C stops it, and the same command continues it."""
+        """Let Ctrl-C stop the training, so that the same command continues it."""
         self._began = time.perf_counter()
         try:
             yield
         except KeyboardInterrupt:
             raise SystemExit(
                 f"\nStopped after {self.epochs} epochs, which are kept in {self.checkpoint}: the "
-                "same command goes on from there, and --as-it-is exports what there is"
+                "same command continues, and --as-it-is exports the model as it is"
             ) from None
 
     def fit(self, model: nn.Module, train: Images, **options: Any) -> None:
-        """`vaelib.fit` with these options, continued where it was stopped."""
+        """Call `vaelib.fit` with these options, and continue a stopped run."""
         if self.as_it_is:
             model.load_state_dict(read_checkpoint(self.checkpoint)["model"])
             model.to(self.device)
@@ -144,13 +146,14 @@ class Run:
         epoch: Callable[[int, torch.Generator], Mapping[str, float]],
         enough: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Call `epoch` until so many are done, keeping the state of all `parts` after each.
+        """Call `epoch` until all epochs are done, and save the state of all `parts` after each.
 
         Arguments:
             epochs: of the whole run.
-            parts: modules, optimizers, schedulers: what has a `state_dict`; the model is "model".
-            epoch: gets its number, from 0, and a generator of its own; what it returns is printed.
-            enough: whether to stop before, asked before each epoch.
+            parts: everything with a `state_dict`, such as optimizers; the model is "model".
+            epoch: takes its number, from 0, and a generator; the values that it returns are
+                printed.
+            enough: whether to stop early; called before each epoch.
         """
         if self.checkpoint.exists():
             state = read_checkpoint(self.checkpoint)
@@ -158,7 +161,7 @@ class Run:
                 part.load_state_dict(state[name])
         with self.interruptible():
             while self.epochs < epochs and not enough() and not self.as_it_is:
-                # The epoch is the seed: a resumed run draws what a whole one would.
+                # Seeded by the epoch, so that a resumed run draws the same numbers.
                 generator = torch.Generator(self.device).manual_seed(1000 * SEED + self.epochs)
                 values = epoch(self.epochs, generator)
                 state = {name: part.state_dict() for name, part in parts.items()}
@@ -178,15 +181,14 @@ class Run:
     ) -> None:
         """Measure the model, and write it and its record.
 
-        It is stored in bfloat16 where that changes `compare(model)` by less than 0.02.
+        It is stored in bfloat16 if that changes `compare(model)` by less than 0.02.
 
         Arguments:
             model: trained.
-            arguments: that its class is built from.
-            measure: gives what it reached.
-            train, convention: what it was trained on, and how its pixels were read.
-            compare: a number that says how good a model is, such as a bound in nats; for the same
-                model always the same.
+            arguments: of its class.
+            measure: returns the measurements of a model.
+            train, convention: the training images, and how their pixels were read.
+            compare: returns how good a model is, such as its bound in nats, without randomness.
             note: as in `Record`.
         """
         rounded = deepcopy(model).bfloat16().float()
@@ -223,14 +225,14 @@ class Run:
 
 
 class Best:
-    """The parameters that a model had when a number was at its lowest; a part of a run.
+    """The parameters that a model had when a number was lowest; a part of a run.
 
     Arguments:
         model: whose parameters are kept.
 
     Attributes:
         value: the lowest number so far.
-        age: how many numbers have been seen since.
+        age: how many numbers have been seen since then.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -246,7 +248,7 @@ class Best:
             self.parameters = deepcopy(self.model.state_dict())
 
     def restore(self) -> None:
-        """Make the model what it was at its best."""
+        """Give the model its best parameters again."""
         self.model.load_state_dict(self.parameters)
 
     def state_dict(self) -> dict[str, Any]:

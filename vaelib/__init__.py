@@ -1,11 +1,10 @@
-"""Variational autoencoders in PyTorch: one lecture topic per module, to be read in this order.
+"""Variational autoencoders in PyTorch, one lecture topic per module.
 
-`autoencoder`, `latent_variable`, `elbo`, `kl`, `reparameterization`, `training`, `generation`,
-`evaluation`, `baselines`; beside them `data`, `networks`, `residual`, `likelihood`, `vae`, `plots`,
-`explorer` and `pretrained`.
+Read the modules in this order: `autoencoder`, `latent_variable`, `elbo`, `kl`,
+`reparameterization`, `training`, `generation`, `evaluation`, `baselines`. They use `data`,
+`networks`, `residual`, `likelihood`, `vae`, `plots`, `explorer` and `pretrained`.
 
-The names listed here are the ones that users may rely on. Log-likelihoods, divergences and bounds
-are in nats.
+Users may rely on the names listed here. Log-likelihoods, divergences and bounds are in nats.
 """
 
 from vaelib.autoencoder import (

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CHECKPOINT = "checkpoint.pt"
-DATA = "data.json"  # what the run is trained on, beside its checkpoint
+DATA = "data.json"  # beside the checkpoint: what the run is trained on
 
 LIKELIHOODS = ("bernoulli", "grey-bernoulli", "gaussian", "discretised-logistic")
 NETWORKS = ("fully-connected", "convolutional", "residual")
@@ -38,7 +38,7 @@ EXAMPLES = """examples:
   python -m vaelib train                              a 2-d VAE of 4,000 digits, in vae-run/
   python -m vaelib train --latent-dim 20 --out run20  twenty latent dimensions instead
   python -m vaelib evaluate                           its ELBO and log p(x) on unseen digits
-  python -m vaelib sample                             a picture of digits that it makes up
+  python -m vaelib sample                             a picture of digits that it generates
 
   python -m vaelib train --data photographs/ --size 32 --network residual --latent-dim 64
                                                       pictures of your own, as 8-bit colours
@@ -46,7 +46,7 @@ EXAMPLES = """examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when it did what was asked, 1 with one line that says why not."""
+    """Run one command. Return 0 on success, or 1 after printing one line with the reason."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(arguments)
     try:
@@ -58,10 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 1
     except (MemoryError, RuntimeError) as error:
-        # That is how torch says it; what else it says is a fault of ours, to be seen whole.
+        # torch reports a lack of memory as a RuntimeError; any other is a bug, and is shown whole.
         if isinstance(error, RuntimeError) and "alloc" not in str(error).lower():
             raise
-        print(f"{options.command}: this needs more memory than there is", file=sys.stderr)
+        print(f"{options.command}: there is not enough memory for this", file=sys.stderr)
         return 1
     return 0
 
@@ -74,7 +74,7 @@ def _how_to_go_on(options: argparse.Namespace, arguments: list[str]) -> str:
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """With the default of each option that has one."""
+    """Show the default of each option that has one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         has_one = action.default is not None and action.default is not False
@@ -109,7 +109,7 @@ def _weight(text: str) -> float:
     return number
 
 
-# So that argparse says: argument --n: invalid whole number of at least 1 value: '0'
+# These names make argparse say: argument --n: invalid whole number of at least 1 value: '0'
 _count.__name__ = "whole number of at least 1"
 _seed.__name__ = "whole number from 0"
 _rate.__name__ = "positive number"
@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         if run is not _datasets:
             added.add_argument("--out", type=Path, default=Path("vae-run"), help="the run's folder")
-            added.add_argument("--device", help="cpu or cuda; by default CUDA where there is one")
+            added.add_argument("--device", help="cpu or cuda; by default CUDA if available")
         return added
 
     train = command("train", _train, "train a VAE; write its checkpoint and pictures to a folder")
@@ -144,20 +144,20 @@ def _parser() -> argparse.ArgumentParser:
         "--data", default="mnist5k", help="a name that `datasets` lists, or a folder of pictures"
     )
     train.add_argument(
-        "--size", type=_count, help="cut the pictures of a folder square and resize them to that"
+        "--size", type=_count, help="crop the pictures of a folder to squares of this many pixels"
     )
     train.add_argument(
         "--pixels",
         choices=["dynamic", "static", "grey"],
-        help="binarised anew at each reading, binarised once, or 256 levels as they are; by "
-        "default dynamic for the grey data sets, and grey for colours and for a folder",
+        help="binarised anew at each reading, binarised once, or 256 grey levels; by default "
+        "dynamic for grey data sets, and grey for colour images and folders",
     )
     train.add_argument(
         "--likelihood",
         choices=LIKELIHOODS,
-        help="of a pixel; by default Bernoulli for binary pixels and, for 256 levels, the "
-        "discretised logistic. On grey pixels the Bernoulli is a cross-entropy, not a "
-        "log-likelihood; the Gaussian is a density",
+        help="distribution of a pixel; by default Bernoulli for binary pixels and discretised "
+        "logistic for 256 levels. On grey pixels a Bernoulli gives a cross-entropy, not a "
+        "log-likelihood; a Gaussian gives a density",
     )
     train.add_argument(
         "--latent-dim", type=_count, default=2, metavar="K", help="latent dimensions"
@@ -166,25 +166,25 @@ def _parser() -> argparse.ArgumentParser:
         "--network",
         choices=NETWORKS,
         default=NETWORKS[0],
-        help="what is trained; a residual one starts from probabilistic PCA where pixels are grey",
+        help="kind of network; a residual network starts from probabilistic PCA if pixels are grey",
     )
     train.add_argument(
         "--hidden",
         type=_count,
         nargs="+",
-        help="sizes of the fully connected layers, or one number, the width of a convolutional or "
-        "residual network; by default what suits the network",
+        help="sizes of the fully connected layers, or one number: the width of a convolutional or "
+        "residual network; the default depends on the network",
     )
     train.add_argument(
         "--beta", type=_weight, default=1.0, help="weight of the KL; only 1 maximises the ELBO"
     )
     train.add_argument("--epochs", type=_count, default=50, help="passes over the training images")
     train.add_argument(
-        "--patience", type=_count, help="stop after so many epochs without a better validation"
+        "--patience", type=_count, help="stop after this many epochs without a better bound"
     )
     train.add_argument("--batch-size", type=_count, default=128, help="images in each step")
     train.add_argument(
-        "--learning-rate", type=_rate, help="of Adam; by default 0.001, or what a resumed run had"
+        "--learning-rate", type=_rate, help="of Adam; by default 0.001, or the resumed run's"
     )
     train.add_argument(
         "--precision",
@@ -193,13 +193,13 @@ def _parser() -> argparse.ArgumentParser:
         help="of the matrix products",
     )
     train.add_argument(
-        "--compile", action="store_true", help="compile the steps first, which takes a minute or so"
+        "--compile", action="store_true", help="compile the steps first, which takes about a minute"
     )
     train.add_argument(
         "--seed",
         type=_seed,
         default=0,
-        help="of the random parameters at the start, the order of images and all noise",
+        help="of the initial parameters, the order of images and all noise",
     )
     train.add_argument("--resume", action="store_true", help="continue the run in the folder")
 
@@ -212,8 +212,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--seed", type=_seed, default=0, help="of all noise")
 
-    sample = command("sample", _sample, "draw pictures of what a trained VAE makes up")
-    sample.add_argument("--n", type=_count, default=100, help="how many")
+    sample = command("sample", _sample, "draw a picture of images that a trained VAE generates")
+    sample.add_argument("--n", type=_count, default=100, help="number of images")
     sample.add_argument(
         "--noise",
         action="store_true",
@@ -229,7 +229,7 @@ def _train(options: argparse.Namespace) -> None:
     checkpoint = options.out / CHECKPOINT
     if checkpoint.exists() and not options.resume:
         raise ValueError(
-            f"{checkpoint} holds a run already: --resume continues it, --out names another folder"
+            f"{checkpoint} already holds a run: --resume continues it, --out names another folder"
         )
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f"--out {options.out} is a file, not a folder")
@@ -247,7 +247,7 @@ def _train(options: argparse.Namespace) -> None:
     if options.network == "residual" and _has_linear_twin(model, images):
         _start_linear(model, None if options.resume and checkpoint.exists() else images)
     options.out.mkdir(parents=True, exist_ok=True)
-    # Under torchrun one process speaks for all.
+    # Under torchrun only the first process prints and draws.
     is_first = os.environ.get("RANK", "0") == "0"
     if is_first:
         data.write(options.out / DATA)
@@ -280,12 +280,12 @@ def _train(options: argparse.Namespace) -> None:
     print(f"  validation ELBO  {history.validation_elbo[best]:8.2f}", end="")
     print(_in_bits(model, history.validation_elbo[best]))
     print(f"  {history.active_units[best]} of {options.latent_dim} latent dimensions active")
-    # matplotlib takes longer to import than all else: only once there is something to draw.
+    # Imported late, because matplotlib takes longer to import than everything else.
     from vaelib import plots
 
     _save(plots.training_curves(history), options.out / "training.png")
     if options.latent_dim == 2:
-        # Of the best epoch, as what `evaluate` and `sample` use.
+        # Of the best epoch, which `evaluate` and `sample` use too.
         _save(plots.manifold(load_vae(checkpoint), n=20), options.out / "manifold.png")
     print(f"checkpoint: {checkpoint}")
 
@@ -312,7 +312,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _print_baseline(model: VAE, data: RunData, images: Images) -> None:
-    """What the best linear model reaches, on numbers that it can be measured by."""
+    """Print what the best linear model reaches, where it can be compared."""
     (train,) = data.load("train")
     if not _has_linear_twin(model, train):
         return
@@ -326,7 +326,7 @@ def _print_baseline(model: VAE, data: RunData, images: Images) -> None:
 
 
 def _has_linear_twin(model: VAE, train: Images) -> bool:
-    """Whether probabilistic PCA is a model of the same numbers, with as many latent dimensions."""
+    """Whether probabilistic PCA can model the same pixels with as many latent dimensions."""
     return (
         train.convention == "grey"
         and model.arguments["likelihood"] in ("gaussian", "discretised logistic")
@@ -335,10 +335,10 @@ def _has_linear_twin(model: VAE, train: Images) -> bool:
 
 
 def _start_linear(model: VAE, images: Images | None) -> None:
-    """Keep the linear parts at probabilistic PCA: the residual blocks learn what is not linear.
+    """Fix the linear parts at probabilistic PCA, so that the residual blocks learn the rest.
 
-    From scratch a network of this kind needs several epochs to become as good. Without images,
-    the parameters are those of a run to be resumed.
+    From scratch, such a network needs several epochs to become as good as PCA. Without images the
+    linear parts are only frozen, since a resumed run brings its own parameters.
     """
     if images is not None:
         PPCA.fit(images, model.latent_dim).initialise(model)
@@ -367,7 +367,7 @@ def _datasets(_: argparse.Namespace) -> None:
 
 
 def _choose_pixels(options: argparse.Namespace) -> str:
-    """Settle how pixels are read, where that is left open, and give the likelihood of one."""
+    """Set `options.pixels` if it is not given, and return the likelihood of a pixel."""
     info = named(options.data)
     if options.pixels is None and options.likelihood is not None:
         options.pixels = "dynamic" if options.likelihood == "bernoulli" else "grey"
@@ -384,9 +384,9 @@ def _choose_pixels(options: argparse.Namespace) -> str:
 
 
 def _unit(model: VAE, convention: str) -> str:
-    """What a bound or log-likelihood is of."""
+    """The unit of a bound or log-likelihood, and what it describes."""
     what = {
-        "gaussian": "log-densities of pixels in [0, 1], to be compared with such alone",
+        "gaussian": "log-densities of pixels in [0, 1], comparable only with other such densities",
         "discretised logistic": "log-probabilities of 8-bit pixels",
     }.get(model.arguments["likelihood"])
     return f"in nats per image ({convention}{'; ' + what if what else ''})"

@@ -1,7 +1,7 @@
-"""Bad arguments, named: what came, what was expected.
+"""Checks of arguments. An error names the argument, what was expected and what came.
 
-Numbers, shapes and dtypes cost nothing to check and are always checked. The values of tensors are
-read unless `value_checks` says otherwise, as the training loop does after its first step.
+Numbers, shapes and dtypes are always checked, because that costs nothing. The values of tensors are
+checked unless `value_checks` switches that off, as the training loop does after its first step.
 """
 
 from __future__ import annotations
@@ -43,45 +43,45 @@ __all__ = [
 
 
 def check_at_least(least: int, **numbers: int) -> None:
-    """Refuse what is not an integer, or too small."""
+    """Refuse anything but an integer of at least `least`."""
     for name, value in numbers.items():
         if not _is_count(value) or value < least:
             raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}")
 
 
 def check_integers(least: int, **sequences: Sequence[int]) -> None:
-    """Refuse what is not a sequence of integers that are large enough."""
+    """Refuse anything but a sequence of integers of at least `least`."""
     for name, value in sequences.items():
-        # Text is a sequence, too, but its letters are not integers.
+        # A string is a sequence too, but its letters are not integers.
         if not isinstance(value, Sequence) or not all(_is_count(n) and n >= least for n in value):
             raise ValueError(f"{name} must hold integers of at least {least}, not {value!r}")
 
 
 def check_shape(shape: Sequence[int]) -> None:
-    """Refuse what is not a shape of an observation, which has at least one size."""
+    """Refuse anything but the shape of an observation, which has at least one size."""
     check_integers(1, shape=shape)
     if not shape:
         raise ValueError("shape must hold at least one size, but is empty")
 
 
 def check_positive(**numbers: float) -> None:
-    """Refuse what is not a finite number above 0."""
+    """Refuse anything but a finite number above 0."""
     for name, value in numbers.items():
         if not _is_number(value) or not 0 < value < math.inf:
             raise ValueError(f"{name} must be a positive number, not {value!r}")
 
 
 def check_not_negative(**numbers: float) -> None:
-    """Refuse what is not a finite number of at least 0."""
+    """Refuse anything but a finite number of at least 0."""
     for name, value in numbers.items():
         if not _is_number(value) or not 0 <= value < math.inf:
             raise ValueError(f"{name} must be a number of at least 0, not {value!r}")
 
 
 def check_device(device: torch.device | str) -> torch.device:
-    """The device; refused where this PyTorch or this machine has none of its kind."""
+    """Return the device, and refuse one that PyTorch or this machine does not have."""
     try:
-        # Only a tensor tells: a name may be known and its device absent.
+        # Only a tensor can tell: PyTorch may know the name of a device that is absent.
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
@@ -90,7 +90,7 @@ def check_device(device: torch.device | str) -> torch.device:
 
 
 def check_generator(generator: torch.Generator | int) -> torch.Generator:
-    """The generator itself, or one on the CPU with that seed."""
+    """Return the generator itself, or a CPU generator with that seed."""
     if isinstance(generator, torch.Generator):
         return generator
     if _is_count(generator) and 0 <= generator < 2**63:
@@ -102,7 +102,7 @@ def check_generator(generator: torch.Generator | int) -> torch.Generator:
 
 
 def check_tensor(**tensors: Tensor) -> None:
-    """Refuse lists and arrays."""
+    """Refuse lists and arrays, and anything else that is not a tensor."""
     for name, value in tensors.items():
         if not isinstance(value, Tensor):
             raise ValueError(
@@ -112,7 +112,7 @@ def check_tensor(**tensors: Tensor) -> None:
 
 
 def check_floating(**tensors: Tensor) -> None:
-    """Refuse integers, on which torch rounds, or fails without the argument's name."""
+    """Refuse integers: torch would round, or fail without naming the argument."""
     for name, value in tensors.items():
         if not isinstance(value, Tensor) or not value.is_floating_point():
             check_tensor(**{name: value})
@@ -126,7 +126,7 @@ def check_alike(asked: bool | None = None, /, **tensors: Tensor) -> None:
 
     Values are read as `check_finite` reads them.
     """
-    # One pass, since every step of a training comes by; what is wrong is asked afterwards.
+    # One quick pass, since every training step calls this; the fault is located afterwards.
     first, *others = tensors.values()
     alike = isinstance(first, Tensor) and first.is_floating_point()
     for value in others:
@@ -146,9 +146,9 @@ def check_alike(asked: bool | None = None, /, **tensors: Tensor) -> None:
 def check_floats(
     name: str, value: Tensor, *sizes: int | str | EllipsisType, dtype: torch.dtype | None = None
 ) -> None:
-    """Refuse what is not a finite floating-point tensor of these sizes.
+    """Refuse anything but a finite floating-point tensor of these sizes.
 
-    A letter stands for any size, `"N ≥ 1"` for one that is large enough, `...` for any number of
+    A letter stands for any size, `"N ≥ 1"` for a size of at least 1, and `...` for any number of
     dimensions.
     """
     check_floating(**{name: value})
@@ -162,7 +162,7 @@ def check_floats(
 
 
 def check_classes(name: str, labels: Tensor, n: int) -> None:
-    """Refuse what is not an integer for each of n examples."""
+    """Refuse anything but one integer for each of n examples."""
     check_tensor(**{name: labels})
     if labels.shape != (n,) or labels.is_floating_point():
         raise ValueError(
@@ -178,15 +178,15 @@ def check_latent(**tensors: Tensor) -> None:
 
 
 def check_same_dtype(**tensors: Tensor) -> None:
-    """Refuse to mix dtypes, where torch would fail without a name."""
+    """Refuse a mixture of dtypes, on which torch would fail without naming the arguments."""
     dtypes = [value.dtype for value in tensors.values()]
     if any(dtype != dtypes[0] for dtype in dtypes):
         listed = " and ".join(map(str, dtypes))
-        raise ValueError(f"{' and '.join(tensors)} must have one dtype, but are {listed}")
+        raise ValueError(f"{' and '.join(tensors)} must have the same dtype, but have {listed}")
 
 
 def check_fits(name: str, value: Tensor, network: nn.Module) -> None:
-    """Refuse what is not in the dtype of the network's parameters, unless autocast sees to it."""
+    """Refuse a dtype other than that of the parameters, unless autocast converts it."""
     check_floating(**{name: value})
     parameter = next(network.parameters(), value)
     if value.dtype != parameter.dtype and not torch.is_autocast_enabled(value.device.type):
@@ -196,25 +196,25 @@ def check_fits(name: str, value: Tensor, network: nn.Module) -> None:
 
 
 def check_same_shape(**tensors: Tensor) -> None:
-    """Refuse shapes that differ, before broadcasting hides it."""
+    """Refuse shapes that differ, before broadcasting hides the difference."""
     shapes = [value.shape for value in tensors.values()]
     if any(shape != shapes[0] for shape in shapes):
         listed = " and ".join(str(tuple(shape)) for shape in shapes)
-        raise ValueError(f"{' and '.join(tensors)} must have one shape, but are {listed}")
+        raise ValueError(f"{' and '.join(tensors)} must have the same shape, but have {listed}")
 
 
 def check_finite(asked: bool | None = None, /, **tensors: Tensor) -> None:
-    """Refuse NaN and infinity, where values are read or that is asked for."""
+    """Refuse NaN and infinity, if values are checked or `asked` is true."""
     if not validates(asked):
         return
     for name, value in tensors.items():
-        # A sum takes one pass and no memory. It may overflow though no number is infinite.
+        # A sum takes one pass and no memory, but may overflow although every number is finite.
         if not math.isfinite(value.detach().sum().item()) and not value.isfinite().all():
             raise ValueError(f"{name} must be finite, but holds NaN or infinity")
 
 
 def check_observed(name: str, value: Tensor, distribution: Distribution) -> None:
-    """Refuse a value that is not an observation of `distribution`, or of another batch."""
+    """Refuse a value that is not one observation per batch entry of `distribution`."""
     check_tensor(**{name: value})
     if value.is_complex():
         raise ValueError(f"{name} must be real, but is {value.dtype}")
@@ -232,23 +232,23 @@ def check_observed(name: str, value: Tensor, distribution: Distribution) -> None
 
 
 def broadcasts(one: Sequence[int], other: Sequence[int]) -> bool:
-    """Whether two shapes go together; `torch.broadcast_shapes` takes twenty times as long."""
+    """Whether two shapes broadcast; `torch.broadcast_shapes` takes twenty times as long."""
     if one == other:
         return True
     pairs = zip(reversed(one), reversed(other), strict=False)
     return all(a == b or 1 in (a, b) for a, b in pairs)
 
 
-# Of each thread (and task) by itself: one that trains must not switch off another one's checks.
+# One value per thread and task: a training run must not switch off another one's checks.
 _reads_values = ContextVar("reads_values", default=True)
 
 
 @contextlib.contextmanager
 def value_checks(on: bool) -> Iterator[None]:
-    """Read values inside the `with`, or leave them unread: a reading makes a GPU wait.
+    """Switch checks of values on or off inside the `with`. Reading a value makes a GPU wait.
 
-    A switch of vaelib's own: that of `torch.distributions` is turned off for the whole process by
-    the first call of `torch.compile`, and with it a Bernoulli would take grey pixels in silence.
+    vaelib needs a switch of its own: the first call of `torch.compile` turns off that of
+    `torch.distributions` for the whole process, and a Bernoulli would silently accept grey pixels.
     """
     before = _reads_values.set(on)
     try:
@@ -258,7 +258,10 @@ def value_checks(on: bool) -> Iterator[None]:
 
 
 def validates(validate_args: bool | None) -> bool:
-    """As asked, else as the innermost `value_checks` says; a compiled graph reads no values."""
+    """Whether to check values: as asked, else as the innermost `value_checks` says.
+
+    A compiled graph never reads values, unless asked to.
+    """
     if validate_args is not None:
         return validate_args
     # In this order, so that the graph does not depend on the switch.

@@ -1,4 +1,4 @@
-"""Training and evaluation mode: set for a while, and put back as they were found."""
+"""Training and evaluation mode, set inside a `with` and restored after it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["evaluating", "training"]
 
 
 def training(*models: object) -> contextlib.AbstractContextManager[None]:
-    """Train inside the `with`: dropout drops, batch normalisation follows its batches."""
+    """Set training mode: dropout drops, and batch normalisation uses its batch."""
     return _mode(models, on=True)
 
 
 def evaluating(*models: object) -> contextlib.AbstractContextManager[None]:
-    """Evaluate inside the `with`: no dropout, and batch normalisation as it was learnt."""
+    """Set evaluation mode: no dropout, and batch normalisation uses what it has learnt."""
     return _mode(models, on=False)
 
 
@@ -24,7 +24,7 @@ def evaluating(*models: object) -> contextlib.AbstractContextManager[None]:
 def _mode(models: tuple[object, ...], on: bool) -> Iterator[None]:
     # A model need not be a module: `LinearGaussian` has no modes.
     networks = [model for model in models if isinstance(model, nn.Module)]
-    # Each submodule by itself, since some may have been frozen by hand.
+    # One by one, since some submodules may have been set to another mode by hand.
     before = [(module, module.training) for model in networks for module in model.modules()]
     for module, _ in before:
         module.training = on

@@ -1,4 +1,4 @@
-"""What training asks of an optimizer: its rate, its parameters, and that its steps be captured."""
+"""What training needs of an optimizer: its rate, its parameters and steps that can be captured."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OF_THE_DEVICE = ("capturable", "fused", "foreach")
 
 
 def is_plain_adam(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether it is Kingma & Ba's Adam, in one group of parameters, and nothing besides."""
+    """Whether the optimizer is Kingma & Ba's Adam without extras, with one group of parameters."""
     return (
         type(optimizer) is torch.optim.Adam
         and len(optimizer.param_groups) == 1
@@ -35,19 +35,19 @@ def is_plain_adam(optimizer: torch.optim.Optimizer) -> bool:
 
 
 def held_parameters(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    """The parameters of both, as neither need hold all of the other's."""
+    """The parameters of the model and of the optimizer, each once; either may lack some."""
     groups = (group["params"] for group in optimizer.param_groups)
     return list({id(p): p for p in chain(model.parameters(), *groups)}.values())
 
 
 def learning_rate_of(optimizer: torch.optim.Optimizer) -> float:
-    """Of its first group."""
+    """The learning rate of the first group."""
     rate: float = plain(optimizer.param_groups[0]["lr"])
     return rate
 
 
 def plain(value: Any) -> Any:
-    """Learning rates in tensors as the shortest numbers that give these tensors again."""
+    """Replace each scalar tensor by the shortest number that gives the same tensor."""
     if isinstance(value, Tensor) and value.dim() == 0:
         return float(str(value.detach().cpu().numpy()))
     if isinstance(value, dict):
@@ -56,7 +56,7 @@ def plain(value: Any) -> Any:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Its `state_dict`, without what belongs to a device: learning rates are plain numbers."""
+    """The `state_dict` with learning rates as plain numbers, so that any device can load it."""
     state = optimizer.state_dict()
     return {**state, "param_groups": plain(state["param_groups"])}
 
@@ -71,9 +71,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
 
 @contextlib.contextmanager
 def capturable(optimizer: torch.optim.Optimizer, device: torch.device) -> Iterator[None]:
-    """Inside the `with`, its steps can be captured: rates and counts are tensors on the device.
+    """Make steps capturable inside the `with`: rates and counts are tensors on the device.
 
-    The optimizer must have the setting `capturable`, as Adam has and SGD has not.
+    The optimizer must have the setting `capturable`; Adam has it, SGD does not.
     """
     before = [group["capturable"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
@@ -83,7 +83,7 @@ def capturable(optimizer: torch.optim.Optimizer, device: torch.device) -> Iterat
     try:
         yield
     finally:
-        # Its groups and states may have been loaded anew meanwhile.
+        # Groups and states may have been loaded again in the meantime.
         for group, value in zip(optimizer.param_groups, before, strict=True):
             group["capturable"], group["lr"] = value, plain(group["lr"])
         if not any(group.get("fused") or group["capturable"] for group in optimizer.param_groups):

@@ -1,4 +1,4 @@
-"""What a run of the command line is trained on: a data set by name, or a folder of pictures."""
+"""The data of a run on the command line: a data set by name, or a folder of pictures."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ SPLITS = ("train", "validation", "test")
 
 
 def named(data: str) -> DatasetInfo | None:
-    """The data set of that name, if there is one."""
+    """The data set of that name, or None."""
     return {info.name: info for info in available_datasets()}.get(data)
 
 
 @dataclass
 class RunData:
-    """Images as the options of the command line name them.
+    """Images, as the options of the command line describe them.
 
     Arguments:
         data: a data set's name, or the path of a folder.
         size: of the pictures in a folder.
         pixels: "dynamic", "static" or "grey".
-        content: a digest of the folder's pictures, once they are read: they are split by their
-            number, so others would mix what was trained on with what is measured on.
+        content: a digest of the folder's pictures, set when they are read. The split depends on
+            the number of pictures, so a changed folder would mix training and test images.
     """
 
     data: str
@@ -37,13 +37,13 @@ class RunData:
     content: str | None = None
 
     def load(self, *splits: str) -> list[Images]:
-        """These splits, as their pixels are to be read."""
+        """Load these splits, with their pixels binarised as the options say."""
         if named(self.data) is None and Path(self.data).exists():
             images = self._from_folder(splits)
         elif self.content is not None:
-            raise FileNotFoundError(f"the folder {self.data} is not there any more")
+            raise FileNotFoundError(f"the folder {self.data} does not exist any more")
         elif self.size is not None:
-            raise ValueError(f"--size is for a folder of pictures, which {self.data} is not")
+            raise ValueError(f"--size is for a folder of pictures, and {self.data} is not a folder")
         else:
             try:
                 images = [load_dataset(self.data, split) for split in splits]
@@ -54,7 +54,7 @@ class RunData:
         if self.pixels == "dynamic":
             return [part.binarise("dynamic") for part in images]
         if self.pixels == "static":
-            # One draw for everybody, whatever the run's seed: results stay comparable.
+            # The same draw for every run, whatever its seed, so that results can be compared.
             return [part.binarise("static", generator=0) for part in images]
         return images
 
@@ -62,32 +62,32 @@ class RunData:
         images = Images.from_folder(self.data, size=self.size)
         if len(images) < 10:
             raise ValueError(
-                f"{self.data} holds {len(images)} of the ten or more pictures that training, "
-                "validation and test need"
+                f"{self.data} holds too few pictures ({len(images)}): training, validation and "
+                "test need at least ten"
             )
         self.data = str(Path(self.data).resolve())
         self.content = hashlib.sha256(images.pixels.numpy().data).hexdigest()
-        # One split for everybody, too: what a run is measured on it was not trained on.
+        # The same split for every run too, so that no run is tested on its training images.
         parts = dict(zip(SPLITS, images.random_split(0), strict=True))
         return [parts[split] for split in splits]
 
     def write(self, path: Path) -> None:
-        """Write it to a file beside the checkpoint."""
+        """Write this description to a file beside the checkpoint."""
         path.write_text(json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> RunData:
-        """What `write` wrote."""
+        """Read what `write` wrote."""
         try:
             return cls(**json.loads(path.read_text()))
         except (OSError, ValueError, TypeError) as error:
             raise ValueError(
-                f"{path} does not say what the run was trained on: {path.parent} is not one of "
+                f"{path} does not say what the run was trained on: {path.parent} was not made by "
                 "`train`"
             ) from error
 
     def check_same(self, path: Path) -> None:
-        """Refuse other images than those that the run of this file was trained on."""
+        """Refuse images other than those that the run in this file was trained on."""
         mine, theirs = asdict(self), asdict(RunData.read(path))
         for name in ("data", "size", "pixels"):
             if mine[name] != theirs[name]:

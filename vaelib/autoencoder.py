@@ -1,7 +1,7 @@
 """Autoencoders: an encoder that lowers the dimension, learnt by reconstructing its input.
 
-Only initial weights and the order of minibatches are random: the code h of an image is a point, not
-a distribution. The VAE changes that.
+Only the initial weights and the order of minibatches are random. The code h of an image is a point;
+in a VAE it is a distribution.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def reconstruction_error(x: Tensor, x_hat: Tensor) -> Tensor:
     """Squared error Σ_d (x_d − x̂_d)², summed over all dimensions but the first: (N, …) → (N,).
 
     Raises:
-        ValueError: when the shapes or dtypes differ, or the numbers are not finite floats.
+        ValueError: when the shapes or dtypes differ, or a number is not a finite float.
 
     Example:
         >>> reconstruction_error(torch.ones(2, 1, 2, 3), torch.zeros(2, 1, 2, 3))
@@ -76,11 +76,11 @@ def linear_autoencoder_weights(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
         k: from 1 to the smaller of N and D.
 
     Returns:
-        mean (D,) and W (D, k), whose orthonormal columns are the principal directions, those of the
-        largest variance first, each with its sign arbitrary.
+        mean (D,) and W (D, k). The columns of W are orthonormal: the principal directions, largest
+        variance first, each with an arbitrary sign.
 
     Raises:
-        ValueError: when x is not (N, D) of finite floats, or k out of range.
+        ValueError: when x is not a finite floating-point tensor (N, D), or k is out of range.
 
     Example:
         >>> x = torch.tensor([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]])  # on the diagonal
@@ -90,7 +90,7 @@ def linear_autoencoder_weights(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
                 [0.7071]]))
     """
     if isinstance(x, Tensor) and x.dim() > 2:
-        raise ValueError(f"x must be (N, D), but is {tuple(x.shape)}: flatten it, x.flatten(1)")
+        raise ValueError(f"x must be (N, D), but is {tuple(x.shape)}: flatten it with x.flatten(1)")
     check_floats("x", x, "N", "D")
     check_at_least(1, k=k)
     if k > min(x.shape):
@@ -101,27 +101,29 @@ def linear_autoencoder_weights(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 class Autoencoder(nn.Module):
-    """x → code h → reconstruction x̂, by two networks (Hinton & Salakhutdinov 2006).
+    """Two networks that map x to a code h, and h to a reconstruction x̂.
+
+    Source: Hinton & Salakhutdinov 2006.
 
     Arguments:
         shape: of one observation, (C, H, W) or (D,).
         code_dim: numbers in a code.
-        hidden: sizes of the hidden layers, mirrored in the decoder; for a convolutional network
+        hidden: sizes of the hidden layers, mirrored in the decoder. A convolutional network takes
             one number, its width in channels. By default (256, 128) for a deep and (16,) for a
-            convolutional network; the two others have no hidden layer.
-        network: in the order of history,
+            convolutional network; the other two have no hidden layer.
+        network: the kinds, in historical order:
 
-            - `"linear"`: one linear layer each way, at its best PCA;
-            - `"sigmoid"`: the same followed by a sigmoid, in code and reconstruction;
-            - `"deep"`: fully connected ReLU layers between;
+            - `"linear"`: one linear layer each way, at best as good as PCA;
+            - `"sigmoid"`: the same, with a sigmoid on the code and on the reconstruction;
+            - `"deep"`: with fully connected ReLU layers in between;
             - `"convolutional"`: ReLU convolutions, and up-convolutions in the decoder.
 
-    Codes are any real numbers, in (0, 1) for `"sigmoid"`; reconstructions are in (0, 1), as pixels
-    are, but for `"linear"`. Parameters start as PyTorch draws them, from the global generator:
-    `torch.manual_seed` before.
+    Codes are real numbers, and lie in (0, 1) for `"sigmoid"`. Reconstructions lie in (0, 1), as
+    pixels do, except for `"linear"`. PyTorch draws the initial parameters from its global
+    generator: call `torch.manual_seed` first.
 
     Raises:
-        ValueError: when an argument is none of the above.
+        ValueError: when an argument is not as described.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -194,22 +196,22 @@ def fit_autoencoder(
     learning_rate: float = 3e-3,
     progress: bool = False,
 ) -> list[float]:
-    """Minimise the mean `reconstruction_error` by Adam, in training mode; labels are not used.
+    """Minimise the mean `reconstruction_error` with Adam, in training mode, without labels.
 
     Arguments:
         autoencoder: trained in place, on the device of the images.
-        images: their pixels, read as their convention says.
-        generator: of the minibatches' order, and of the pixels where they are drawn; or an integer
-            seed.
+        images: the training images, with pixels read as their convention says.
+        generator: draws the order of the minibatches, and the pixels of dynamic images; or an
+            integer seed.
         epochs, batch_size, learning_rate: of the training.
-        progress: whether to show a bar.
+        progress: whether to show a progress bar.
 
     Returns:
-        For each epoch the mean squared error per example, summed over pixels, each example with the
-        parameters of its own step.
+        For each epoch, the squared error summed over pixels and averaged over examples. Each
+        example counts with the parameters of its own step.
 
     Raises:
-        ValueError: when a number is out of range, or images are empty or of another shape.
+        ValueError: when a number is out of range, or images are empty or have another shape.
         FloatingPointError: when the error becomes NaN or infinite.
 
     Example:
@@ -252,12 +254,13 @@ def fit_autoencoder(
 def random_codes(codes: Tensor, n: int, generator: torch.Generator | int) -> Tensor:
     """n codes drawn uniformly from the smallest box around `codes`: (N, K) → (n, K).
 
-    An autoencoder learns what the codes of images decode to, and nothing about the points between
-    them. To generate, a model has to know where its codes lie. The generator may be an integer
-    seed.
+    An autoencoder learns what the codes of images decode to, but nothing about the points between
+    them. To generate images, a model has to know where its codes lie. The generator may be an
+    integer seed.
 
     Raises:
-        ValueError: when codes are not (N, K) of finite floats with N ≥ 1, or n is below 1.
+        ValueError: when codes are not a finite floating-point tensor (N, K) with N ≥ 1, or n is
+            below 1.
 
     Example:
         >>> codes = torch.tensor([[0.0, 5.0], [1.0, 5.0]])
@@ -279,11 +282,11 @@ def initialise_classifier(autoencoder: Autoencoder, code_dim: int, n_classes: in
     """The encoder with a linear layer on top of its codes: (N, *shape) → (N, n_classes) logits.
 
     The encoder's parameters are *shared*, not copied: training the classifier fine-tunes them
-    jointly with the new layer. The decoder is not used. The new layer starts at zero, so that all
-    classes begin equal and no arbitrary first gradients spoil the encoder's features.
+    jointly with the new layer. The decoder is not used. The new layer starts at zero: all classes
+    begin equal, and no arbitrary first gradient spoils the encoder's features.
 
     Raises:
-        ValueError: when code_dim is not the autoencoder's, or there are fewer than two classes.
+        ValueError: when code_dim differs from the autoencoder's, or n_classes is below 2.
 
     Example:
         >>> autoencoder = Autoencoder((6,), code_dim=3, hidden=[4])
@@ -305,11 +308,11 @@ def initialise_classifier(autoencoder: Autoencoder, code_dim: int, n_classes: in
 
 @dataclass(frozen=True)
 class FewLabels:
-    """Test errors (shares in [0, 1]) of classifiers trained on few labels, CPU tensors.
+    """Test errors of classifiers trained on few labels: shares in [0, 1], CPU tensors.
 
     Attributes:
         n_labels: L numbers of labelled images.
-        steps: T numbers of training steps after which the error was taken.
+        steps: T numbers of training steps after which the error was measured.
         random: (L, R, T) errors from random initialisation, for R seeds.
         pretrained: (L, R, T) errors from the autoencoder's encoder, with the same labels and
             minibatches for the same seed: differences are paired.
@@ -317,7 +320,7 @@ class FewLabels:
     Example:
         >>> random, pretrained = torch.full((1, 2, 1), 0.5), torch.tensor([[[0.3], [0.4]]])
         >>> result = FewLabels((10,), (200,), random, pretrained)
-        >>> (result.random - result.pretrained)[0, :, -1].mean()  # won with 10 labels, at the end
+        >>> (result.random - result.pretrained)[0, :, -1].mean()  # gain with 10 labels, at the end
         tensor(0.1500)
     """
 
@@ -330,8 +333,8 @@ class FewLabels:
 def balanced_subset(labels: Tensor, n: int, generator: torch.Generator | int) -> Tensor:
     """Indices of n random examples, equally many of each class (±1): (N,) → (n,).
 
-    A class with fewer examples than its share gives all it has. With a generator in the same state,
-    or the same integer seed, a smaller subset is the beginning of a larger one.
+    A class with fewer examples than its share gives all of them. With the same integer seed, or a
+    generator in the same state, a smaller subset is the beginning of a larger one.
 
     Raises:
         ValueError: when n is not from 1 to N.
@@ -364,32 +367,32 @@ def few_labels_experiment(
     batch_size: int = 50,
     learning_rate: float = 1e-3,
 ) -> FewLabels:
-    """Does a classifier need fewer labels when it starts from an autoencoder's encoder?
+    """Test whether a classifier needs fewer labels when it starts from a trained encoder.
 
-    It trains two classifiers for each number of labels and each seed. One is
-    `initialise_classifier` with the encoder as trained; the other is the same network with every
-    layer drawn anew (He et al. 2015), the usual initialisation. Everything else is the same:
-    labels, minibatches, Adam, the number of steps. The recipe is fixed: neither is tuned, and there
-    is no validation set.
+    The function trains two classifiers for each number of labels and each seed. The first is
+    `initialise_classifier` with the trained encoder. The second is the same network with the usual
+    random initialisation of every layer (He et al. 2015). Everything else is the same: labels,
+    minibatches, Adam and the number of steps. Neither is tuned, so there is no validation set.
 
-    With 10 to 100 labels of mnist5k the first one wins; the difference shrinks with more labels,
-    and with 1,000 the second has caught up.
+    With 10 to 100 labels of mnist5k the first is better. The difference shrinks with more labels,
+    and is gone with 1,000.
 
     Arguments:
-        autoencoder: trained, without labels, on all of `train`; left as it is.
-        train: where the labelled images are drawn from, as many of each class.
-        test: what the errors are measured on.
+        autoencoder: trained without labels on all of `train`; it is not changed.
+        train: the images of which some are labelled, equally many of each class.
+        test: the images on which errors are measured.
         n_labels: numbers of labels, each at most `len(train)`.
         seeds: each draws labels, minibatches and the random encoder.
-        steps: when to measure; training ends after the last.
+        steps: the steps after which errors are measured; training ends after the last.
         batch_size, learning_rate: of the training.
 
     Returns:
-        `FewLabels`. The seeds share the autoencoder, so their spread does not include its own.
+        `FewLabels`. All seeds share one autoencoder, so their spread does not include that of its
+        training.
 
     Raises:
-        ValueError: when a number is out of range, steps do not increase, or there are no images,
-            numbers of labels or seeds.
+        ValueError: when a number is out of range, steps do not increase, there are no images, or
+            n_labels, seeds or steps are empty.
 
     Example:
         >>> from vaelib import load_dataset
@@ -438,7 +441,7 @@ def few_labels_experiment(
 
 def _drawn_anew(classifier: nn.Sequential, seed: int) -> nn.Sequential:
     device = next(classifier.parameters()).device
-    # On the CPU, so that a seed means the same on every device.
+    # On the CPU, so that a seed gives the same numbers for every device.
     fresh, generator = copy.deepcopy(classifier).cpu(), check_generator(seed)
     for parameter in fresh.parameters():
         if parameter.dim() > 1:

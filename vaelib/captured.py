@@ -1,7 +1,7 @@
-"""A whole training step on tensors that stay where they are: what a CUDA graph can replay.
+"""A whole training step that a CUDA graph can replay, on tensors that stay in place.
 
-Launching a hundred small kernels takes a GPU's host five times as long as running them. A graph
-launches them all at once: order, gather, binarisation, noise, forwards, backwards, optimizer, sums.
+Launching a hundred small kernels takes the host five times as long as the GPU takes to run them. A
+graph launches them all at once: reading, binarisation, noise, forwards, backwards, optimizer, sums.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
 class StaticStep:
-    """One training step that reads its minibatch, its weight and its place from static tensors.
+    """One training step that reads its minibatch, KL weight and position from static tensors.
 
-    Calling it makes a step, as `training_step` does and with the same random numbers; nothing that
-    changes from step to step is a Python value, so the same call may be captured and replayed.
+    A call makes a step as `training_step` does, with the same random numbers. Nothing that changes
+    from step to step is a Python value, so the call can be captured and replayed.
 
     Arguments:
-        objective: gives the bound.
-        optimizer: made `capturable` where the step is to be captured.
-        data: on the device of the model.
-        generator: of noise and dynamic pixels, on that device.
+        objective: returns the bound.
+        optimizer: with `capturable` set, if the step is to be captured.
+        data: on the model's device.
+        generator: draws noise and dynamic pixels, on that device.
         noise_shape: (S, N, K) with N the batch size.
         like: a parameter of the model.
         precision: of the matrix products.
@@ -79,7 +79,7 @@ class StaticStep:
         self.held = held_parameters(objective, optimizer)
 
     def begin_epoch(self, order: Tensor, betas: list[float]) -> None:
-        """Set the order (N,) of the epoch, and the KL's weight in each step; start at the first."""
+        """Set the epoch's order (N,) and the KL's weight in each step, and go to the first step."""
         self.order.copy_(order[: self.order.numel()].view_as(self.order))
         self.betas.copy_(torch.tensor(betas[: len(self.betas)]))
         self.position.zero_()
@@ -97,26 +97,27 @@ class StaticStep:
         loss.backward()
         self.optimizer.step()
         row = term_sums(bound)
-        if not self.sums.numel():  # only the first bound tells how many terms there are
+        if not self.sums.numel():  # the first bound tells how many terms there are
             self.sums = row.new_zeros(len(self.order), len(row))
         self.sums.index_copy_(0, self.position, row.unsqueeze(0))
         self.position.add_(1)
 
     def forget_gradients(self) -> None:
-        """Of the model and of the optimizer."""
+        """Remove the gradients of the model and of the optimizer."""
         for parameter in self.held:
             parameter.grad = None
 
 
 class CapturedStep:
-    """A `StaticStep` that is captured as a CUDA graph after a few steps, and replayed from then on.
+    """A `StaticStep` that is captured as a CUDA graph after a few steps, then replayed.
 
-    Where it cannot be captured it goes on as it is, and `say` is told why in one line. The last,
-    smaller minibatch of an epoch is for `plain`. What a graph holds for good is looked at before
-    each epoch: where a setting of the model or the optimizer was changed, it is captured anew.
+    If the step cannot be captured, it runs as it is, and `say` is called with the reason in one
+    line. `plain` makes the step of the last, smaller minibatch of an epoch. A graph keeps the
+    settings it was captured with, so they are compared before each epoch: if a setting of the model
+    or the optimizer has changed, the step is captured again.
     """
 
-    # What the libraries and the optimizer set up at their first steps must not be in the graph.
+    # What libraries and the optimizer set up in their first steps must not be in the graph.
     WARM_UP = 3
 
     def __init__(
@@ -141,7 +142,7 @@ class CapturedStep:
                 self.step()
 
     def epoch(self, betas: list[float], made: Callable[[], None]) -> Tensor:
-        """Make an epoch's steps; the `term_sums` of each, (steps, terms). `made` hears of each."""
+        """Make an epoch's steps, calling `made` after each: their `term_sums`, (steps, terms)."""
         step = self.step
         self._begin_epoch()
         order = step.data.order(step.generator)
@@ -160,7 +161,7 @@ class CapturedStep:
         return torch.cat([step.sums, last]) if len(step.order) else last
 
     def _begin_epoch(self) -> None:
-        # A scheduler or a user may have put a number where the graph reads a tensor.
+        # A scheduler or a user may have replaced the tensor that the graph reads by a number.
         for group, rate in zip(self.step.optimizer.param_groups, self.rates, strict=True):
             if group["lr"] is not rate and isinstance(rate, Tensor):
                 rate.fill_(float(group["lr"]))
@@ -174,22 +175,23 @@ class CapturedStep:
         with value_checks(False):
             reason = reading_of_a_value(self.step)
         if changed := _changed(before, python_state(self.step.objective)):
-            reason = f"each step changes {changed}, and a replayed one would not"
+            reason = f"each step changes {changed}, which a replayed step would not"
         try:
             if reason:
                 raise CaptureError(reason)
-            self.step.forget_gradients()  # so that they live in the graph's own memory
+            self.step.forget_gradients()  # so that new ones are in the graph's own memory
             with value_checks(False):
                 self.graph = capture(self.step, [self.step.generator])
         except CaptureError as error:
             self.refused = True
-            self.say(f"steps are not replayed as a CUDA graph, and are slower for it: {error}")
+            self.say(f"steps are not replayed as a CUDA graph, which makes them slower: {error}")
 
 
 def python_state(model: nn.Module) -> dict[str, Any]:
-    """What a step may change that a replayed one would not: Python's values, and which tensors.
+    """The state that a step may change but a replayed step would not.
 
-    Tensors are told apart by identity: a graph goes on with those that it was captured with.
+    This is every Python value, and which tensors there are: tensors are compared by identity,
+    because a graph keeps using those that it was captured with.
     """
     state: dict[str, Any] = {
         "Python's random numbers": random.getstate(),
@@ -204,7 +206,7 @@ def python_state(model: nn.Module) -> dict[str, Any]:
 
 
 class _Same:
-    """Equal to itself alone, and keeps its tensor alive, so that no other takes its address."""
+    """A tensor compared by identity, and kept alive so that no other takes its address."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
@@ -226,7 +228,7 @@ def _identified(value: Any) -> Any:
 
 
 def settings(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Any]:
-    """What a graph holds for good, and what may be changed between two epochs nevertheless."""
+    """The settings that a graph keeps, but that may be changed between two epochs."""
     of_optimizer = [
         {name: value for name, value in group.items() if name not in ("params", "lr")}
         for group in optimizer.param_groups

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, and read without running code from the file."""
+"""Checkpoints, written completely or not at all, and read without running code from the file."""
 
 from __future__ import annotations
 
@@ -27,15 +27,22 @@ __all__ = [
 def write_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
     """Write tensors and plain values to a temporary file, then rename it to `path`.
 
-    A crash or a full disk at any moment leaves the old file or the new one, never half of one.
+    A crash or a full disk leaves either the old file or the new one, never half a file.
 
     Raises:
-        OSError: when the folder is not there or the disk is full; the old file is untouched.
+        OSError: when the folder does not exist or the disk is full; the old file is kept.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_checkpoint(f"{folder}/run.pt", {"model": {"weight": torch.ones(2)}})
+        ...     read_checkpoint(f"{folder}/run.pt")
+        {'model': {'weight': tensor([1., 1.])}}
     """
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
-    # In memory first: writing to a file itself, torch hides that the disk is full.
+    # To memory first: when torch itself writes to a file, it hides that the disk is full.
     content = io.BytesIO()
     torch.save(state, content)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -50,7 +57,9 @@ def write_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> Non
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read what `write_checkpoint` wrote, to the CPU; code in the file is refused, not run.
+    """Read what `write_checkpoint` wrote, to the CPU: see its example.
+
+    Code in the file is refused, not run.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -64,7 +73,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             warnings.simplefilter("ignore")
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        # Without torch's own text, which advises to load such a file by running its code.
+        # Without torch's own message, which advises the user to run the code in the file.
         raise ValueError(f"{path} is damaged, or not a checkpoint of vaelib") from error
     if not isinstance(state, dict) or "model" not in state:
         raise ValueError(f"{path} is not a checkpoint of vaelib: it holds no model")
@@ -72,7 +81,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def class_name(model: object) -> str:
-    """Of a model's class, with its module: what a checkpoint can hold of code.
+    """The name of a model's class, with its module: all that a checkpoint holds of code.
 
     Example:
         >>> class_name(VAE(shape=(2,)))
@@ -82,15 +91,15 @@ def class_name(model: object) -> str:
 
 
 def save_vae(model: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Save a model alone: the name of its class, what it was built from, and its parameters.
+    """Save a model: the name of its class, its arguments and its parameters.
 
     Arguments:
-        model: a `VAE`, or any other module, which `load_vae` then needs built again.
+        model: a `VAE`, or any other module, which has to be built again for `load_vae`.
         path: of the file.
 
     Raises:
         ValueError: when model is not a module.
-        OSError: when the folder is not there or the disk is full; an old file is untouched.
+        OSError: when the folder does not exist or the disk is full; an old file is kept.
 
     Example:
         >>> import tempfile
@@ -108,7 +117,12 @@ def save_vae(model: nn.Module, path: str | os.PathLike[str]) -> None:
 
 
 def description(model: nn.Module) -> dict[str, Any]:
-    """What a checkpoint says of a model beside its parameters: its class and its arguments."""
+    """What a checkpoint says about a model besides its parameters: its class and arguments.
+
+    Example:
+        >>> description(torch.nn.Linear(2, 1))
+        {'class': 'torch.nn.modules.linear.Linear', 'arguments': None}
+    """
     return {"class": class_name(model), "arguments": getattr(model, "arguments", None)}
 
 
@@ -120,22 +134,22 @@ def load_vae(
 ) -> Any:
     """Load a model from `save_vae` or from a checkpoint of `fit`.
 
-    A file holds numbers and names, and never code. So a `VAE` of vaelib's own networks is rebuilt
-    from its arguments, while a model with classes of one's own has to be built again, and is
-    accepted where its classes have the names in the file.
+    A file holds numbers and names, never code. So a `VAE` made of vaelib's networks is rebuilt from
+    its arguments. A model with classes of your own has to be built again, and is accepted if its
+    classes have the names in the file.
 
     Arguments:
-        path: of the checkpoint; of one that knows its best epoch, that is the one taken.
-        device: to put the model on.
-        into: a model of one's own, built as the saved one was, that gets the parameters.
+        path: of the checkpoint. If it holds the best epoch, the model of that epoch is loaded.
+        device: for the model.
+        into: a model of your own, built as the saved one was; it receives the parameters.
 
     Returns:
-        a `VAE`, or `into` itself where it is given.
+        A `VAE`, or `into` itself if it is given.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when the file is damaged, is not a checkpoint, or holds another model than the
-            one that is asked for; or for an unusable device.
+        ValueError: when the file is damaged, is not a checkpoint, or holds another model; or when
+            the device cannot be used.
 
     Example:
         >>> import tempfile
@@ -154,10 +168,10 @@ def load_vae(
         _check_same(path, state, description(into))
     parameters = state.get("best_model") or state["model"]
     try:
-        # As they were saved: a model of doubles stays one.
+        # In the dtype in which they were saved.
         model.to(next(iter(parameters.values())).dtype).load_state_dict(parameters)
     except (RuntimeError, TypeError, AttributeError, StopIteration) as error:
-        raise ValueError(f"{path} holds other parameters than its model has") from error
+        raise ValueError(f"{path} holds parameters that do not fit its model") from error
     return model.to(check_device(device))
 
 
@@ -165,13 +179,13 @@ def _rebuilt(path: str | os.PathLike[str], state: dict[str, Any]) -> VAE:
     ours = f"{VAE.__module__}.{VAE.__qualname__}"
     if state.get("class", ours) != ours:
         raise ValueError(
-            f"{path} holds a {state['class']}: build one as it was and name it as into=…"
+            f"{path} holds a {state['class']}: build it as it was, and pass it as into=…"
         )
     if not state.get("arguments"):
         raise ValueError(
-            f"{path} does not say how its model is built: build it again and name it as into=…"
+            f"{path} does not say how its model was built: build it again, and pass it as into=…"
         )
-    # The parameters drawn at construction are replaced: the caller's random stream stays untouched.
+    # The parameters drawn here are replaced, so the caller's random stream must not advance.
     with torch.random.fork_rng(devices=[]):
         return VAE.from_arguments(state["arguments"])
 

@@ -1,4 +1,4 @@
-"""A training step as one compiled graph: forwards, backwards, and Adam in the same pass."""
+"""A training step as one compiled graph of the forward pass, the backward pass and Adam."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ __all__ = ["CompiledStep", "compiler"]
 
 @contextlib.contextmanager
 def compiler() -> Iterator[None]:
-    """Settings of torch.compile under which a step is one graph; its failures in plain words.
+    """Set torch.compile up so that a step becomes one graph, and explain its failures.
 
     Raises:
-        RuntimeError: when there is no compiler to be found.
+        RuntimeError: when no C++ compiler is found.
     """
-    # Compiling turns it off, and for the whole process: in a graph nobody can read a value.
+    # torch.compile turns validation off for the whole process, because a graph reads no values.
     before = Distribution._validate_args
     import torch._dynamo
     import torch._inductor.config
 
     Distribution.set_default_validate_args(False)
-    # Gradients belong into the graph that gives the bound, which is not yet torch's default; and a
-    # session may train more than the eight models after which torch stops to compile.
+    # Gradients must be in the graph of the bound, which is not yet torch's default. A session may
+    # train more than eight models, after which torch by default stops compiling.
     graphs = torch._dynamo.config.patch(trace_autograd_ops=True, recompile_limit=64)
-    # Dropout draws the numbers that it draws without a compiler.
+    # Dropout draws the same numbers as without a compiler.
     draws = torch._inductor.config.patch(fallback_random=True)
     try:
         with graphs, draws:
@@ -41,7 +41,7 @@ def compiler() -> Iterator[None]:
         reason = str(error).splitlines()[0]
         raise RuntimeError(
             f"compile=True failed ({reason}): torch.compile needs a C++ compiler such as g++, and "
-            "Python's headers; without compile, fit trains to the same parameters, if slower"
+            "Python's headers; without compile, fit reaches the same parameters, only more slowly"
         ) from error
     finally:
         Distribution.set_default_validate_args(before)
@@ -50,9 +50,9 @@ def compiler() -> Iterator[None]:
 class CompiledStep:
     """`training_step` with a plain Adam as one graph.
 
-    To be called inside `compiler`; gives the `term_sums` of the bound. Adam is written out, since
-    in the graph its pass over the parameters is one with the last pass over the gradients, which
-    saves a sixth of a small step; torch's own, as the compiler finds it, saves nothing.
+    Call it inside `compiler`; it returns the `term_sums` of the bound. Adam is written out, so that
+    the compiler merges its pass over the parameters with the last pass over the gradients. This
+    saves a sixth of a small step; compiling torch's own Adam saves nothing.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class CompiledStep:
     def __call__(
         self, x: Tensor, eps: Tensor, y: Tensor | None, beta: float, size: float
     ) -> Tensor:
-        """Make the step; one of another size is not worth a graph of its own."""
+        """Make the step. A minibatch of another size is left to `plain`, without a graph."""
         self.count += 1
         if len(x) != self.batch_size:
             for kept in self.state:
@@ -83,7 +83,7 @@ class CompiledStep:
         beta1, beta2 = self.group["betas"]
         rate = float(self.group["lr"]) / (1 - beta1**self.count)
         scale = (1 - beta2**self.count) ** -0.5
-        # In a tensor, since numbers by themselves would be constants of the graph.
+        # In a tensor, since Python numbers would become constants of the graph.
         numbers = eps.new_tensor([beta, size, rate, scale])
         return _graph()(
             self.objective,
@@ -98,18 +98,18 @@ class CompiledStep:
         )
 
     def finish(self) -> None:
-        """Tell the optimizer how many steps were made for it."""
+        """Tell the optimizer how many steps have been made."""
         for kept in self.state:
             kept["step"].fill_(self.count)
-        # A scheduler would warn that it goes ahead of the optimizer.
+        # Otherwise a scheduler warns that it is called before the optimizer.
         self.adam._opt_called = True  # type: ignore[attr-defined]
 
 
 def _adam_state(adam: torch.optim.Optimizer, trained: list[Tensor]) -> list[dict[str, Tensor]]:
-    """What Adam knows of each parameter."""
+    """Adam's state of each parameter."""
     adam.zero_grad()
     if not adam.state:
-        # A step with gradients of 0 moves nothing, and makes the state as torch lays it out.
+        # A step with gradients of 0 moves no parameter, and creates the state as torch does.
         for parameter in trained:
             parameter.grad = torch.zeros_like(parameter)
         adam.step()
@@ -121,7 +121,7 @@ def _adam_state(adam: torch.optim.Optimizer, trained: list[Tensor]) -> list[dict
 
 @cache
 def _graph() -> Callable[..., Tensor]:
-    # A graph for each shape: one for all of them is slower by a fifth.
+    # A graph for each shape, since one for all shapes is slower by a fifth.
     return torch.compile(_ascend, dynamic=False)
 
 
@@ -136,7 +136,7 @@ def _ascend(
     constants: tuple[float, float, float],
     precision: Any,
 ) -> Tensor:
-    """Kingma & Ba 2015, algorithm 1, with the numbers that change from step to step in a tensor."""
+    """Make a step of Adam (Kingma & Ba 2015, algorithm 1); `numbers` holds what changes."""
     beta, size, rate, scale = numbers.unbind()
     beta1, beta2, epsilon = constants
     bound, loss = negative_bound(objective, x, eps, y, beta, precision, size)

@@ -1,4 +1,4 @@
-"""Work on a GPU as one graph, and what has to be so that it can be captured and replayed."""
+"""CUDA graphs: work on a GPU that is captured once and replayed."""
 
 from __future__ import annotations
 
@@ -21,22 +21,25 @@ _FAILED: list[torch.cuda.CUDAGraph] = []
 
 
 class CaptureError(RuntimeError):
-    """Work that cannot be replayed; the message says why."""
+    """The work cannot be captured; the message says why."""
 
 
 def capture(
     work: Callable[[], object], generators: Sequence[torch.Generator] = ()
 ) -> torch.cuda.CUDAGraph:
-    """The work as a graph on the current stream, which is not the default one; it is not done.
+    """Capture the work as a graph on the current stream, without doing it.
+
+    The current stream must not be the default one.
 
     Arguments:
-        work: what is launched, always the same on the same memory. It was done before, on the same
-            stream, so that nothing is set up for the first time.
-        generators: that it draws from, besides the default one. Each replay draws anew.
+        work: launches the same kernels on the same memory at every call. It must have run before on
+            the same stream, so that nothing is set up for the first time.
+        generators: those that the work draws from, besides the default one. Each replay draws new
+            numbers.
 
     Raises:
-        CaptureError: when the work does what a graph cannot hold. The generators are then as they
-            were, and draw on.
+        CaptureError: when a graph cannot hold the work. The generators keep their state and can
+            still be used.
     """
     device = torch.cuda.current_device()
     drawn_from = [*generators, torch.cuda.default_generators[device]]
@@ -46,7 +49,7 @@ def capture(
         for generator in generators:
             graph.register_generator_state(generator)
     try:
-        # Only this thread's work counts, whatever others ask of the GPU meanwhile.
+        # Capture this thread's work only, whatever other threads ask of the GPU.
         with (
             _CAPTURING,
             torch.cuda.graph(
@@ -58,7 +61,7 @@ def capture(
         torch.cuda.synchronize()
         _FAILED.append(graph)
         for generator, state in zip(drawn_from, before, strict=True):
-            # A capture that fails leaves its generators waiting for its end: they get a new state.
+            # A failed capture leaves its generators waiting for its end: give them a new state.
             generator.graphsafe_set_state(torch.Generator(generator.device))
             generator.set_state(state)
         raise CaptureError(_first_cause(error)) from error
@@ -66,9 +69,10 @@ def capture(
 
 
 def reading_of_a_value(work: Callable[[], object]) -> str | None:
-    """Do the work, and tell where it waits for the GPU to know a value, which no graph can.
+    """Do the work, and return the line where it waits for a value from the GPU, or None.
 
-    Such a capture would fail, and leave the memory of the process in a worse state.
+    A graph cannot wait. A capture that fails for this reason would waste memory of the process, so
+    this is found out first.
     """
     mode = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings(record=True) as seen:
@@ -78,7 +82,7 @@ def reading_of_a_value(work: Callable[[], object]) -> str | None:
             work()
         finally:
             torch.cuda.set_sync_debug_mode(mode)
-    # Not what the mode says of itself when it is first set.
+    # Skip the warning that torch gives when the mode is first set.
     readings = [w for w in seen if "called a synchronizing" in str(w.message)]
     if not readings:
         return None
@@ -87,7 +91,7 @@ def reading_of_a_value(work: Callable[[], object]) -> str | None:
 
 @contextlib.contextmanager
 def stream(device: torch.device) -> Iterator[None]:
-    """A CUDA stream of its own, on which work may be captured; elsewhere nothing."""
+    """Use a separate CUDA stream, on which work can be captured; do nothing on other devices."""
     if device.type != "cuda":
         yield
         return
@@ -103,14 +107,14 @@ def stream(device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def repeatable() -> Iterator[None]:
-    """Inside the `with`, a GPU's convolutions give the same sums each time.
+    """Make a GPU's convolutions repeatable inside the `with`.
 
-    Left to itself, cuDNN adds in any order, and two runs differ in the fifth digit. Its settings
-    are the whole process's; they are put back.
+    By default cuDNN adds in any order, and two runs differ in the fifth digit. Its settings hold
+    for the whole process, and are restored afterwards.
     """
     cudnn = torch.backends.cudnn
     before = cudnn.deterministic, cudnn.benchmark
-    # One by one: `cudnn.flags` would also set what has nothing to do with it.
+    # One by one, since `cudnn.flags` would set other things too.
     cudnn.deterministic, cudnn.benchmark = True, False
     try:
         yield
@@ -119,13 +123,13 @@ def repeatable() -> Iterator[None]:
 
 
 def _registers_generators() -> bool:
-    # From 2.14 on PyTorch does it by itself, and warns of those who do.
+    # From version 2.14 on, PyTorch registers them itself, and warns if the caller does.
     major, minor = (int(part) for part in torch.__version__.split(".")[:2])
     return (major, minor) < (2, 14)
 
 
 def _first_cause(error: BaseException) -> str:
-    """What went wrong first, and in which line: what comes after is that the capture failed."""
+    """The first error and its line; later errors only say that the capture failed."""
     while error.__context__ is not None:
         error = error.__context__
     text = str(error).strip().splitlines() or [type(error).__name__]

@@ -1,4 +1,4 @@
-"""The data sets with a name: what there is to know about each, and one split of it as `Images`."""
+"""The named data sets: a description of each, and its splits as `Images`."""
 
 from __future__ import annotations
 
@@ -26,16 +26,21 @@ __all__ = [
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What there is to know about a data set before it is loaded.
+    """A description of a data set, available before it is loaded.
 
     Arguments:
-        name: what `load_dataset` calls it.
+        name: as `load_dataset` takes it.
         shape: (C, H, W) of one image.
         sizes: images in each split.
-        offline: whether it comes with vaelib's dependencies; the others are downloaded, or read
-            from the folder in `VAELIB_DATA`.
+        offline: whether it comes with vaelib's dependencies. Other data sets are downloaded, or
+            read from the folder in `VAELIB_DATA`.
         content: what the images show.
         licence: who made them, and on what terms they may be used.
+
+    Example:
+        >>> info = available_datasets()[0]
+        >>> info.name, info.shape, info.sizes["test"]
+        ('mnist5k', (1, 28, 28), 500)
     """
 
     name: str
@@ -144,25 +149,27 @@ def load_dataset(
 ) -> Images:
     """Load one split of a data set as grey uint8 images on a device.
 
-    `available_datasets` lists the names. What does not come with vaelib's dependencies is read
-    from `VAELIB_DATA`/`name` where that folder exists (the files as published, compressed or not;
-    checked for format, not by checksum), and otherwise downloaded once, checked by SHA-256, into
-    the cache folder (`VAELIB_CACHE`, or the user's). Splits are fixed, disjoint and stratified:
-    each class in proportion, to ±2 images. Where there is an official test set it is the test set.
+    `available_datasets` lists the names. A data set that does not come with vaelib's dependencies
+    is read from the folder `VAELIB_DATA`/`name` if it exists: the files as published, compressed or
+    not, checked for their format but not by checksum. Otherwise it is downloaded once, checked by
+    SHA-256, to the cache folder (`VAELIB_CACHE`, or the user's). Splits are fixed, disjoint and
+    stratified: each class is in each split in proportion, to ±2 images. An official test set is the
+    test split.
 
     Arguments:
         name: of the data set.
         split: "train", "validation" or "test".
-        device: where the images shall be.
+        device: for the images.
 
     Returns:
         `Images`: pixels (N, C, H, W) uint8 from 0 to 255, labels (N,) int64.
 
     Raises:
-        ValueError: an unknown name or split, an unusable device, or a damaged file in the user's
-            folder.
-        FileNotFoundError: a file that the user's folder should hold.
-        DownloadError: no network, or a file with the wrong checksum; see `vaelib.download`.
+        ValueError: when the name or split is unknown, the device cannot be used, or a file in the
+            user's folder is damaged.
+        FileNotFoundError: when a file is missing from the user's folder.
+        DownloadError: when there is no network, or a file has the wrong checksum; see
+            `vaelib.download`.
 
     Example:
         >>> load_dataset("mnist5k", "test")
@@ -172,7 +179,7 @@ def load_dataset(
     _check_choice("split", split, ["train", "validation", "test"])
     device = check_device(device)
     pixels, labels = _READERS[name](split)
-    # A copy, contiguous and writable: the arrays may be neither.
+    # Copied, since the arrays may be neither contiguous nor writable.
     images = torch.tensor(pixels, device=device).contiguous()
     return Images(images, torch.tensor(labels, device=device), name, split)
 

@@ -1,4 +1,4 @@
-"""A bound that is no longer finite: found, and told with the step, the term and what is safe."""
+"""Errors for a bound that is no longer finite, with the step, the term and what was kept."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ __all__ = ["check_finite_terms", "divergence", "divergence_named"]
 def divergence_named(
     run: Run, step: int, x: Tensor, eps: Tensor, y: Tensor | None
 ) -> Iterator[None]:
-    """Where a value is refused and the data are not to blame, tell that it is the bound."""
+    """Raise `NonFiniteError` where a value is refused although the data are finite."""
     try:
         yield
     except ValueError:
         if not x.isfinite().all():
             raise
-        # By the model itself: processes that see no fault would not take part in another step.
+        # By the model alone: other processes may see no fault, and would not join another step.
         with value_checks(False), torch.no_grad():
             row = term_sums(run.objective(x, eps, y)).cpu().double()
             check_finite_terms(row.unsqueeze(0), step, run)
@@ -35,7 +35,7 @@ def divergence_named(
 
 
 def check_finite_terms(rows: Tensor, first_step: int, run: Run) -> None:
-    """Refuse sums of terms, a row per step, in which one is not finite."""
+    """Raise `NonFiniteError` if a sum of terms is not finite; `rows` has one row per step."""
     if math.isfinite(rows.sum()):
         return
     bad = ~rows.isfinite()

@@ -1,4 +1,4 @@
-"""A download that resumes, and that ends in a file with the right checksum or in no file at all."""
+"""A download that can resume, and leaves a file with the right checksum or no file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CHUNK = 1 << 18
 
 
 class DownloadError(OSError):
-    """The file could not be fetched, or what came is not it; the message says what to do."""
+    """The file could not be downloaded, or is the wrong one; the message says what to do."""
 
 
 def cache_folder() -> Path:
@@ -35,19 +35,19 @@ def sha256_of(path: Path) -> str:
 def download(url: str, path: Path, sha256: str) -> Path:
     """Make sure that `path` holds the file at `url`, and return `path`.
 
-    A file that is there already is checked and kept. Otherwise the bytes go to `path` + `.part`,
-    with a progress bar; an interrupted download goes on from there (HTTP Range), or from the start
-    where the server cannot do that. Only a file with the right checksum gets the name `path`.
-    Processes that want the same file wait for the one that fetches it.
+    An existing file is checked and kept. Otherwise the bytes go to `path` + `.part`, with a
+    progress bar. An interrupted download continues from there (HTTP Range), or from the start if
+    the server does not support that. Only a file with the right checksum gets the name `path`.
+    Processes that need the same file wait for the one that downloads it.
 
     Arguments:
-        url: where the file is.
-        path: where it shall be; missing folders are made.
-        sha256: its SHA-256, in hexadecimal digits.
+        url: of the file.
+        path: the file to write; missing folders are made.
+        sha256: SHA-256 of the file, in hexadecimal digits.
 
     Raises:
-        DownloadError: no connection, a connection that broke off (the next call resumes), or a
-            file with another checksum (removed).
+        DownloadError: when there is no connection, it breaks off (the next call resumes), or the
+            file has another checksum (it is removed).
     """
     if _is_file(path, sha256):  # before the lock: a cache may be read-only
         return path
@@ -60,7 +60,7 @@ def download(url: str, path: Path, sha256: str) -> Path:
             return path
         removed = ""
         if path.is_file():
-            removed = f"{path} was another file, with SHA-256 {sha256_of(path)}, and is removed; "
+            removed = f"{path} was another file, with SHA-256 {sha256_of(path)}, and was removed; "
             path.unlink()
         try:
             _fetch(url, part)
@@ -68,15 +68,15 @@ def download(url: str, path: Path, sha256: str) -> Path:
             kept = part.stat().st_size if part.exists() else 0
             raise DownloadError(
                 f"{removed}could not download {url}: {error}. Check the network and call again"
-                + (f" (it goes on after the {kept:,} bytes that came)" if kept else "")
+                + (f" (it continues after the first {kept:,} bytes)" if kept else "")
                 + f", or save the file with SHA-256 {sha256} as {path} yourself"
             ) from error
         if (found := sha256_of(part)) != sha256:
             part.unlink()
             raise DownloadError(
                 f"{url} gave a file with SHA-256 {found} where {sha256} was expected; it has been "
-                f"removed. Call again; if it comes again the server's file has changed: save the "
-                f"right one as {path} yourself"
+                f"removed. Call again; if this happens again, the server's file has changed: save "
+                f"the right one as {path} yourself"
             )
         part.replace(path)
     return path
@@ -96,7 +96,7 @@ def _fetch(url: str, part: Path) -> None:
         response = urlopen(request, timeout=_TIMEOUT)
     except HTTPError as error:
         error.close()
-        if error.code == 416 and have:  # nothing after `have`: all is here, the checksum decides
+        if error.code == 416 and have:  # no bytes after `have`: the checksum decides
             return
         raise
     with response:

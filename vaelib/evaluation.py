@@ -1,6 +1,6 @@
-"""How good is a model: its bound and log-likelihood, what its codes know, how sharp its pictures.
+"""How good a model is: its bound and log-likelihood, what its codes hold, how sharp its images are.
 
-Log-likelihoods and informations are in nats, and a log-likelihood names its data convention.
+Log-likelihoods and information are in nats, and a log-likelihood names the convention of its data.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ __all__ = [
     "sharpness",
 ]
 
-# Noise is drawn in blocks of this many samples whatever the chunk, so that the chunk does not
-# change the estimate: torch.randn(2n) is not always torch.randn(n) twice. Images are read in blocks
-# of as many for the same reason.
+# Noise is always drawn in blocks of this many samples, so that the chunk size does not change the
+# estimate: torch.randn(2n) is not always torch.randn(n) twice. Images are read in blocks of the
+# same size, for the same reason.
 _BLOCK = 1000
 
-# Numbers that are decoded at once: a thousand images of 784 pixels on a CPU, where more would not
-# stay in its caches, and a hundred thousand on a GPU.
+# Numbers decoded at once: a thousand images of 784 pixels on a CPU, whose caches hold no more, and
+# a hundred thousand on a GPU.
 _NUMBERS_ON_CPU, _NUMBERS_ON_GPU = 784_000, 78_400_000
 
 
@@ -75,15 +75,15 @@ def evaluate_elbo(
 ) -> ELBO:
     """The ELBO of every image, in evaluation mode, on the model's device, without gradients.
 
-    It is the bound that the model's own `forward` gives, or `evidence_lower_bound` for a model
-    without one. Its mean is over examples, so a smaller last batch counts by its size. z is drawn,
-    in evaluation mode too: with z = μ this would not be a bound.
+    The bound is that of the model's own `forward`, or `evidence_lower_bound` for a model without
+    one. There is one value per image, so `mean()` weights a smaller last batch by its size. z is
+    drawn even in evaluation mode: with z = μ the result would not be a bound.
 
     Arguments:
-        model: any `LatentVariableModel`. Where its `forward` takes `y`, it is given the labels.
-        images: read in order, dynamic pixels drawn once; a tensor (N, …); or a `Dataset` or
-            `DataLoader` of x or of (x, y).
-        generator: draws the pixels where they are dynamic, and ε; or an integer seed.
+        model: any `LatentVariableModel`. If its `forward` takes `y`, it receives the labels.
+        images: `Images`, read in order, with dynamic pixels drawn once; a tensor (N, …); or a
+            `Dataset` or `DataLoader` of x or of (x, y).
+        generator: draws dynamic pixels and ε; or an integer seed.
         samples: S, draws of z for each image.
         batch_size: images at a time; a `DataLoader` has its own.
 
@@ -91,8 +91,8 @@ def evaluate_elbo(
         `ELBO` with terms for all N images, in nats.
 
     Raises:
-        ValueError: when samples or batch_size is below 1, there are no images, or they are not what
-            the encoder and the likelihood accept.
+        ValueError: when samples or batch_size is below 1, there are no images, or the encoder or
+            the likelihood does not accept them.
 
     Example:
         >>> from vaelib import VAE
@@ -122,15 +122,15 @@ def evaluate_elbo(
 
 @dataclass(frozen=True)
 class LogLikelihood:
-    """Importance-sampling estimates of log p(x), positive where better: the NLL is −`mean()`.
+    """Importance-sampling estimates of log p(x), higher is better: the NLL is −`mean()`.
 
     Attributes:
         per_example: (N,) estimates in nats; each is below log p(x) in expectation.
-        effective_sample_size: (N,), between 1 and `samples`: where it is near 1 one weight
-            decides, and neither the estimate nor its standard error can be trusted.
+        effective_sample_size: (N,), between 1 and `samples`. If it is near 1, one weight decides,
+            and neither the estimate nor its standard error can be trusted.
         samples: S, importance samples for each image.
-        convention: of the pixels, such as "static binarisation". Numbers of different conventions
-            must not be compared.
+        convention: of the pixels, such as "static binarisation". Do not compare numbers of
+            different conventions.
 
     Example:
         >>> result = LogLikelihood(torch.tensor([-80.0, -90.0]), torch.tensor([50.0, 20.0]), 100,
@@ -147,9 +147,9 @@ sample size: median 20.0, minimum 20.0)
 
     @property
     def standard_error(self) -> Tensor:
-        """Of each estimate: (N,), in nats; NaN for a single sample.
+        """The standard error of each estimate: (N,), in nats; NaN for a single sample.
 
-        The delta method, sd(w) / (mean(w)·√S), which is √((S / ESS − 1) / (S − 1)).
+        By the delta method it is sd(w) / (mean(w)·√S) = √((S / ESS − 1) / (S − 1)).
         """
         excess = self.samples / self.effective_sample_size - 1
         return (excess.clamp(min=0) / (self.samples - 1)).sqrt()
@@ -159,10 +159,10 @@ sample size: median 20.0, minimum 20.0)
         return self.per_example.mean()
 
     def mean_standard_error(self) -> Tensor:
-        """Of `mean()`, by importance sampling alone: a scalar, in nats.
+        """The standard error of `mean()` due to importance sampling: a scalar, in nats.
 
-        How much the mean of *these* images would vary with other noise. How much it would vary
-        with other images, `per_example.std() / N**0.5`, is mostly a larger number.
+        It says how much the mean of *these* images would vary with other noise. How much it would
+        vary with other images is `per_example.std() / N**0.5`, mostly a larger number.
         """
         return self.standard_error.square().sum().sqrt() / len(self.per_example)
 
@@ -186,27 +186,27 @@ def log_likelihood(
 ) -> LogLikelihood:
     """Log p(x) by importance sampling: log (1/S) Σ_s p(x, z_s) / q(z_s|x), z_s ~ q.
 
-    Burda et al. 2015, section 5 (there S = 5,000). The model is in evaluation mode and each image
-    is encoded once. The sum is streamed as logsumexp over chunks, so memory grows with the chunk
-    and neither with S nor with the number of images. The chunk does not change the noise: results
-    agree to rounding.
+    Burda et al. 2015, section 5, with S = 5,000. The model is in evaluation mode, and each image is
+    encoded once. The sum is streamed as a logsumexp over chunks, so memory grows with the chunk
+    size, but not with S or the number of images. The chunk size does not change the noise, so
+    results agree to rounding.
 
     Arguments:
-        model: any `LatentVariableModel`; or one with a method `log_weights` of its own.
+        model: any `LatentVariableModel`, or a model with its own method `log_weights`.
         images: as for `evaluate_elbo`; dynamic pixels are drawn once, before any other noise.
-        generator: draws the pixels where they are dynamic, and ε; or an integer seed.
+        generator: draws dynamic pixels and ε; or an integer seed.
         samples: S.
-        chunk_size: at most this many z (over samples and images) are decoded at once. By default
-            1,000 on a CPU and 100,000 on a GPU for images of 784 pixels (some 15 MB and 1.5 GB), in
-            inverse proportion to the pixels for others.
+        chunk_size: the most z (over samples and images) that are decoded at once. The default for
+            images of 784 pixels is 1,000 on a CPU and 100,000 on a GPU (some 15 MB and 1.5 GB); it
+            is inversely proportional to the number of pixels.
 
     Returns:
         `LogLikelihood`, one estimate per image, in nats.
 
     Raises:
-        ValueError: when samples or chunk_size is below 1, there are no images, an image has the
-            weight NaN, or a Bernoulli meets grey pixels; one told to read grey pixels gets a
-            `convention` that says so.
+        ValueError: when samples or chunk_size is below 1, there are no images, the weight of an
+            image is NaN, or a Bernoulli meets grey pixels. For a grey Bernoulli, `convention` says
+            that the result is not a log-likelihood.
 
     Example:
         >>> from vaelib import VAE
@@ -226,8 +226,8 @@ def log_likelihood(
     like = _like(model)
     pixels = generator
     if isinstance(images, Images) and images.convention == "dynamic":
-        # The pixels come first in the stream of noise; to hold them all would take memory, so they
-        # are drawn a second time when their turn comes.
+        # The pixels come first in the stream of noise. Holding them all would take memory, so they
+        # are drawn again when they are needed.
         pixels = generator.clone_state()
         for _ in images.batches(_BLOCK, generator, shuffle=False):
             pass
@@ -246,7 +246,7 @@ def log_likelihood(
                 images if isinstance(images, Images) else block, model
             )
             rows = chunk_size or _rows_at_once(like.device, block[0].numel())
-            # As many images as fit with a block of their samples, if all their noise fits, too.
+            # As many images as fit with a block of their samples, if all their noise fits too.
             noises = rows * block[0].numel() // (samples * model.prior.event_shape.numel())
             together = max(1, min(rows // min(samples, _BLOCK), noises))
             for start in range(0, len(block), together):
@@ -256,9 +256,7 @@ def log_likelihood(
                 sums.append(_log_sums(model, x, y, generator, samples, rows))
     log_sum, log_square_sum = torch.cat(sums, dim=1)
     if log_sum.isnan().any():
-        raise ValueError(
-            "model gives an image the weight NaN: a parameter or a pixel is not a number"
-        )
+        raise ValueError("model gives an image the weight NaN: a parameter or a pixel is NaN")
     return LogLikelihood(
         per_example=(log_sum - math.log(samples)).to(like.dtype),
         effective_sample_size=torch.exp(2 * log_sum - log_square_sum).to(like.dtype),
@@ -268,11 +266,11 @@ def log_likelihood(
 
 
 def _reads_labels(function: Any, data: Minibatches) -> bool:
-    """Whether a model, or its method, is to be given labels; that there are none is an error."""
+    """Whether a model, or its method, takes labels; if it does, refuse data without labels."""
     if not takes_labels(function):
         return False
     if not data.is_labelled:
-        raise ValueError("images must have labels, which the model takes as y")
+        raise ValueError("images must have labels, because the model takes them as y")
     return True
 
 
@@ -290,7 +288,7 @@ def _log_sums(
     first = True
     for block in _noise_blocks(len(x), samples, model.prior.event_shape, generator, x):
         for eps in block.split(max(1, rows // len(x))):
-            # Once for these images; reading every logit takes time, and makes a GPU wait.
+            # Once for these images, since checking every logit takes time, and makes a GPU wait.
             with value_checks(first):
                 log_w = log_weights(model, x, eps, q, y).to(sums.dtype)
             both = torch.stack([log_w.logsumexp(0), (2 * log_w).logsumexp(0)])
@@ -301,9 +299,9 @@ def _log_sums(
 def _noise_blocks(
     n: int, samples: int, event: torch.Size, generator: torch.Generator, like: Tensor
 ) -> Iterator[Tensor]:
-    """Noise for n images, (S', n, K) at a time; drawn image by image whatever n is."""
+    """Noise for n images, (S', n, K) at a time, drawn image by image for any n."""
     sizes = [min(_BLOCK, samples - start) for start in range(0, samples, _BLOCK)]
-    # Moved to another device as a whole.
+    # Drawn on the generator's device, then moved as a whole.
     here = like.new_empty(0, device=generator.device)
     if n == 1:
         for size in sizes:
@@ -322,13 +320,13 @@ def _rows_at_once(device: torch.device, numbers: int) -> int:
 def convention_of(data: Images | Tensor, model: Any) -> str:
     """How the pixels of `data` are read, for example "static binarisation".
 
-    Where a Bernoulli reads grey pixels it adds that this is not a log-likelihood.
+    If a Bernoulli reads grey pixels, the text says that this is not a log-likelihood.
 
     Arguments:
-        data: `Images`, which know their convention; or a tensor (N, …), judged by at most some
-            1,000 examples from all over it, so that a memory map is not read as a whole.
-        model: its decoder is asked for its distribution where that has to be known: where a
-            decoder is neither a `BernoulliDecoder` nor takes z alone, it is taken for another.
+        data: `Images`, which know their convention; or a tensor (N, …), of which at most some 1,000
+            examples from all over it are looked at, so that a memory map is not read as a whole.
+        model: asked for its decoder's distribution if necessary. A decoder that is not a
+            `BernoulliDecoder` and needs more than z is assumed not to give a Bernoulli.
 
     Example:
         >>> from vaelib import VAE
@@ -351,7 +349,7 @@ def _is_bernoulli(model: Any) -> bool:
         for part in model.modules():
             if isinstance(part, BernoulliDecoder):
                 return True
-    # Others must be asked for an answer. Those that need more than z, such as a label, have none.
+    # Other decoders are called. Those that need more than z, such as a label, fail.
     with contextlib.suppress(Exception), torch.no_grad(), evaluating(model), value_checks(False):
         p = model.decoder(model.prior.mean.unsqueeze(0))
         return isinstance(getattr(p, "base_dist", p), Bernoulli | torch.distributions.Bernoulli)
@@ -374,7 +372,7 @@ class Estimate(NamedTuple):
 
 
 def active_units(q: Distribution, threshold: float = 0.01) -> Tensor:
-    """Which latent dimensions carry something: Var_x[E_q[z_k|x]] > threshold.
+    """Which latent dimensions carry information: Var_x[E_q[z_k|x]] > threshold.
 
     Burda et al. 2015, section 5.2. An unused dimension has the prior's mean for every x.
 
@@ -386,7 +384,7 @@ def active_units(q: Distribution, threshold: float = 0.01) -> Tensor:
         (K,) booleans; their sum is the number of active units.
 
     Raises:
-        ValueError: when q is not of two examples or more, or threshold is negative or not a number.
+        ValueError: when q has fewer than two examples, or threshold is not a number of at least 0.
 
     Example:
         >>> mu = torch.tensor([[-1.0, 0.01], [1.0, -0.01]])
@@ -402,8 +400,8 @@ def active_units(q: Distribution, threshold: float = 0.01) -> Tensor:
 def log_aggregate_posterior(q: DiagonalGaussian | FullGaussian, z: Tensor) -> Tensor:
     """Log density of q(z) = (1/N) Σ_n q(z|x_n), the codes of all examples together.
 
-    Where it differs from the prior, samples of the prior decode to junk or codes go unused
-    (Makhzani et al. 2015; Hoffman & Johnson 2016).
+    Where it differs from the prior, samples of the prior may decode to junk, or codes are never
+    drawn (Makhzani et al. 2015; Hoffman & Johnson 2016).
 
     Arguments:
         q: `model.encoder(x)` of N examples.
@@ -413,7 +411,8 @@ def log_aggregate_posterior(q: DiagonalGaussian | FullGaussian, z: Tensor) -> Te
         (…), in nats; exact for the N examples, in bounded memory.
 
     Raises:
-        ValueError: when q is not of examples (N,) and events (K,), or z not (…, K) and finite.
+        ValueError: when q does not have batch shape (N,) and events (K,), or z is not a finite
+            tensor (…, K).
 
     Example:
         >>> q = DiagonalGaussian(torch.tensor([[-9.0], [9.0]]), torch.zeros(2, 1))
@@ -432,11 +431,12 @@ def log_aggregate_posterior(q: DiagonalGaussian | FullGaussian, z: Tensor) -> Te
 def mutual_information(
     q: DiagonalGaussian | FullGaussian, generator: torch.Generator | int, *, samples: int = 2
 ) -> Estimate:
-    """I_q(x; z) = E_n E_{q(z|x_n)}[log q(z|x_n) − log q(z)], x one of N examples.
+    """I_q(x; z) = E_n E_{q(z|x_n)}[log q(z|x_n) − log q(z)], for x one of N examples.
 
-    How many nats a code says about which example it came from: at most log N. It splits the KL
-    term of the ELBO: E_n KL(q(z|x_n) ‖ p(z)) = I_q(x; z) + KL(q(z) ‖ p(z)) (Hoffman & Johnson
-    2016), so the mean KL less this estimate is how far the aggregate posterior is from the prior.
+    It is the number of nats that a code tells about which example it came from, at most log N. It
+    is a part of the ELBO's KL term: E_n KL(q(z|x_n) ‖ p(z)) = I_q(x; z) + KL(q(z) ‖ p(z)) (Hoffman
+    & Johnson 2016). So the mean KL minus this estimate is the KL of the aggregate posterior to the
+    prior.
 
     Arguments:
         q: `model.encoder(x)` of N examples.
@@ -444,10 +444,10 @@ def mutual_information(
         samples: S ≥ 2 codes for each example; the cost grows with S·N².
 
     Returns:
-        `Estimate` in nats. The standard error is that of the draws for these N examples.
+        `Estimate` in nats. Its standard error covers the draws, for these N examples.
 
     Raises:
-        ValueError: when samples is below 2, or q is not of examples (N,) and events (K,).
+        ValueError: when samples is below 2, or q does not have batch shape (N,) and events (K,).
 
     Example:
         >>> q = DiagonalGaussian(torch.tensor([[-99.0], [99.0]]), torch.zeros(2, 1))
@@ -468,9 +468,9 @@ def linear_probe(
 ) -> float:
     """Test error of a logistic regression on fixed features: what is *easy* to read off a code.
 
-    scikit-learn's L2-regularised multinomial regression (C = 1). Features are centred and divided
-    by one number, the root of their mean variance, so that the unit of measurement does not matter;
-    dimensions keep their scales relative to each other, and unused latent dimensions stay small.
+    The classifier is scikit-learn's L2-regularised multinomial regression (C = 1). Features are
+    centred and divided by one number, the root of their mean variance, so that their unit does not
+    matter. Dimensions keep their relative scales, so unused latent dimensions stay small.
 
     Arguments:
         train_features, test_features: (N, …), flattened: codes (`encoder(x).mean`), PCA codes,
@@ -482,7 +482,7 @@ def linear_probe(
 
     Raises:
         ValueError: when features and labels differ in number, features are not finite floats,
-            labels not integers, or the training labels are of fewer than two classes.
+            labels are not integers, or the training labels are of fewer than two classes.
 
     Example:
         >>> codes, labels = torch.tensor([[-1.0], [-2.0], [1.0], [2.0]]), torch.tensor([0, 0, 1, 1])
@@ -512,8 +512,8 @@ def sharpness(images: Tensor) -> Tensor:
 
     The filter is [[0, 1, 0], [1, −4, 1], [0, 1, 0]], inside the image only (Pech-Pacheco et al.
     2000; used on samples of VAEs and GANs by Tolstikhin et al. 2017). It measures edges and noise
-    alike, not whether a picture shows anything. Compare only images of the same size and pixel
-    range: binary images are sharper than grey ones whatever they show.
+    alike, and does not tell whether a picture shows anything. Compare only images of the same size
+    and pixel range: binary images are sharper than grey ones, whatever they show.
 
     Arguments:
         images: (N, C, H, W) with H, W ≥ 3; channels are averaged first.
@@ -522,7 +522,7 @@ def sharpness(images: Tensor) -> Tensor:
         (N,), in squared pixel units.
 
     Raises:
-        ValueError: when images are not (N, C, H, W) of finite floats with H, W ≥ 3.
+        ValueError: when images are not finite floats (N, C, H, W) with H, W ≥ 3.
 
     Example:
         >>> flat, edge = torch.zeros(1, 1, 4, 4), torch.tensor([0.0, 0, 1, 1]).expand(1, 1, 4, 4)
@@ -543,14 +543,14 @@ def _like(model: Any) -> Tensor:
 
 
 def _wide(device: torch.device) -> torch.dtype:
-    # Sums of many terms; Apple's GPUs have no float64.
+    # For sums of many terms. Apple's GPUs have no float64.
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _examples(q: Distribution, at_least: int) -> int:
     if len(q.batch_shape) != 1 or len(q.event_shape) != 1 or q.batch_shape[0] < at_least:
         raise ValueError(
-            f"q must be of N ≥ {at_least} examples, batch shape (N,) and events (K,), but has "
+            f"q must have N ≥ {at_least} examples, batch shape (N,) and events (K,), but has "
             f"{tuple(q.batch_shape)} and {tuple(q.event_shape)}"
         )
     return q.batch_shape[0]

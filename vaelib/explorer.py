@@ -21,57 +21,57 @@ __all__ = ["LatentExplorer"]
 
 _ACTIVATIONS = {nn.ReLU: "relu", nn.Tanh: "tanh", nn.Sigmoid: "sigmoid"}
 
-# Printable ASCII without what means something in HTML, JSON or JavaScript.
+# Printable ASCII without the characters that mean something in HTML, JSON or JavaScript.
 _ALPHABET = "".join(c for c in map(chr, range(33, 127)) if c not in "\"&'<>\\`")
 _LEVELS = 33_537  # the largest odd number whose cube is below 87⁷
 
 _MAX_CODES = 1000
 _MAX_BYTES = 1_000_000  # of each network
-# In grey levels (255 is white). With the 0.5 by which a canvas rounds, and a margin for points
-# between those that are tried, this stays below 1.
+# In grey levels (255 is white). A canvas rounds by up to 0.5, and points between those that are
+# checked may be off a little more; the sum stays below 1.
 _MAX_ERROR = 0.4
 
-_DRAWS = 32  # of z, for the reconstruction term of what is drawn
+_DRAWS = 32  # of z, for the reconstruction term of a drawn digit
 
 
 class LatentExplorer:
-    """An interactive picture: the latent plane, and what the decoder draws at a point in it.
+    """An interactive picture of the latent plane and of what the decoder draws at a point in it.
 
-    `html` is a fragment of a page, which notebooks and the book display. It needs neither network
-    nor kernel: the networks' weights are in it, and JavaScript computes the mean of p(x|z) wherever
-    the point is dragged, by mouse, finger or arrow keys. The whole manifold and circles of the
-    prior can be switched on. It opens in the middle of one label's codes, or where it encodes the
+    `html` is a fragment of a page, which notebooks and the book display. It needs neither a network
+    connection nor a kernel: it holds the weights, and JavaScript computes the mean of p(x|z) where
+    the point is dragged by mouse, finger or arrow keys. The whole manifold and circles of the prior
+    can be switched on. The explorer opens in the middle of one label's codes, or at the code of the
     example with the highest bound.
 
-    With `examples` a digit can be drawn as well: the encoder's q(z|x) appears as an ellipse, and
-    both terms of the ELBO as numbers, the reconstruction averaged over 32 draws of z. With
-    `autoencoder` its plane can be shown instead, holes and all.
+    With `examples`, a digit can be drawn as well. The encoder's q(z|x) is shown as an ellipse and
+    the two terms of the ELBO as numbers, the reconstruction averaged over 32 draws of z. With
+    `autoencoder`, the plane of a plain autoencoder can be shown instead, with its holes.
 
     Weights are rounded to 1/33,536 of the range of their row, so that the decoder 2-512-784 takes
-    less than 1 MB; the picture equals PyTorch's to 1/255, which is checked on a grid over the plane
-    before anything is shown.
+    less than 1 MB. The picture equals PyTorch's to 1/255; this is checked on a grid over the plane.
 
-    The models are read once, in evaluation mode: to see them after more training, make another
+    The models are read once, in evaluation mode. To see them after more training, make another
     explorer.
 
     Arguments:
-        model: with two latent dimensions; its decoder a `BernoulliDecoder` or `GaussianDecoder` of
-            images, of one channel or three, whose body is a sequence of `Linear`, `ReLU`, `Tanh`
+        model: with two latent dimensions, and a `BernoulliDecoder` or `GaussianDecoder` of images
+            with one or three channels. The decoder's body is a sequence of `Linear`, `ReLU`, `Tanh`
             and `Sigmoid`.
-        codes: (N, 2), for example `model.encoder(x).mean`; of more than 1,000, a random 1,000 are
-            drawn.
-        labels: (N,) integers of at most ten kinds, which codes are written and coloured by.
-        examples: (M, 1, H, W) images of 0 and 1 to begin a drawing with, for a model with a
-            `BernoulliDecoder` and a `GaussianEncoder` of such layers; named by their number.
-        autoencoder: a plain `Autoencoder` of the same images with two code numbers, of such layers,
-            and the codes (N, 2) that it gives to the same N images.
+        codes: (N, 2), for example `model.encoder(x).mean`. If there are more than 1,000, a random
+            1,000 of them are drawn.
+        labels: (N,) integers of at most ten kinds, by which codes are written and coloured.
+        examples: (M, 1, H, W) images of 0 and 1 from which a drawing can begin, named by their
+            number. The model then needs a `BernoulliDecoder`, and a `GaussianEncoder` of such
+            layers.
+        autoencoder: a plain `Autoencoder` of the same images, with two code numbers and such
+            layers; and its codes (N, 2) of the same N images.
 
     Attributes:
         html: the fragment.
 
     Raises:
-        ValueError: when a model is not of these kinds, one of its networks takes 1 MB or more or
-            cannot be drawn this exactly, or codes, labels or examples do not fit.
+        ValueError: when a model is not of these kinds, a network takes 1 MB or more or cannot be
+            drawn this exactly, or codes, labels or examples do not fit.
 
     Example:
         >>> from vaelib import VAE
@@ -119,7 +119,7 @@ class LatentExplorer:
 
 
 def _read_codes(codes: Tensor, labels: Tensor) -> tuple[Tensor, list[str], Tensor]:
-    """The codes, how each kind of label is written, and the kind of each code."""
+    """The codes, the name of each kind of label, and the kind of each code."""
     from vaelib.plots import PALETTE
 
     check_floats("codes", codes, "N ≥ 1", 2)
@@ -148,7 +148,7 @@ def _read_decoder(
 
 
 def _layers(name: str, part: str, body: nn.Module) -> list[nn.Module]:
-    """What a body is made of, its reshaping left out."""
+    """The layers of a body, without those that reshape."""
     parts = [body] if not isinstance(body, nn.Sequential) else list(body)
     layers: list[nn.Module] = []
     for layer in parts:
@@ -190,7 +190,7 @@ def _view(
             f"{error:.2g}/255, and {_MAX_ERROR}/255 is allowed; train it for fewer epochs, or "
             "with a smaller hidden layer"
         )
-    # At random, since every fourth example of a data set may be of the same few kinds.
+    # At random, since every n-th example of a data set may be of the same few kinds.
     chosen = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:_MAX_CODES]
     groups = [points[indices == kind] for kind in range(int(indices.max()) + 1)]
     medians = torch.stack([group.quantile(0.5, dim=0) for group in groups])
@@ -228,7 +228,7 @@ def _view_of_autoencoder(
 
 @torch.no_grad()
 def _drawing(model: Any, decoder: Any, examples: Tensor) -> dict[str, Any]:
-    """What drawing needs: the encoder, images to begin with, and noise."""
+    """The data for drawing: the encoder, images to begin with, and noise."""
     encoder = getattr(model, "encoder", None)
     if not isinstance(encoder, GaussianEncoder) or not isinstance(decoder, BernoulliDecoder):
         raise ValueError(
@@ -257,7 +257,7 @@ def _drawing(model: Any, decoder: Any, examples: Tensor) -> dict[str, Any]:
 def _pack_layers(
     name: str, layers: list[nn.Module], x: Tensor | None = None
 ) -> tuple[list[Any], Any]:
-    """The layers for JSON; and what they make of x as they are rounded."""
+    """The layers for JSON, and the output of the rounded layers for x."""
     packed: list[Any] = []
     for layer in layers:
         if isinstance(layer, nn.Linear):
@@ -281,14 +281,14 @@ def _pack_layers(
 
 
 def _pack(matrix: Tensor) -> tuple[dict[str, Any], Tensor]:
-    """Rows (R, C) as integer multiples of a scale per row, in text; and the matrix as rounded.
+    """Rows (R, C) as integer multiples of a scale per row, in text; and the rounded matrix.
 
-    Three numbers in base 33,537 are one in base 87, of seven characters: 2.33 bytes per weight.
-    Base64 would take 2.67 for 16 bits, and the decoder 2-512-784 more than 1 MB.
+    Three numbers in base 33,537 fit into seven digits in base 87: 2.33 bytes per weight. Base64
+    would take 2.67 bytes for 16 bits, and the decoder 2-512-784 more than 1 MB.
     """
     check_finite(**{"model's weights": matrix})
     half = _LEVELS // 2
-    # Five digits suffice for a scale; their rounding may take one more level.
+    # Five digits suffice for a scale; rounding it may take one more level.
     scale = [float(f"{peak / (half - 1):.5g}") or 1.0 for peak in matrix.abs().amax(1).tolist()]
     steps = matrix.new_tensor(scale).unsqueeze(1)
     multiples = (matrix / steps).round()
@@ -302,11 +302,11 @@ def _pack(matrix: Tensor) -> tuple[dict[str, Any], Tensor]:
 
 
 def _amid_its_kind(points: Tensor, indices: Tensor) -> Tensor:
-    """The code that lies deepest among codes of its own kind: there a picture can be read."""
+    """The code that lies deepest among codes of its own kind, where a picture is readable."""
     distance = torch.cdist(points, points)
     other = indices.unsqueeze(0) != indices.unsqueeze(1)
     nearest_other = distance.masked_fill(~other, torch.inf).amin(1)
-    # With one kind only, or codes far from all others, the middle of the codes.
+    # If there is one kind only, or codes far from all others, this is the middle of the codes.
     crowded = distance.kthvalue(min(20, len(points)), dim=1).values
     return points[(nearest_other.clamp(max=1e6) - crowded).argmax()]
 
@@ -325,10 +325,10 @@ def _fragment(data: dict[str, Any]) -> str:
 
 
 def _rounded(points: Tensor) -> Any:
-    """To hundredths, as the page shows them."""
+    """Points rounded to hundredths, as the page shows them."""
     return points.mul(100).round().div(100).tolist()
 
 
 def _marks(kinds: Tensor, points: Tensor) -> list[tuple[int, float, float]]:
-    """(kind, z₁, z₂) of each, to hundredths."""
+    """(kind, z₁, z₂) of each point, to hundredths."""
     return [(kind, x, y) for kind, (x, y) in zip(kinds.tolist(), _rounded(points), strict=True)]

@@ -1,4 +1,4 @@
-"""A posterior of more shapes than a Gaussian: noise is moved once more, by invertible transforms.
+"""A posterior more flexible than a Gaussian: invertible transforms of a Gaussian's samples.
 
 With z₀ = μ + Σ^{1/2} ε and z = T(z₀), log q(z) = log q₀(z₀) − log |det ∂T/∂z₀| (Rezende & Mohamed
 2015). T comes from `torch.distributions.transforms` or from a library of flows such as zuko.
@@ -19,17 +19,19 @@ __all__ = ["TransformedGaussian"]
 class TransformedGaussian(TransformedDistribution):
     """A Gaussian moved by transforms: torch's `TransformedDistribution`, sampled by moving noise.
 
-    What an encoder returns for a flow posterior. The KL to a prior has no closed form, and the
-    bound then takes the mean of log q(z|x) − log p(z) over the samples.
+    An encoder returns it for a flow posterior. Its KL to a prior has no closed form, so the bound
+    averages log q(z|x) − log p(z) over the samples.
 
     Arguments:
         base: batch shape (*batch), events (K,).
-        transforms: one, or several that are applied in this order; invertible, with parameters that
-            may depend on x. Only their forward direction is used by training and evaluation.
+        transforms: one invertible transform, or several in the order in which they are applied.
+            Their parameters may depend on x. Training and evaluation use only the forward
+            direction.
 
     Raises:
         ValueError: when base is not a Gaussian of vaelib, transforms are not invertible transforms
-            of a vector, or noise is not (…, *batch, K), not empty, finite and of the base's dtype.
+            of vectors, or noise is empty, not finite, not (…, *batch, K) or not in the base's
+            dtype.
 
     Example:
         >>> import torch
@@ -52,8 +54,7 @@ class TransformedGaussian(TransformedDistribution):
     ) -> None:
         if not isinstance(base, DiagonalGaussian | FullGaussian):
             raise ValueError(
-                "base must be a DiagonalGaussian or a FullGaussian, which move noise, but is "
-                f"{type(base).__name__}"
+                f"base must be a DiagonalGaussian or a FullGaussian, but is {type(base).__name__}"
             )
         transforms = [transforms] if isinstance(transforms, Transform) else list(transforms)
         for transform in transforms:
@@ -79,12 +80,12 @@ class TransformedGaussian(TransformedDistribution):
 
     def _moved(self, eps: Tensor) -> tuple[Tensor, Tensor]:
         z = self.base_dist.reparameterize(eps)
-        if not z.numel():  # torch's own transforms fail on it, each in its way
+        if not z.numel():  # torch's own transforms fail on empty tensors in different ways
             raise ValueError(f"eps must hold at least one sample, but is {tuple(eps.shape)}")
         log_det = z.new_zeros(z.shape[:-1])
         for transform in self.transforms:
             before, z = z, transform(z)
             change = transform.log_abs_det_jacobian(before, z)
-            # One number per dimension where a transform acts on each of them alone.
+            # An elementwise transform gives one number per dimension.
             log_det = log_det + (change.sum(-1) if change.dim() == z.dim() else change)
         return z, log_det

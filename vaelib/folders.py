@@ -1,4 +1,4 @@
-"""A folder of pictures, or a zip file of one, as an array of pixels."""
+"""Reading a folder or a zip file of pictures into an array of pixels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".t
 
 T = TypeVar("T")
 
-# The modes of 8 bits a channel; others lose their range when they are converted.
+# The modes with 8 bits per channel; others lose their range when they are converted.
 _GREY = {"1", "L", "LA"}
 _COLOUR = {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 
@@ -49,7 +49,7 @@ def read_folder(
             return _read(f"{path}/{name}", lambda: open_file(name), use)
 
         if size is None or colour is None:
-            # Headers alone first: so the array is made once, and a mistake is found soon.
+            # Headers first, so that the array is made once and mistakes are found early.
             kinds = [read(name, _size_and_mode) for name in watched(names, "looking")]
             if size is None:
                 size = _common_size(path, names, [found for found, _ in kinds])
@@ -88,7 +88,7 @@ def _opened(
 
 
 def _is_picture(name: PurePosixPath) -> bool:
-    # What begins with a point is hidden; macOS puts such a copy beside each file of an archive.
+    # A name that begins with a dot is hidden; macOS adds such a file for each one in an archive.
     hidden = any(part.startswith(".") for part in name.parts)
     return name.suffix.lower() in SUFFIXES and not hidden
 
@@ -101,7 +101,7 @@ def _read(where: str, open_file: Callable[[], IO[bytes]], use: Callable[[Picture
             if picture.mode in _GREY | _COLOUR:
                 return use(picture)
             mode = picture.mode
-    # All that Pillow raises for a damaged file, and zipfile for a damaged archive.
+    # Everything that Pillow raises for a damaged file, and zipfile for a damaged archive.
     except (
         OSError,
         SyntaxError,
@@ -113,13 +113,13 @@ def _read(where: str, open_file: Callable[[], IO[bytes]], use: Callable[[Picture
     ) as error:
         raise ValueError(f"{where} cannot be read as a picture: {error}") from error
     raise ValueError(
-        f"{where} has more than 8 bits per channel (mode {mode}): read it as an array, for "
+        f"{where} has more than 8 bits per channel (mode {mode}): read it into an array, and use "
         "Images.from_array with its scale"
     )
 
 
 def _size_and_mode(picture: Picture) -> tuple[tuple[int, int], str]:
-    """(H, W) as it is to be seen, and Pillow's name for the kind of pixel."""
+    """(H, W) of the upright picture, and Pillow's name for the kind of pixel."""
     width, height = picture.size
     orientation = 0x0112
     lies = picture.getexif().get(orientation, 1) in (5, 6, 7, 8)
@@ -129,8 +129,8 @@ def _size_and_mode(picture: Picture) -> tuple[tuple[int, int], str]:
 def _decode(picture: Picture, mode: str, size: tuple[int, int]) -> Picture:
     from PIL import Image, ImageOps
 
-    # A JPEG decoder makes a picture smaller on the way, for a fraction of the time; twice as large
-    # as asked for is enough for a good reduction. It keeps what was lying on its side.
+    # Let the JPEG decoder shrink the picture, which takes a fraction of the time; twice the size
+    # asked for is enough for a good reduction. The decoder does not turn the picture.
     picture.draft(mode, (2 * max(size), 2 * max(size)))
     upright = ImageOps.exif_transpose(picture).convert(mode)
     if upright.size == size:
@@ -154,7 +154,7 @@ def _common_size(
 def _labels(
     path: str | os.PathLike[str], names: list[PurePosixPath], wanted: bool | None
 ) -> tuple[npt.NDArray[np.int64] | None, tuple[str, ...]]:
-    """By the first folder in which the paths differ."""
+    """Labels by the first folder in which the paths differ, and their names."""
     if wanted is False:
         return None, ()
     levels = zip(*(name.parts[:-1] for name in names), strict=False)
@@ -174,7 +174,7 @@ def _labels(
 
 
 def watched(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
-    """The items, with a bar once that takes more than a second and somebody watches.
+    """The items, with a progress bar in a terminal or notebook after one second.
 
     Example:
         >>> list(watched("abc", "reading"))
@@ -182,7 +182,7 @@ def watched(items: Iterable[T], what: str, total: int | None = None) -> Iterable
     """
     from tqdm import tqdm
 
-    # To standard output, since a notebook shows standard error as a fault.
+    # To standard output, since a notebook shows standard error as an error.
     is_watched = sys.stdout.isatty() or "ipykernel" in sys.modules
     bar: Iterable[T] = tqdm(
         items, desc=what, total=total, delay=1, disable=not is_watched, file=sys.stdout

@@ -1,6 +1,6 @@
-"""Generating data: drop the encoder, sample z from the prior, decode; and walks through z.
+"""Generating data: drop the encoder, sample z from the prior, decode; and walk through z.
 
-The functions that ask a model do so in evaluation mode and record no gradients; those on z alone
+Functions that call a model do so in evaluation mode and record no gradients. Functions of z alone
 are differentiable.
 """
 
@@ -29,16 +29,17 @@ __all__ = [
 
 @torch.no_grad()
 def sample_prior(model: LatentVariableModel, n: int, generator: torch.Generator | int) -> Any:
-    """p(x|z) for n latents z ~ p(z): what the model makes up (ancestral sampling).
+    """p(x|z) for n latents z ~ p(z): new data from the model (ancestral sampling).
 
-    It returns a distribution and not pixels, since a sample can be read in two ways: its `.mean` is
-    the picture that is usually shown; only `.draw(generator)`, which adds the decoder's noise, is a
-    draw from p(x).
+    The result is a distribution, not pixels, because it can be used in two ways. Its `.mean` is the
+    picture that is usually shown. Only `.draw(generator)`, which adds the decoder's noise, is a
+    sample of p(x).
 
     Arguments:
-        model: gives the prior, which moves noise (`reparameterize`), and the decoder.
-        n: how many, at least 1.
-        generator: draws z, one on the CPU the same z for every device; or an integer seed.
+        model: with a decoder, and a prior that moves noise (`reparameterize`).
+        n: number of latents, at least 1.
+        generator: draws z; or an integer seed. A generator on the CPU draws the same z for every
+            device.
 
     Returns:
         The decoder's distribution, batch shape (n,), in the model's dtype and on its device.
@@ -64,21 +65,21 @@ def sample_prior(model: LatentVariableModel, n: int, generator: torch.Generator 
 
 @torch.no_grad()
 def reconstruct(model: LatentVariableModel, x: Tensor, eps: Tensor) -> Tensor:
-    """The mean picture of p(x|z) at z ~ q(z|x), moved from eps.
+    """The mean picture of p(x|z) at z ~ q(z|x), with z computed from eps.
 
-    It goes through a sample, as in training: eps = 0 would give the picture at q's mean, which
-    hides how uncertain q is.
+    The picture is that of a sample, as in training. With eps = 0 it is the picture at q's mean,
+    which hides how uncertain q is.
 
     Arguments:
-        model: gives the encoder and the decoder.
+        model: with an encoder and a decoder.
         x: (N, …) observations.
         eps: (S, N, K) standard normal noise, or (N, K) for one sample.
 
     Returns:
-        eps's shape without K, then that of an observation: (S, N, …) or (N, …).
+        (S, N, …), or (N, …) for one sample.
 
     Raises:
-        ValueError: when eps does not end in (N, K), or x or eps is not finite or of another dtype.
+        ValueError: when eps does not end in (N, K), or x or eps is not finite or has another dtype.
 
     Example:
         >>> from vaelib import VAE
@@ -101,17 +102,17 @@ def latent_grid(
 ) -> Tensor:
     """Where to decode for a picture of a 2-d latent space: (n, n, 2), laid out like a plot.
 
-    grid[i, j] = (x_j, y_i): equally spaced *quantiles* of N(0, 1) from tail to 1 − tail, so that
-    each cell stands for the same prior mass; x grows with the column j, y falls with the row i
-    (Kingma & Welling 2013, appendix A).
+    grid[i, j] = (x_j, y_i), where x and y are equally spaced *quantiles* of N(0, 1) from tail to
+    1 − tail, so that each cell stands for the same prior mass. x grows with the column j, and y
+    falls with the row i (Kingma & Welling 2013, appendix A).
 
     Arguments:
         n: points per side, at least 2.
         tail: prior mass left out at each end, strictly between 0 and ½.
-        dtype, device: of the result, torch's defaults unless given.
+        dtype, device: of the result; by default torch's.
 
     Raises:
-        ValueError: when n or tail is out of range, or for an unusable device.
+        ValueError: when n or tail is out of range, or the device cannot be used.
 
     Example:
         >>> grid = latent_grid(3, tail=0.1)
@@ -124,7 +125,7 @@ def latent_grid(
     device = None if device is None else check_device(device)
     quantiles = torch.special.ndtri(torch.linspace(tail, 1 - tail, n, dtype=torch.float64))
     y, x = torch.meshgrid(quantiles.flip(0), quantiles, indexing="ij")
-    # First the dtype, since not every device has float64.
+    # The dtype first, since not every device has float64.
     return torch.stack([x, y], dim=-1).to(dtype or torch.get_default_dtype()).to(device)
 
 
@@ -142,7 +143,8 @@ def manifold(model: LatentVariableModel, n: int, tail: float = 0.05) -> Tensor:
         (n, n, *shape), in the model's dtype and on its device.
 
     Raises:
-        ValueError: when the model does not have two latent dimensions, or as `latent_grid`.
+        ValueError: when the model does not have two latent dimensions, or n or tail is out of
+            range.
 
     Example:
         >>> from vaelib import VAE
@@ -164,12 +166,12 @@ def manifold(model: LatentVariableModel, n: int, tail: float = 0.05) -> Tensor:
 def interpolate(z_start: Tensor, z_end: Tensor, steps: int) -> Tensor:
     """The straight line (1 − t)·z_start + t·z_end, t from 0 to 1: (K,) and (K,) → (steps, K).
 
-    Both ends are included, exactly. In many dimensions its middle is nearer to the origin than the
-    prior's samples are: see `interpolate_spherical`.
+    Both ends are included exactly. In many dimensions the middle of the line is nearer to the
+    origin than samples of the prior: see `interpolate_spherical`.
 
     Raises:
-        ValueError: when the ends are not (K,), differ in shape or dtype, a number is not finite, or
-            steps is below 2.
+        ValueError: when an end is not (K,), the ends differ in shape or dtype, a number is not
+            finite, or steps is below 2.
 
     Example:
         >>> interpolate(torch.tensor([0.0, 4.0]), torch.tensor([2.0, 0.0]), steps=3)
@@ -182,23 +184,23 @@ def interpolate(z_start: Tensor, z_end: Tensor, steps: int) -> Tensor:
 
 
 def interpolate_spherical(z_start: Tensor, z_end: Tensor, steps: int) -> Tensor:
-    """Along the great arc: the direction turns evenly, the length changes evenly.
+    """Points along the great arc: direction and length change evenly.
 
     With u and v the directions of the ends and Ω the angle between them, the direction at t is
     (sin((1 − t)Ω)·u + sin(tΩ)·v) / sin Ω (Shoemake 1985, section 3.3), and the length is
-    (1 − t)·‖z_start‖ + t·‖z_end‖. It therefore stays in the shell around ‖z‖ = √K, where a prior
+    (1 − t)·‖z_start‖ + t·‖z_end‖. So the points stay in the shell around ‖z‖ = √K, where a prior
     of many dimensions has its mass.
 
     Arguments:
         z_start, z_end: (K,), not zero and not opposite.
-        steps: how many points, both ends included.
+        steps: number of points, with both ends.
 
     Returns:
         (steps, K).
 
     Raises:
-        ValueError: as `interpolate`; when an end is zero or the two are opposite, which leaves no
-            unique shortest arc.
+        ValueError: as `interpolate`; or when an end is zero, or the ends are opposite, so that
+            there is no unique shortest arc.
 
     Example:
         >>> z = interpolate_spherical(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 3.0]), steps=3)
@@ -209,7 +211,7 @@ def interpolate_spherical(z_start: Tensor, z_end: Tensor, steps: int) -> Tensor:
     start, end = z_start.norm(), z_end.norm()
     for name, norm in (("z_start", start), ("z_end", end)):
         if not norm > 0:
-            raise ValueError(f"{name} must not be zero, which has no direction")
+            raise ValueError(f"{name} must not be zero: a zero vector has no direction")
     u, v = z_start / start, z_end / end
     along, across = (u + v).norm(), (u - v).norm()
     if along < torch.finfo(u.dtype).eps ** 0.5:

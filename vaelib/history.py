@@ -1,4 +1,4 @@
-"""What a training saw: one row per epoch, kept whatever happens to the run."""
+"""The history of a training, one row per epoch, kept even if the run fails."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ __all__ = ["History", "Interrupted", "NonFiniteError"]
 
 @dataclass(repr=False)
 class History:
-    """What `fit` saw, one row per epoch (E); CPU tensors, all bounds in nats per example.
+    """The history of `fit`: CPU tensors with one row per epoch (E), bounds in nats per example.
 
     Attributes:
-        convention: what the pixels are, for example "dynamic binarisation".
-        reconstruction: (E,) mean E_q[log p(x|z)] over the epoch's training examples, each with the
-            parameters of its own step.
-        kl: (E, K) mean KL to the prior for each latent dimension, likewise; (E, 1) where it does
-            not split.
-        beta: (E,) the KL's weight in the epoch's last step: 1 unless asked otherwise.
+        convention: of the pixels, for example "dynamic binarisation".
+        reconstruction: (E,) mean E_q[log p(x|z)] over the epoch's training examples. Each example
+            counts with the parameters of its own step.
+        kl: (E, K) mean KL to the prior for each latent dimension, likewise; (E, 1) if the KL does
+            not split into dimensions.
+        beta: (E,) the KL's weight in the epoch's last step, 1 by default.
         learning_rate: (E,) of the epoch.
-        active_units: (E,) latent dimensions that the encoder uses (Burda et al. 2015, section 5.2);
-            −1 where q(z|x) has no mean, or there is only one example.
-        validation_elbo: (E,) mean bound on the validation set, always with β = 1; (0,) without.
+        active_units: (E,) number of latent dimensions that the encoder uses (Burda et al. 2015,
+            section 5.2); −1 if q(z|x) has no mean, or there is only one example.
+        validation_elbo: (E,) mean bound on the validation set, always with β = 1; (0,) without a
+            validation set.
 
     Example:
         >>> from vaelib import VAE, fit, load_dataset
@@ -46,19 +47,19 @@ class History:
 
     @classmethod
     def empty(cls, convention: str) -> History:
-        """Before the first epoch."""
+        """A history without epochs."""
         none = torch.zeros(0, dtype=torch.float64)
         units = torch.zeros(0, dtype=torch.int64)
         return cls(convention, none, torch.zeros(0, 1).double(), none, none, units, none)
 
     @property
     def elbo(self) -> Tensor:
-        """(E,) reconstruction − KL on the training examples."""
+        """(E,) the ELBO on the training examples: reconstruction − KL, in nats."""
         return self.reconstruction - self.kl.sum(-1)
 
     @property
     def epochs(self) -> Tensor:
-        """(E,) 1, 2, …"""
+        """(E,) the numbers of the epochs: 1, 2, …"""
         return torch.arange(1, len(self) + 1)
 
     @property
@@ -83,15 +84,15 @@ class History:
             column: Tensor = getattr(self, name)
             value = value.cpu() if isinstance(value, Tensor) else value
             added = torch.as_tensor(value, dtype=column.dtype).unsqueeze(0)
-            # Only the first epoch tells how many columns the KL has.
+            # The number of the KL's columns is known from the first epoch on.
             setattr(self, name, torch.cat([column, added]) if len(column) else added)
 
 
 class NonFiniteError(FloatingPointError):
-    """A term of the bound became NaN or infinite; the message says which, when and what is safe.
+    """A term of the bound became NaN or infinite; the message says which one, and in which step.
 
     Attributes:
-        history: of the whole epochs before it. The model is as it was after the last of them.
+        history: of the complete epochs. The model is as it was after the last of them.
 
     Example:
         >>> from vaelib import VAE, fit
@@ -108,10 +109,20 @@ class NonFiniteError(FloatingPointError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during `fit`; a `KeyboardInterrupt` that brings along what was seen.
+    """Ctrl-C during `fit`: a `KeyboardInterrupt` that carries the history.
 
     Attributes:
-        history: of the whole epochs before it. The model is as the last step left it.
+        history: of the complete epochs. The model is as the last step left it.
+
+    Example:
+        >>> from vaelib import VAE, fit
+        >>> def stop(history, model):
+        ...     raise KeyboardInterrupt
+        >>> try:
+        ...     _ = fit(VAE((2,)), torch.ones(4, 2), on_epoch=stop, progress=False)
+        ... except Interrupted as interrupted:
+        ...     print(interrupted, len(interrupted.history))
+        stopped after 1 of 10 epochs 1
     """
 
     def __init__(self, message: str, history: History) -> None:

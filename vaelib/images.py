@@ -1,8 +1,8 @@
-"""Images, kept as uint8 and read in minibatches: a data set by name, or pictures of one's own.
+"""Images, kept as uint8 and read in minibatches: a named data set, or your own pictures.
 
-Three conventions say what a pixel is, and numbers of one cannot be compared with another's:
-*grey*, the intensity pixel/255; *dynamic*, a fresh draw from Bernoulli(pixel/255) each time the
-pixel is read (Burda et al. 2015, section 5); *static*, one such draw, made once.
+Three conventions say what a pixel is. Results under one cannot be compared with results under
+another. *Grey* is the intensity pixel/255. *Dynamic* is a new draw from Bernoulli(pixel/255) each
+time the pixel is read (Burda et al. 2015, section 5). *Static* is one such draw, made once.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ __all__ = [
 
 Convention = Literal["grey", "dynamic", "static"]
 
-# Bytes of pixels that are looked at, or drawn, at a time where all of them are.
+# Bytes of pixels that are checked or drawn at a time.
 _BLOCK = 2**20
 
 
 def binarise(probabilities: Tensor, generator: torch.Generator | int) -> Tensor:
     """Draw x ~ Bernoulli(p) for each p of `probabilities`, independently.
 
-    The noise is made on the generator's device: a CPU generator gives the same draws for images
+    The noise is drawn on the generator's device, so a CPU generator gives the same draws for images
     on any device.
 
     Arguments:
         probabilities: any shape, in [0, 1].
-        generator: where the noise comes from, or an integer seed.
+        generator: draws the noise; or an integer seed.
 
     Returns:
         Zeros and ones with the shape, dtype and device of `probabilities`.
 
     Raises:
-        ValueError: if `probabilities` are not floating-point numbers, or one is outside [0, 1] or
+        ValueError: when `probabilities` are not floating-point numbers, or one is outside [0, 1] or
             NaN.
 
     Example:
@@ -61,11 +61,11 @@ def binarise(probabilities: Tensor, generator: torch.Generator | int) -> Tensor:
     """
     if not probabilities.is_floating_point():
         raise ValueError(
-            f"probabilities must be floats in [0, 1], got {probabilities.dtype}: divide pixels "
-            f"by 255 first"
+            f"probabilities must be floats in [0, 1], but are {probabilities.dtype}: divide "
+            f"pixels by 255 first"
         )
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
-        raise ValueError("probabilities must be in [0, 1]: one is outside, or not a number")
+        raise ValueError("probabilities must be in [0, 1], but one is outside or NaN")
     generator = check_generator(generator)
     # At least float32: the coarse grid of half-precision noise would shift the mean.
     noise = torch.rand(
@@ -80,15 +80,15 @@ def binarise(probabilities: Tensor, generator: torch.Generator | int) -> Tensor:
 def _draw(pixels: Tensor, generator: torch.Generator) -> Tensor:
     """x ~ Bernoulli(pixel/255) for uint8 pixels: zeros and ones, float32.
 
-    Sixteen random bits u decide: x = 1 where 255·u < 65,536·pixel, which has the probability
-    pixel/255 rounded up to a multiple of 2⁻¹⁶. So 0 and 255 come out for certain, and in between
-    the error is below 1.6e-5, which it would take a thousand million draws of a pixel to see; with
-    a float for each pixel this takes four times as long. All numbers here are integers below 2²⁴
-    (over 2¹⁶), and so exact: every device draws the same from the same bits.
+    Sixteen random bits u decide: x = 1 where 255·u < 65,536·pixel. The probability of this is
+    pixel/255, rounded up to a multiple of 2⁻¹⁶. So 0 and 255 are certain, and in between the error
+    is below 1.6e-5, too small to be seen in fewer than a thousand million draws of a pixel. With a
+    float for each pixel, drawing takes four times as long. All numbers are integers below 2²⁴ (over
+    2¹⁶), hence exact, so that every device draws the same from the same bits.
     """
     bits = torch.empty(-(-pixels.numel() // 4), dtype=torch.int64, device=generator.device)
     bits.random_(-(2**63), None, generator=generator)
-    # Signed, so u − 32,768.
+    # Signed: u − 32,768.
     signed = bits.view(torch.int16)[: pixels.numel()].view(pixels.shape).to(pixels.device)
     grey = pixels.to(torch.float32)
     return grey.sub_(127.5).sub_(signed, alpha=255 / 65536).clamp_(0, 1).ceil_()
@@ -96,29 +96,29 @@ def _draw(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images, with labels or without, and the convention under which their pixels are read.
+    """Images, with or without labels, and the convention under which their pixels are read.
 
-    Indexing is numpy's. An integer gives one picture, (C, H, W) float32 in [0, 1], as it is stored:
-    pixel/255 under every convention. A slice, a list, an array or a tensor of integers, or a mask
-    gives `Images`; a slice shares its memory. Iterating gives single pictures, so that a torch
-    `DataLoader` takes `Images`, too.
+    Indexing works as in NumPy. An integer gives one picture, (C, H, W) float32 in [0, 1], as it is
+    stored: pixel/255 under every convention. A slice, a mask, or a list, array or tensor of
+    integers gives `Images`; a slice shares memory. Iterating gives single pictures, so a torch
+    `DataLoader` takes `Images` too.
 
-    Pixels are never written to, and only those of a minibatch become floats. So they may be those
-    of a file that is mapped into memory, which may be larger than memory: `from_array`.
+    Pixels are never written to, and only those of a minibatch become floats. So the pixels may be a
+    memory-mapped file that is larger than memory: see `from_array`.
 
     Arguments:
         pixels: (N, C, H, W) uint8, on the device where they will be used.
-        labels: (N,) int64, on the same device; `None` where there are none.
+        labels: (N,) int64, on the same device; `None` without labels.
         name: of the data set, such as "mnist5k".
         split: "train", "validation", "test" or "all".
         convention: "grey", "dynamic" or "static" (all pixels 0 or 255).
-        classes: the name of each label, where labels have names.
-        scaling: how the pixels were made from numbers in other units, where they were:
+        classes: the name of each label, if labels have names.
+        scaling: how the pixels were made from numbers in other units, if they were:
             `images.scaling.undo(x)` is x in these units.
 
     Raises:
-        ValueError: if a tensor has another type, shape or device, or if "static" is
-            claimed of grey pixels.
+        ValueError: when a tensor has another type, shape or device, or the convention is "static"
+            but pixels are grey.
 
     Example:
         >>> from vaelib import load_dataset
@@ -153,7 +153,7 @@ class Images:
             raise ValueError(
                 f"convention must be one of {get_args(Convention)}, not {self.convention!r}"
             )
-        # In uint8 255 + 1 is 0, so 0 and 255 alone become 1 and 0.
+        # In uint8, 255 + 1 is 0: only 0 and 255 give at most 1.
         if self.convention == "static" and not all(
             (part + 1 <= 1).all() for part in self.pixels.split(self._block())
         ):
@@ -174,23 +174,24 @@ class Images:
     ) -> Images:
         """Read the pictures in a folder and its sub-folders, or in a zip file of one.
 
-        They are read in the order of their paths and kept in memory, a byte a value; hidden files
-        are left out. A picture that the camera marks as turned is turned back.
+        Pictures are read in the order of their paths and kept in memory, one byte per value. Hidden
+        files are ignored. A picture that the camera marks as turned is turned back.
 
         Arguments:
-            path: of the folder.
-            size: (H, W), or one number for both: the middle of each picture is cut out with this
-                aspect ratio and resized. `None` takes pictures that have one size already.
-            colour: three channels (`True`) or one; `None` takes one if all pictures are grey.
-            labels: whether the first folder in which paths differ is the label, numbered in
-                alphabetical order (`images.classes` tells the names); `True` insists, `None`
-                does so where every picture is in such a folder and one holds several.
-            name: of the data set; that of the folder unless given.
+            path: of the folder or zip file.
+            size: (H, W), or one number for both. The middle of each picture is cropped to this
+                aspect ratio and resized. With `None`, all pictures must have the same size.
+            colour: three channels (`True`) or one (`False`); `None` takes one if all pictures are
+                grey.
+            labels: whether the first folder in which paths differ is the label. Labels are numbered
+                in alphabetical order, and `images.classes` holds their names. `True` requires such
+                folders; `None` uses them if every picture is in one and one holds several.
+            name: of the data set; by default that of the folder.
 
         Raises:
             FileNotFoundError: when there is no such folder.
-            ValueError: when it holds no picture; when pictures differ in size and none is asked
-                for, or a file cannot be read: the first one is named.
+            ValueError: when there is no picture, or a file cannot be read, or pictures differ in
+                size and `size` is not given. The message names the first such file.
 
         Example:
             >>> import tempfile
@@ -229,27 +230,26 @@ class Images:
         scale: tuple[float, float] | None = None,
         name: str = "images",
     ) -> Images:
-        """Images from a numpy array or a tensor.
+        """Make images from a NumPy array or a tensor.
 
-        uint8 is shared, not copied, also where it may not be written to: `np.load(path,
-        mmap_mode="r")` of a file larger than memory works, and of each minibatch only its own
-        pixels are read from the disk. (Slices share it, too. Any other index, and so
-        `random_split`, copies.) Booleans become black and white, with the convention "static".
-        Other numbers are rounded to 256 levels; to train on exactly these, give `fit` a float
-        tensor.
+        uint8 arrays are shared, not copied, even read-only ones. So `np.load(path, mmap_mode="r")`
+        works for a file larger than memory: a minibatch reads only its own pixels from the disk.
+        (Slices share memory too. Any other index copies, and so does `random_split`.) Booleans
+        become black and white, with the convention "static". Other numbers are rounded to 256
+        levels; to train on the exact numbers, give `fit` a float tensor.
 
         Arguments:
             array: (N, H, W), (N, C, H, W) or (N, H, W, C).
             labels: (N,) integers.
-            channels: where they are. `None` tells by the size: 1 or 3 at one of the two places.
+            channels: the place of the channels. `None` finds it by its size, 1 or 3.
             scale: (black, white), the numbers that become 0 and 255; `images.scaling` undoes it.
                 `None` takes floats in [0, 1].
             name: of the data set.
 
         Raises:
-            ValueError: when the array has another shape or type, or numbers outside the scale; when
-                the place of the channels is not clear; when labels do not fit. A table (N, D) is no
-                picture: see `standardise`.
+            ValueError: when the array has another shape or type or holds numbers outside the scale,
+                the place of the channels is not clear, or labels do not fit. For a table (N, D) see
+                `standardise`.
 
         Example:
             >>> radar = np.linspace(-30.0, 60.0, 5 * 64).reshape(5, 8, 8)  # decibels
@@ -289,7 +289,7 @@ class Images:
     def __getitem__(self, index: Index) -> Images: ...
 
     def __getitem__(self, index: Any) -> Tensor | Images:
-        """One picture (C, H, W) for an integer, else `Images`: see the class."""
+        """One picture (C, H, W) for an integer, otherwise `Images`; see the class."""
         rows = rows_of(index, len(self))
         if isinstance(rows, int):
             return self.pixels[rows].to(torch.float32).div_(255)
@@ -315,20 +315,20 @@ class Images:
         validation: float = 0.1,
         test: float = 0.1,
     ) -> tuple[Images, Images, Images]:
-        """Three parts that share no image and hold every one, drawn at random.
+        """Split all images at random into three disjoint parts.
 
-        Where there are labels, each class is in each part in proportion, to ±2 images. The same
-        seed gives the same parts; within a part images are in random order.
+        If there are labels, each class is in each part in proportion, to ±2 images. The same seed
+        gives the same parts. Within a part, images are in random order.
 
         Arguments:
-            generator: or an integer seed.
-            train, validation, test: the share of each, at least 0; together 1.
+            generator: draws the parts; or an integer seed.
+            train, validation, test: shares of at least 0 that add up to 1.
 
         Returns:
-            the training, validation and test images, which name their `split`.
+            The training, validation and test images, with their `split` set.
 
         Raises:
-            ValueError: when a share is not such a number, or they do not add up to 1.
+            ValueError: when a share is not from 0 to 1, or they do not add up to 1.
 
         Example:
             >>> images = Images.from_array(torch.zeros(50, 8, 8))
@@ -349,7 +349,7 @@ class Images:
         by_class = order
         if self.labels is not None:
             by_class = order[self.labels.cpu()[order].argsort(stable=True)]
-        # Through the classes in turn, every stretch is shared out in proportion.
+        # In the order of classes, every stretch is shared out in proportion.
         part = torch.empty_like(order)
         part[by_class] = shared_out(len(self), list(shares.values()))
         first, second, third = (
@@ -366,13 +366,13 @@ class Images:
         """The images under a convention of binary pixels.
 
         Arguments:
-            convention: "dynamic" keeps the grey pixels, and every reading draws anew; "static"
-                draws now, once, into pixels of its own.
-            generator: or an integer seed; needed for "static" and not used for "dynamic", where
+            convention: "dynamic" keeps the grey pixels and draws anew at each reading; "static"
+                draws new pixels once, now.
+            generator: or an integer seed; needed for "static" and not used for "dynamic", for which
                 `floats` and `batches` take one.
 
         Raises:
-            ValueError: if the images are static already, or "static" has no generator.
+            ValueError: when the images are static already, or "static" has no generator.
 
         Example:
             >>> from vaelib import load_dataset
@@ -385,7 +385,7 @@ class Images:
             raise ValueError(f'convention must be "dynamic" or "static", not {convention!r}')
         if self.convention == "static":
             raise ValueError(
-                "these images are binarised already (static): start again from the grey ones"
+                "these images are already binarised (static): start again from the grey ones"
             )
         if convention == "dynamic":
             return replace(self, convention="dynamic")
@@ -400,24 +400,29 @@ class Images:
         """All images as (N, C, H, W) float32 in [0, 1], read as the convention says.
 
         Arguments:
-            generator: or an integer seed; needed, and used, for the convention "dynamic" alone.
+            generator: or an integer seed; needed and used only for the convention "dynamic".
 
         Raises:
-            ValueError: if the convention is "dynamic" and there is no generator.
+            ValueError: when the convention is "dynamic" and there is no generator.
+
+        Example:
+            >>> from vaelib import load_dataset
+            >>> load_dataset("digits", "test").binarise("dynamic").floats(0).shape
+            torch.Size([179, 1, 8, 8])
         """
         return self._read(self.pixels, self._noise(generator, "floats"))
 
     def read(self, index: Tensor, generator: torch.Generator | int | None = None) -> Tensor:
         """The images of `index` as (B, C, H, W) float32 in [0, 1], read as the convention says.
 
-        For a loop that needs labels as well.
+        Use it for a loop that needs labels as well.
 
         Arguments:
             index: (B,) integers from 0 to N − 1, on the device of the pixels.
-            generator: as `floats` takes it.
+            generator: as for `floats`.
 
         Raises:
-            ValueError: if the convention is "dynamic" and there is no generator.
+            ValueError: when the convention is "dynamic" and there is no generator.
 
         Example:
             >>> from vaelib import load_dataset
@@ -436,19 +441,18 @@ class Images:
     ) -> Iterator[Tensor]:
         """Minibatches (B, C, H, W), float32 in [0, 1], that visit every image once.
 
-        The last batch is smaller where `batch_size` does not divide N. Pixels stay uint8 on their
-        device until their batch is due.
+        The last batch is smaller if `batch_size` does not divide N. Pixels stay uint8 on their
+        device until their batch is read.
 
         Arguments:
             batch_size: B, at least 1.
-            generator: of the order (drawn at the call) and, for the convention "dynamic", of the
-                pixels (drawn batch by batch). The same state gives the same batches; so does the
-                same seed, an integer, at each call.
-            shuffle: whether to visit in a random order rather than from first to last.
+            generator: draws the order, at the call, and dynamic pixels, batch by batch; or an
+                integer seed. The same state gives the same batches, and so does the same seed.
+            shuffle: whether the order is random rather than from first to last.
 
         Raises:
-            ValueError: if `batch_size` is not a positive integer, or if a generator is needed (to
-                shuffle, or for "dynamic") and missing.
+            ValueError: when `batch_size` is not a positive integer, or the generator is missing
+                although it is needed (to shuffle, or for "dynamic").
 
         Example:
             >>> from vaelib import load_dataset
@@ -495,7 +499,7 @@ class Images:
 
 
 def check_images(**images: Images) -> None:
-    """Refuse what is not `Images`, and `Images` that are empty.
+    """Refuse anything but `Images` that hold at least one image.
 
     Example:
         >>> check_images(train=torch.zeros(5, 1, 8, 8))
@@ -512,7 +516,7 @@ def check_images(**images: Images) -> None:
 
 
 def check_labels(name: str, images: Images) -> Tensor:
-    """The labels (N,) of the images; refused where there are none.
+    """Return the labels (N,) of the images, and refuse images without labels.
 
     Example:
         >>> check_labels("train", Images(torch.zeros(5, 1, 8, 8, dtype=torch.uint8)))
@@ -533,13 +537,13 @@ def _check_labels(labels: Tensor, pixels: Tensor) -> None:
             f"{tuple(labels.shape)} {labels.dtype}"
         )
     if labels.device != pixels.device:
-        raise ValueError(f"labels must be on {pixels.device} as pixels are, not {labels.device}")
+        raise ValueError(f"labels must be on {pixels.device}, as pixels are, not {labels.device}")
 
 
 def _required(generator: torch.Generator | int | None, where: str) -> torch.Generator:
     if generator is None:
         raise ValueError(
-            f"{where} draws at random and needs a generator: "
+            f"{where} draws random numbers and needs a generator: "
             f"generator=torch.Generator().manual_seed(0), or a seed"
         )
     return check_generator(generator)

@@ -1,4 +1,4 @@
-"""Rows of a data set: numpy's ways to name them, and shares of them."""
+"""Rows of a data set: indexing as in NumPy, and division into shares."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def rows_of(index: Any, length: int) -> int | slice | Tensor:
 
     Raises:
         IndexError: when a row is out of range, or a mask of another length.
-        TypeError: when it is not an index at all.
+        TypeError: when it is not an index.
 
     Example:
         >>> rows_of(-1, 5), rows_of([True, False], 2), rows_of(range(3), 5)
         (4, tensor([ True, False]), tensor([0, 1, 2]))
     """
     if isinstance(index, slice):
-        # torch knows no steps backwards.
+        # torch does not support negative steps.
         every = range(*index.indices(length))
         return index if every.step > 0 else torch.tensor(every, dtype=torch.int64)
     is_scalar = not hasattr(index, "__len__") or (hasattr(index, "ndim") and index.ndim == 0)
@@ -82,7 +82,7 @@ def _not_an_index(index: object) -> str:
 
 
 def shared_out(n: int, shares: list[float]) -> Tensor:
-    """The number of a part for each of N places; each stretch of them has the parts in proportion.
+    """The number of the part for each of n places; every stretch has the parts in proportion.
 
     Example:
         >>> shared_out(10, [0.8, 0.2])
@@ -90,7 +90,7 @@ def shared_out(n: int, shares: list[float]) -> Tensor:
     """
     ends = [round(n * sum(shares[: i + 1])) for i in range(len(shares))]
     sizes = [end - start for start, end in zip([0, *ends], ends, strict=False)]
-    # The j-th place of a part of m comes when (j + ½)/m of all places have gone by.
+    # The j-th place of a part of size m comes after (j + ½)/m of all places.
     due = torch.cat([(torch.arange(size, dtype=torch.float64) + 0.5) / size for size in sizes])
     parts = torch.repeat_interleave(torch.tensor(sizes))
     return parts[due.argsort(stable=True)]

@@ -1,7 +1,7 @@
 """Kullback–Leibler divergence: D_KL(q ‖ p) = E_q[log q − log p] ≥ 0, in nats.
 
-It is 0 only where q = p, it may be infinite, and it is not a distance: D_KL(q ‖ p) ≠ D_KL(p ‖ q)
-(Kullback & Leibler 1951).
+It is 0 only if q = p, and it may be infinite. It is not a distance: D_KL(q ‖ p) ≠ D_KL(p ‖ q) in
+general (Kullback & Leibler 1951).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
         (…), in nats.
 
     Raises:
-        ValueError: when the shapes or dtypes differ, a dtype is not floating point or a number is
+        ValueError: when the shapes or dtypes differ, a dtype is not floating point, or a number is
             not finite.
 
     Example:
@@ -58,18 +58,18 @@ def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
 
 
 def kl_between_gaussians(mu_q: Tensor, logvar_q: Tensor, mu_p: Tensor, logvar_p: Tensor) -> Tensor:
-    """KL(q ‖ p) of two diagonal Gaussians, in that direction.
+    """KL(q ‖ p) of two diagonal Gaussians.
 
     ½ Σ_k (e^{logvar_q − logvar_p} + (μ_q − μ_p)² e^{−logvar_p} − 1 − (logvar_q − logvar_p)).
 
     Arguments:
-        mu_q, logvar_q, mu_p, logvar_p: (…, K), broadcast against each other.
+        mu_q, logvar_q, mu_p, logvar_p: (…, K), which broadcast.
 
     Returns:
         (…), in nats.
 
     Raises:
-        ValueError: when the shapes do not broadcast, a dtype is not floating point or a number is
+        ValueError: when the shapes do not broadcast, a dtype is not floating point, or a number is
             not finite.
 
     Example:
@@ -86,18 +86,19 @@ def kl_between_gaussians(mu_q: Tensor, logvar_q: Tensor, mu_p: Tensor, logvar_p:
 def kl_monte_carlo(q: Distribution, p: Distribution, n_samples: int) -> Tensor:
     """Estimate KL(q ‖ p) by the mean of log q(z) − log p(z) over z ~ q.
 
-    Unbiased; differentiable in q's parameters where q is reparameterizable. `torch.distributions`
-    take no generator, so this draws from torch's global one: seed it with `torch.manual_seed`.
+    The estimate is unbiased, and differentiable in q's parameters if q is reparameterizable.
+    `torch.distributions` take no generator, so samples come from torch's global generator: call
+    `torch.manual_seed` first.
 
     Arguments:
-        q, p: with one batch shape and one event shape.
+        q, p: with the same batch shape and event shape.
         n_samples: S ≥ 1.
 
     Returns:
-        the batch shape, in nats. One estimate can be negative; the divergence cannot.
+        One estimate per batch entry, in nats. It can be negative, although the divergence cannot.
 
     Raises:
-        ValueError: when n_samples < 1 or the shapes of q and p differ.
+        ValueError: when n_samples < 1, or the shapes of q and p differ.
 
     Example:
         >>> q, p = torch.distributions.Exponential(2.0), torch.distributions.Exponential(1.0)
@@ -120,15 +121,15 @@ def kl_terms(q: Distribution, p: Distribution) -> Tensor:
 
     Arguments:
         q: batch shape (N,), events (K,).
-        p: the same, or one distribution for all.
+        p: the same shapes, or one distribution for all examples.
 
     Returns:
-        (N, K) for diagonal Gaussians, (N, 1) where dimensions are correlated and the divergence
+        (N, K) for diagonal Gaussians, or (N, 1) if dimensions are correlated and the divergence
         does not split; in nats. The sum over the last dimension is the divergence.
 
     Raises:
-        NotImplementedError: when torch knows no closed form for the pair.
-        ValueError: when Gaussians differ in their number of dimensions or of examples.
+        NotImplementedError: when torch has no closed form for the pair.
+        ValueError: when Gaussians differ in the number of dimensions or examples.
 
     Example:
         >>> q = DiagonalGaussian(torch.tensor([[0.0, 2.0]]), torch.zeros(1, 2))
@@ -156,7 +157,7 @@ def _check_pair(q: Distribution, p: Distribution) -> None:
 
 def _refuse_pair(kind: str, q: Distribution, p: Distribution) -> NoReturn:
     got, other = tuple(getattr(q, kind)), tuple(getattr(p, kind))
-    raise ValueError(f"q and p must have one {kind}, but have {got} and {other}")
+    raise ValueError(f"q and p must have the same {kind}, but have {got} and {other}")
 
 
 @register_kl(DiagonalGaussian, DiagonalGaussian)  # type: ignore[untyped-decorator]
@@ -167,7 +168,7 @@ def _kl_diagonal_diagonal(q: DiagonalGaussian, p: DiagonalGaussian) -> Tensor:
 @register_kl(FullGaussian, DiagonalGaussian)  # type: ignore[untyped-decorator]
 def _kl_full_diagonal(q: FullGaussian, p: DiagonalGaussian) -> Tensor:
     _check_pair(q, p)
-    # Only the diagonal of q's covariance meets p's; the off-diagonal part enters by log|Σ_q|.
+    # tr(Σ_p⁻¹ Σ_q) needs only the diagonal of Σ_q; the rest of Σ_q enters by log|Σ_q|.
     marginal = _gaussian_terms(q.loc, q.variance.log(), p.mu, p.logvar).sum(-1)
     log_det = 2 * q.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     return marginal + 0.5 * (q.variance.log().sum(-1) - log_det)
@@ -183,7 +184,7 @@ def _kl_diagonal_full(q: DiagonalGaussian, p: FullGaussian) -> Tensor:
 
 def _gaussian_terms(mu_q: Tensor, logvar_q: Tensor, mu_p: Tensor, logvar_p: Tensor) -> Tensor:
     log_ratio = logvar_q - logvar_p
-    # expm1 keeps the digits that e^r − 1 loses where the two variances are close.
+    # expm1 keeps the digits that e^r − 1 loses if the two variances are close.
     spread = torch.expm1(log_ratio) - log_ratio
     return 0.5 * ((mu_q - mu_p).square() * torch.exp(-logvar_p) + spread)
 
@@ -198,5 +199,5 @@ def _check_parameters(**parameters: Tensor) -> None:
     shapes = [value.shape for value in parameters.values()]
     if any(a[-1] != b[-1] or not broadcasts(a, b) for a, b in combinations(shapes, 2)):
         listed = ", ".join(f"{name} {tuple(value.shape)}" for name, value in parameters.items())
-        raise ValueError(f"all must have one latent dimension K and broadcast, but are {listed}")
+        raise ValueError(f"all must have the same K, (…, K), and broadcast, but are {listed}")
     check_finite(**parameters)

@@ -1,7 +1,7 @@
-"""What the decoder says: distributions p(x|z) over images.
+"""The decoder's distributions p(x|z) over images.
 
-A likelihood knows its data. A Bernoulli puts mass on pixels that are 0 or 1 and on nothing else,
-so it refuses grey pixels unless the caller names the convention under which they are read.
+A likelihood checks its data. A Bernoulli gives probability only to pixels that are 0 or 1, so it
+refuses grey pixels unless the caller names the convention under which they are read.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 HALF_BIN = 0.5 / 255
-"""Half of what lies between two grey levels, for pixels in [0, 1]."""
+"""Half the distance between two grey levels, for pixels in [0, 1]."""
 
 
 class Bernoulli(Distribution):
@@ -48,15 +48,15 @@ class Bernoulli(Distribution):
     (Kingma & Welling 2013, appendix C.1).
 
     Arguments:
-        logits: (*batch, *event), any finite numbers; ±100 is as exact as 0.
-        event_dims: how many trailing dimensions are one observation.
-        pixels: `"binary"` (the default) accepts 0 and 1 alone. `"grey"` accepts all of [0, 1];
-            the value is then the negative cross-entropy of the pixels, **not** a log-likelihood:
-            under it no constant turns exp(value) into a distribution over grey images.
+        logits: (*batch, *event), finite; results are as exact for ±100 as for 0.
+        event_dims: number of trailing dimensions that make one observation.
+        pixels: `"binary"` (the default) accepts only 0 and 1. `"grey"` accepts all of [0, 1]. The
+            value is then the negative cross-entropy of the pixels, **not** a log-likelihood: no
+            constant turns exp(value) into a distribution over grey images.
 
     Raises:
-        ValueError: when a logit is NaN or infinite, or `log_prob` meets an image of another shape
-            or a pixel that the convention excludes.
+        ValueError: when a logit is NaN or infinite, or `log_prob` receives an image of another
+            shape or a pixel that the convention excludes.
 
     Example:
         >>> p = Bernoulli(torch.tensor([[0.0, 0.0, 0.0]]), event_dims=1)
@@ -86,14 +86,14 @@ likelihood="grey bernoulli") and do not call the result a log-likelihood
         self.logits = logits
         self.pixels = pixels
         batch_dims = _batch_dims(logits, event_dims)
-        # The base class's own check lets infinity through and names no remedy.
+        # The base class's check accepts infinity, and its message names no remedy.
         super().__init__(logits.shape[:batch_dims], logits.shape[batch_dims:], validate_args=False)
         self._validate_args = validates(validate_args)
         check_finite(self._validate_args, logits=logits)
 
     @property
     def support(self) -> Any:
-        """What may be observed, by the convention."""
+        """The pixels that the convention allows."""
         domain = constraints.boolean if self.pixels == "binary" else constraints.unit_interval
         return constraints.independent(domain, len(self.event_shape))
 
@@ -114,7 +114,7 @@ likelihood="grey bernoulli") and do not call the result a log-likelihood
             self._check_pixels(value)
         logits, x = self.logits, value.to(self.logits.dtype)
         if x.shape != logits.shape:
-            # Only x, which wants no gradient, where that is enough.
+            # Expand only x, which needs no gradient, if that is enough.
             logits, x = _spread(logits, x)
         terms = F.binary_cross_entropy_with_logits(logits, x, reduction="none")
         return -_sum_event(terms, len(self.event_shape))
@@ -156,19 +156,19 @@ likelihood="grey bernoulli") and do not call the result a log-likelihood
 
 
 class Gaussian(Distribution):
-    """Independent Gaussian pixels N(mean, σ²), every constant included.
+    """Independent Gaussian pixels N(mean, σ²), with all constants.
 
-    log p(x|z) = −Σ_d ½·((x_d − mean_d)/σ_d)² + log σ_d + ½·log 2π: a *density*, so with a
-    small σ it is above 0, and with a learnt σ it grows without bound on pixels that are constant.
+    log p(x|z) = −Σ_d ½·((x_d − mean_d)/σ_d)² + log σ_d + ½·log 2π is the logarithm of a *density*.
+    With a small σ it is above 0, and with a learnt σ it grows without bound on constant pixels.
 
     Arguments:
         mean: (*batch, *event).
-        sigma: standard deviation > 0; a number, or a tensor that broadcasts to `mean`'s shape.
-        event_dims: how many trailing dimensions are one observation.
+        sigma: standard deviation > 0: a number, or a tensor that broadcasts to `mean`'s shape.
+        event_dims: number of trailing dimensions that make one observation.
 
     Raises:
-        ValueError: when σ is not positive and finite or a mean not finite, or `log_prob` meets an
-            image of another shape or a NaN or infinite pixel.
+        ValueError: when σ is not positive and finite, a mean is not finite, or `log_prob` receives
+            an image of another shape or a NaN or infinite pixel.
 
     Example:
         >>> p = Gaussian(torch.zeros(1, 2), sigma=1.0, event_dims=1)
@@ -239,22 +239,22 @@ class Gaussian(Distribution):
 
 
 class DiscretisedLogistic(Distribution):
-    """Independent 8-bit pixels x = k/255: a logistic, gathered into 256 bins.
+    """Independent 8-bit pixels x = k/255: a logistic distribution in 256 bins.
 
-    P(k) is the logistic's mass between (k − ½)/255 and (k + ½)/255; 0 and 255 have the tails as
-    well, so that the 256 probabilities sum to one (Salimans et al. 2017, section 2.1; Kingma et al.
-    2016). Its logarithm is a log-*probability*, at most 0: it compares with that of every other
-    model of the same 8-bit pixels, in nats or in `bits_per_dim`.
+    P(k) is the logistic's mass between (k − ½)/255 and (k + ½)/255. The bins of 0 and 255 include
+    the tails, so the 256 probabilities sum to one (Salimans et al. 2017, section 2.1; Kingma et al.
+    2016). Its logarithm is a log-*probability*, at most 0. It can be compared with that of any
+    other model of the same 8-bit pixels, in nats or in `bits_per_dim`.
 
     Arguments:
         mean: (*batch, *event), the logistics' locations, on the scale of pixels in [0, 1].
-        log_scale: log s; a tensor that broadcasts to `mean`'s shape. The logistic's standard
+        log_scale: log s, a tensor that broadcasts to `mean`'s shape. The logistic's standard
             deviation is s·π/√3.
-        event_dims: how many trailing dimensions are one observation.
+        event_dims: number of trailing dimensions that make one observation.
 
     Raises:
-        ValueError: when a shape does not fit, a parameter is NaN or infinite, or `log_prob` meets
-            an image of another shape or a pixel that is not k/255.
+        ValueError: when a shape does not fit, a parameter is NaN or infinite, or `log_prob`
+            receives an image of another shape or a pixel that is not k/255.
 
     Example:
         >>> p = DiscretisedLogistic(torch.tensor([[0.5]]), torch.tensor(-3.0), event_dims=1)
@@ -286,15 +286,15 @@ class DiscretisedLogistic(Distribution):
 
     @property
     def support(self) -> Any:
-        """Pixels in [0, 1] (of which `log_prob` takes the 256 multiples of 1/255)."""
+        """Pixels in [0, 1]; `log_prob` accepts the 256 multiples of 1/255."""
         return constraints.independent(constraints.unit_interval, len(self.event_shape))
 
     @property
     def mean(self) -> Tensor:
         """(*batch, *event): the mean of the logistic clipped to [0, 1].
 
-        ∫₀¹ σ((m − t)/s) dt = s·(softplus(m/s) − softplus((m − 1)/s)), which is within half a grey
-        level of the sum over 256 values.
+        It is ∫₀¹ σ((m − t)/s) dt = s·(softplus(m/s) − softplus((m − 1)/s)), which differs from
+        Σ_k P(k)·k/255 by less than half a grey level.
         """
         scale = self.log_scale.exp()
         above, below = F.softplus(self.loc / scale), F.softplus((self.loc - 1) / scale)
@@ -306,8 +306,8 @@ class DiscretisedLogistic(Distribution):
         check_floating(x=value)
         if self._validate_args:
             _check_grey_levels(value)
-        # σ(b) − σ(a) = σ(b)·σ(−a)·(1 − e^{a−b}): each factor's logarithm is exact, however far out
-        # the pixel lies. In the first and last bin one of the tails is the whole answer.
+        # σ(b) − σ(a) = σ(b)·σ(−a)·(1 − e^{a−b}). The logarithm of each factor is exact, however far
+        # the pixel is from the mean. The first and the last bin are one tail each.
         rate = torch.exp(-self.log_scale)
         centred = value - self.loc
         upper, lower = (centred + HALF_BIN) * rate, (HALF_BIN - centred) * rate
@@ -341,8 +341,9 @@ class DiscretisedLogistic(Distribution):
 def bits_per_dim(log_probability: float | Tensor, shape: Sequence[int]) -> Any:
     """−log₂ P(x) / D: bits for each of the D = Π shape numbers of an 8-bit image.
 
-    All 256 values alike cost 8 bits. Only a log-*probability* in nats, as `DiscretisedLogistic`
-    gives it, may be turned into bits; the density of pixels in [0, 1] is too high by D·log 255.
+    256 equally likely values cost 8 bits. Only a log-*probability* in nats, such as that of
+    `DiscretisedLogistic`, can be turned into bits: the log-density of pixels in [0, 1] is too high
+    by D·log 255.
 
     Raises:
         ValueError: when shape is not made of positive integers.
@@ -358,11 +359,11 @@ def bits_per_dim(log_probability: float | Tensor, shape: Sequence[int]) -> Any:
 def bernoulli_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
     """Log p(x|z) of Bernoulli pixels from logits, (N, …) and (N, …) → (N,), in nats.
 
-    Grey x in [0, 1] is let through (it gives the negative cross-entropy); use `Bernoulli` where
-    the data's convention has to be checked. Source: Kingma & Welling 2013, appendix C.1.
+    Grey x in [0, 1] is accepted, and gives the negative cross-entropy. Use `Bernoulli` to check the
+    convention of the data. Source: Kingma & Welling 2013, appendix C.1.
 
     Raises:
-        ValueError: when the shapes differ, a logit is NaN or infinite, or a pixel not in [0, 1].
+        ValueError: when the shapes differ, a logit is NaN or infinite, or a pixel is not in [0, 1].
 
     Example:
         >>> bernoulli_log_likelihood(torch.tensor([[100.0, -100.0]]), torch.tensor([[1.0, 0.0]]))
@@ -394,7 +395,7 @@ def gaussian_log_likelihood(mean: Tensor, x: Tensor, sigma: float | Tensor) -> T
 
 
 def _uniform(like: Tensor, generator: torch.Generator | int) -> Tensor:
-    # Drawn where the generator lives, then moved, as `noise` is.
+    # Drawn on the generator's device and then moved, as in `noise`.
     generator = check_generator(generator)
     drawn = torch.rand(like.shape, generator=generator, dtype=like.dtype, device=generator.device)
     return drawn.to(like.device)
@@ -420,7 +421,7 @@ def _spread(parameter: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _sum_event(terms: Tensor, event_dims: int) -> Tensor:
-    # Over all dimensions at once: to flatten them first takes longer, above all backwards.
+    # Over all dimensions at once, since flattening takes longer, above all in the backward pass.
     return terms.sum(tuple(range(-event_dims, 0))) if event_dims else terms
 
 
@@ -442,12 +443,12 @@ def _check_broadcasts(name: str, value: Tensor, other: str, to: Tensor) -> None:
 
 def _check_grey_levels(x: Tensor) -> None:
     levels = 255 * x
-    # NaN is refused with the rest.
+    # NaN is refused too.
     other = ~((levels - levels.round()).abs() < 0.01) | (x < -1e-3) | (x > 1 + 1e-3)
     if other.any():
         raise ValueError(
             f"x must hold 8-bit pixels k/255, but holds {x[other][0].item():g}: divide grey levels "
-            "0…255 by 255 (`images.floats()` does), or take a Gaussian for pixels of another kind"
+            "0…255 by 255 (`images.floats()` does), or use a Gaussian for other pixels"
         )
 
 

@@ -1,7 +1,7 @@
-"""Minibatches of whatever `fit` and the evaluations are given: images, tensors, data sets, loaders.
+"""Minibatches of everything that `fit` and evaluations accept: images, tensors, data sets, loaders.
 
-Data in memory are read by index, so that the order is ours and a run can be resumed; what comes
-from a `DataLoader` comes in its batches and its order.
+Data in memory are read by index, in an order drawn here, so that a run can be resumed. A
+`DataLoader` keeps its own batches and its own order.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ __all__ = [
 Data = Images | Tensor | Dataset[Any] | DataLoader[Any]
 
 Minibatch = tuple[Tensor, Tensor | None]
-"""x (N, …) floating point, and its labels y (N, …) where there are some."""
+"""x (N, …) in floating point, and its labels y (N, …) or None."""
 
 HASHED_ROWS = 1000
 
 
 class Minibatches(Protocol):
-    """Data as a training loop and an evaluation see them.
+    """The data interface of the training loop and of evaluations.
 
     Example:
         >>> data: Minibatches = minibatches("train", torch.rand(5, 3))
@@ -47,19 +47,19 @@ class Minibatches(Protocol):
 
     name: str
     is_labelled: bool
-    is_in_memory: bool  # so that every epoch has the same values
-    is_vouched_for: bool  # values are known to be pixels
+    is_in_memory: bool  # every epoch has the same values
+    is_vouched_for: bool  # values are known to be valid pixels
 
     def __len__(self) -> int:
-        """How many examples there are."""
+        """The number of examples."""
         ...
 
     def steps(self, batch_size: int) -> int:
-        """How many minibatches an epoch has."""
+        """The number of minibatches in an epoch."""
         ...
 
     def shuffled(self, batch_size: int, generator: torch.Generator) -> Iterator[Minibatch]:
-        """Every example once, in an order drawn from the generator, as dynamic pixels are."""
+        """Every example once, in random order; the generator also draws dynamic pixels."""
         ...
 
     def ordered(self, batch_size: int, generator: torch.Generator) -> Iterator[Minibatch]:
@@ -67,24 +67,24 @@ class Minibatches(Protocol):
         ...
 
     def some(self, n: int, generator: torch.Generator) -> Minibatch:
-        """About n examples spread over the data, or the first ones of a loader."""
+        """About n examples spread over the data, or the first minibatch of a loader."""
         ...
 
     def fingerprint(self) -> str:
-        """What tells these data from others of the same size."""
+        """A text that tells these data from others of the same size."""
         ...
 
 
 def minibatches(name: str, data: Data) -> Minibatches:
-    """Minibatches of `data`.
+    """Wrap `data` as `Minibatches`.
 
     Arguments:
         name: of the argument, for errors.
-        data: `Images`, read by their convention; a floating-point tensor (N, …); a `Dataset` or
+        data: `Images`, read by their convention; a floating-point tensor (N, …); or a `Dataset` or
             `DataLoader` of tensors, or of pairs of a tensor and a label.
 
     Raises:
-        ValueError: when the data are something else, or empty.
+        ValueError: when the data are of another type, or empty.
 
     Example:
         >>> pairs = torch.utils.data.TensorDataset(torch.rand(5, 3), torch.arange(5))
@@ -114,7 +114,7 @@ def minibatches(name: str, data: Data) -> Minibatches:
 
 
 def to_device(data: Minibatches, device: torch.device) -> Minibatches:
-    """The same on a device, if they are in memory and take at most half of what is free there."""
+    """Move data in memory to a device, if they take at most half of its free memory."""
     if not isinstance(data, InMemory) or data.device == device:
         return data
     if device.type == "cuda":
@@ -125,13 +125,13 @@ def to_device(data: Minibatches, device: torch.device) -> Minibatches:
 
 
 def first_minibatch(data: Minibatches, batch_size: int, like: Tensor) -> Minibatch:
-    """An example of what there is, in the dtype and on the device of a parameter."""
+    """The first minibatch in order, in the dtype and on the device of a parameter."""
     x, y = next(iter(data.ordered(batch_size, torch.Generator(like.device).manual_seed(0))))
     return x.to(like), None if y is None else y.to(like.device)
 
 
 class InMemory:
-    """Images or a tensor, and their labels: read by index, on the device where they are.
+    """Images or a tensor, with or without labels, read by index on their device.
 
     Example:
         >>> data = InMemory("train", torch.arange(6.0).view(3, 2))
@@ -153,12 +153,12 @@ class InMemory:
 
     @property
     def device(self) -> torch.device:
-        """Where the data are."""
+        """The device of the data."""
         return (self.x.pixels if isinstance(self.x, Images) else self.x).device
 
     @property
     def nbytes(self) -> int:
-        """How much memory they take."""
+        """The memory that x takes, in bytes."""
         return (self.x.pixels if isinstance(self.x, Images) else self.x).nbytes
 
     def __len__(self) -> int:
@@ -178,7 +178,7 @@ class InMemory:
         return order.to(self.device)
 
     def read(self, index: Tensor, generator: torch.Generator) -> Minibatch:
-        """The examples of an index (B,), dynamic pixels drawn from the generator."""
+        """The examples of an index (B,); the generator draws dynamic pixels."""
         if isinstance(self.x, Images):
             x = self.x.read(index, generator)
         else:
@@ -211,11 +211,11 @@ class InMemory:
 
 
 class _FromDataset:
-    """A map-style data set, read in an order of ours."""
+    """A map-style data set, read in an order drawn here."""
 
     def __init__(self, name: str, data: Dataset[Any]) -> None:
         if isinstance(data, IterableDataset):
-            raise ValueError(f"{name} is an IterableDataset: give it in a DataLoader")
+            raise ValueError(f"{name} is an IterableDataset: put it into a DataLoader")
         self.name, self.data = name, data
         self.is_labelled = len(self) > 0 and isinstance(data[0], Sequence)
         self.is_in_memory = self.is_vouched_for = False
@@ -235,7 +235,7 @@ class _FromDataset:
 
     def _batches(self, order: Tensor, batch_size: int) -> Iterator[Minibatch]:
         batches = [index.tolist() for index in order.split(batch_size)]
-        # With a generator, or the loader would draw a seed from the global one.
+        # Without a generator, the loader would draw a seed from the global one.
         loader = DataLoader(self.data, batch_sampler=batches, generator=torch.Generator())
         return _pairs(self.name, loader)
 
@@ -248,7 +248,7 @@ class _FromDataset:
 
 
 class _Loader:
-    """A `DataLoader`: its batches as they come, in its own size and order."""
+    """A `DataLoader`, with its own batches in its own order."""
 
     def __init__(self, name: str, loader: DataLoader[Any]) -> None:
         try:
@@ -282,7 +282,7 @@ class _Loader:
         return self._first()
 
     def fingerprint(self) -> str:
-        # Its order may be random: all that is sure is what kind of data it gives.
+        # The order may be random, so only the kind of data is certain.
         x, _ = self._first()
         return f"{len(self)} × {tuple(x.shape[1:])} {x.dtype} by DataLoader"
 

@@ -38,12 +38,12 @@ ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 def fully_connected(
     sizes: Sequence[int], activation: Literal["relu", "tanh", "sigmoid"] = "relu"
 ) -> nn.Sequential:
-    """Linear layers through `sizes`, the activation between them and none after the last.
+    """Linear layers of these sizes with activations between them, none after the last.
 
     Maps (N, sizes[0]) to (N, sizes[-1]).
 
     Raises:
-        ValueError: when sizes are not two or more positive integers, or for another activation.
+        ValueError: when sizes are not two or more positive integers, or the activation is unknown.
 
     Example:
         >>> fully_connected([784, 512, 2])(torch.zeros(3, 784)).shape
@@ -53,7 +53,7 @@ def fully_connected(
         raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}")
     check_integers(1, sizes=sizes)
     if len(sizes) < 2:
-        raise ValueError(f"sizes must be two or more, not {list(sizes)}")
+        raise ValueError(f"sizes must hold two or more numbers, not {list(sizes)}")
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes):
         layers += [nn.Linear(n_in, n_out), ACTIVATIONS[activation]()]
@@ -90,9 +90,9 @@ def convolutional_encoder(shape: Sequence[int], width: int, n_features: int) -> 
 
 
 def convolutional_decoder(n_features: int, width: int, shape: Sequence[int]) -> nn.Sequential:
-    """The mirror image: one linear layer, then up-convolutions that double it twice.
+    """One linear layer, then up-convolutions that double the image twice: (N, F) → (N, *shape).
 
-    Maps (N, F) to (N, *shape); takes and refuses what `convolutional_encoder` does.
+    It mirrors `convolutional_encoder`, with the same arguments and errors.
 
     Example:
         >>> convolutional_decoder(5, width=8, shape=(3, 25, 25))(torch.zeros(2, 5)).shape
@@ -120,7 +120,7 @@ class GaussianEncoder(nn.Module):
         shape: of one observation, (C, H, W) or (D,).
 
     Raises:
-        ValueError: when x has another shape or dtype or is not finite, or body does not give 2K
+        ValueError: when x has another shape or dtype or is not finite, or body does not return 2K
             numbers per row.
 
     Example:
@@ -136,7 +136,7 @@ class GaussianEncoder(nn.Module):
         self.shape = tuple(shape)
 
     def forward(self, x: Tensor) -> DiagonalGaussian:
-        """(N, *shape) → distribution with batch shape (N,), events (K,)."""
+        """(N, *shape) → a distribution with batch shape (N,) and events (K,)."""
         check_floating(x=x)
         if x.shape[1:] != self.shape:
             raise ValueError(
@@ -162,8 +162,8 @@ class BernoulliDecoder(nn.Module):
         pixels: `"binary"` or `"grey"`, as for `Bernoulli`.
 
     Raises:
-        ValueError: when an argument is none of the above, z has another dtype than the parameters,
-            or body gives another number of logits.
+        ValueError: when an argument is not as described, z has another dtype than the parameters,
+            or body returns another number of logits.
 
     Example:
         >>> decoder = BernoulliDecoder(nn.Linear(2, 6), shape=(1, 2, 3))
@@ -190,21 +190,21 @@ class BernoulliDecoder(nn.Module):
 class GaussianDecoder(nn.Module):
     """z → p(x|z) = N(m(z), σ² I), one σ for all pixels.
 
-    A learnt σ is found wherever it starts: its best value, the root mean square of the residuals
-    (Rybkin et al. 2021), falls by a factor as training goes on, which log σ would follow too slowly
-    by the small steps that Adam takes. So the parameter is log σ / 10, and log σ moves ten times as
-    fast as the weights do. It is a parameter, not a statistic of the minibatch: evaluation uses
-    what training left, and each example's bound is its own.
+    The best σ is the root mean square of the residuals (Rybkin et al. 2021). It falls by a large
+    factor during training, and with Adam's small steps a parameter log σ would follow too slowly.
+    So the parameter is log σ / 10, and log σ moves ten times as fast as the weights. σ is a
+    parameter, not a statistic of the minibatch: evaluation uses the σ that training found, and the
+    bound of an example does not depend on the others.
 
     Arguments:
         body: maps z (M, K) to means, D = Π shape numbers per row.
         shape: of one observation.
-        sigma: > 0, fixed or the start of a learnt one.
+        sigma: > 0; fixed, or the initial value if σ is learnt.
         learn_sigma: whether σ is learnt.
 
     Raises:
-        ValueError: when an argument is none of the above, z has another dtype than the parameters,
-            or body gives another number of means.
+        ValueError: when an argument is not as described, z has another dtype than the parameters,
+            or body returns another number of means.
 
     Example:
         >>> decoder = GaussianDecoder(nn.Linear(2, 6), shape=(6,), sigma=0.5)
@@ -244,16 +244,16 @@ class GaussianDecoder(nn.Module):
 
 
 class DiscretisedLogisticDecoder(nn.Module):
-    """z → p(x|z), a `DiscretisedLogistic` with a mean and a scale of its own for each pixel.
+    """z → p(x|z), a `DiscretisedLogistic` with a mean and a scale for each pixel.
 
     Arguments:
-        body: maps z (M, K) to 2D numbers per row, D = Π shape: first what the means are made of,
-            then what the scales are made of, so that zeros give m = ½ and s = 0.1.
+        body: maps z (M, K) to 2D numbers a, b per row, D = Π shape each. The means are ½ + a/2 and
+            the log scales b − log 10, so zeros give m = ½ and s = 0.1.
         shape: of one observation.
 
     Raises:
-        ValueError: when an argument is none of the above, z has another dtype than the parameters,
-            or body gives another number of outputs.
+        ValueError: when an argument is not as described, z has another dtype than the parameters,
+            or body returns another number of outputs.
 
     Example:
         >>> decoder = DiscretisedLogisticDecoder(nn.Linear(2, 12), shape=(1, 2, 3))
@@ -261,7 +261,7 @@ class DiscretisedLogisticDecoder(nn.Module):
         torch.Size([7, 5, 1, 2, 3])
     """
 
-    # Of a tenth of a grey level: almost all mass is on one value, and the gradient still finite.
+    # A tenth of a grey level: almost all mass is on one value, and the gradient is still finite.
     MIN_LOG_SCALE = -log(2550)
 
     def __init__(self, body: nn.Module, shape: Sequence[int]) -> None:
@@ -282,7 +282,7 @@ class DiscretisedLogisticDecoder(nn.Module):
 
 
 def _decode(body: nn.Module, z: Tensor, shape: tuple[int, ...]) -> Tensor:
-    # Convolutions know one batch dimension; samples and examples are folded into it.
+    # Convolutions take one batch dimension, so samples and examples are folded into one.
     check_floating(z=z)
     if z.dim() == 0:
         raise ValueError("z must have a latent dimension, (…, K), but is a scalar")
@@ -300,22 +300,22 @@ def _outputs(name: str, rows: Tensor, body: nn.Module) -> Tensor:
     try:
         outputs: Tensor = body(rows)
     except RuntimeError:
-        # Asked only now, since a look at the parameters takes longer than a small product.
+        # Checked only now, since looking at the parameters takes longer than a small product.
         check_fits(name, rows, body)
-        # What takes z first, however deep it lies.
+        # The layer that takes z first, however deeply nested.
         first = next(module for module in body.modules() if next(module.children(), None) is None)
         takes_rows = isinstance(first, nn.Linear) and rows.dim() == 2
         if takes_rows and rows.shape[-1] != first.in_features:
             raise ValueError(
                 f"{name} must end in the {first.in_features} numbers that body takes, "
-                f"but in {rows.shape[-1]}"
+                f"but ends in {rows.shape[-1]}"
             ) from None
         raise
     return outputs
 
 
 def _full_precision(outputs: Tensor) -> Tensor:
-    # Under bfloat16 autocast the products are cheap; sums of hundreds of nats need the digits.
+    # bfloat16 is enough for the products under autocast, but not for sums of hundreds of nats.
     return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
 
 
@@ -326,7 +326,7 @@ def _check_network(body: nn.Module, shape: Sequence[int]) -> None:
 
 
 def image_shape(shape: Sequence[int], width: int) -> tuple[int, int, int]:
-    """(C, H, W), refused where convolutions of that width have nothing to work on."""
+    """Return (C, H, W), and refuse a shape or width that is too small for the convolutions."""
     check_at_least(1, width=width)
     check_shape(shape)
     if len(shape) != 3 or min(shape[1:]) < 4:
@@ -335,13 +335,13 @@ def image_shape(shape: Sequence[int], width: int) -> tuple[int, int, int]:
 
 
 def halved(size: int) -> int:
-    """What a convolution of stride 2 leaves: rounded up, so that no border is lost."""
+    """The size after a convolution of stride 2, rounded up so that no border is lost."""
     return (size + 1) // 2
 
 
 def _doubling(
     n_in: int, n_out: int, small: tuple[int, int], large: tuple[int, int]
 ) -> nn.ConvTranspose2d:
-    # Stride 2 gives 2·small − 1; the output padding adds the last row or column where it is even.
+    # Stride 2 gives 2·small − 1; the output padding adds the last row or column of an even size.
     padding = (large[0] - 2 * small[0] + 1, large[1] - 2 * small[1] + 1)
     return nn.ConvTranspose2d(n_in, n_out, 3, stride=2, padding=1, output_padding=padding)

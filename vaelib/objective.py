@@ -1,4 +1,4 @@
-"""What training maximises, and its loss: shared by plain, compiled and captured steps."""
+"""The bound that training maximises, and its loss, for plain, compiled and captured steps."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Precision = Literal["float32", "bfloat16"]
 
 
 class Objective(nn.Module):
-    """A model's own bound, or a function of the model, as a module with the model's parameters.
+    """The bound to maximise, as a module with the model's parameters.
 
     Arguments:
-        model: `model(x, eps)`, or `model(x, eps, y)`, is its bound.
-        function: maximised instead: `function(model, x, eps)`, or with `y`, gives an `ELBO`.
+        model: `model(x, eps)`, or `model(x, eps, y)`, returns its bound.
+        function: maximised instead; `function(model, x, eps)`, or with `y`, returns an `ELBO`.
 
     Example:
         >>> from vaelib import VAE, importance_weighted_elbo
@@ -34,17 +34,17 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self.function = function
-        # Where a function may go without labels, the model says whether there are to be some.
+        # If labels are optional for the function, the model decides whether they are needed.
         asked = model if function is None or _may_go_without_labels(function) else function
         self.takes_labels = takes_labels(asked)
 
     @property
     def name(self) -> str:
-        """Of the function, for a checkpoint to compare."""
+        """The name of the function, which checkpoints compare."""
         return getattr(self.function, "__name__", str(self.function))
 
     def forward(self, x: Tensor, eps: Tensor, y: Tensor | None = None) -> ELBO:
-        """The bound of x (N, …) under noise eps (S, N, K); labels only where they are taken."""
+        """The bound of x (N, …) with noise eps (S, N, K); y is used only if labels are taken."""
         y = y if self.takes_labels else None
         if self.function is None:
             return model_bound(self.model, x, eps, y)
@@ -58,7 +58,7 @@ def _may_go_without_labels(function: Callable[..., ELBO]) -> bool:
 
 
 def noise_dim(model: Any) -> int:
-    """K, the standard normal numbers that a model needs for a sample: as many as its prior has."""
+    """K, the standard normal numbers per sample: the event size of the model's prior."""
     return int(model.prior.event_shape[0])
 
 
@@ -76,7 +76,7 @@ def negative_bound(
     kind = x.device.type
     if precision == "bfloat16" or torch.is_autocast_enabled(kind):
         low, caches = precision == "bfloat16", kind != "cuda"
-        # A graph would keep the first step's weights, in bfloat16, for all later steps.
+        # Without a cache, since a graph would keep the first step's bfloat16 weights for all steps.
         with torch.autocast(kind, torch.bfloat16, enabled=low, cache_enabled=caches):
             bound = objective(*arguments)
     else:
@@ -85,7 +85,7 @@ def negative_bound(
 
 
 def term_sums(bound: ELBO) -> Tensor:
-    """Its terms, summed over examples: the reconstruction, then the KL of each dimension."""
+    """The bound's terms summed over examples: the reconstruction, then the KL per dimension."""
     terms = torch.cat([bound.reconstruction.unsqueeze(1), bound.kl], 1).detach()
     # Some accelerators have no float64.
     return terms.sum(0, dtype=torch.float32 if terms.device.type == "mps" else torch.float64)

@@ -1,4 +1,4 @@
-"""Several processes, one training: what `fit` does under `torchrun`."""
+"""Several processes that train one model: `fit` under `torchrun`."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this one writes files and draws the progress bar."""
+        """Whether this process writes files and shows the progress."""
         return self.rank == 0
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model itself, or one whose gradients are averaged over the processes."""
+        """The model, wrapped to average gradients if there are several processes."""
         return model if self.count == 1 else DistributedDataParallel(model)
 
     def part(self, minibatch: Tensor, dim: int = 0) -> Tensor:
-        """This process's share of what all processes hold: equal parts, the first ones larger."""
+        """This process's part of a minibatch; if parts are unequal, the first are larger by 1."""
         return minibatch if self.count == 1 else minibatch.tensor_split(self.count, dim)[self.rank]
 
     def total(self, value: Tensor) -> Tensor:
@@ -50,9 +50,9 @@ class Processes:
 
 @contextlib.contextmanager
 def processes(device: torch.device) -> Iterator[Processes]:
-    """Join the processes that `torchrun` started, or be alone; leave them at the end.
+    """Join the processes that `torchrun` started, if any, and leave them at the end.
 
-    A group that the caller has initialised is used and left as it is.
+    A process group that the caller has initialised is used, and not closed.
     """
     if dist.is_available() and dist.is_initialized():
         yield Processes(dist.get_rank(), dist.get_world_size())

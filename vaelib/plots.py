@@ -1,11 +1,11 @@
-"""Pictures for the book: each function draws on axes, the caller's or new ones, and returns them.
+"""Figures for the book. Each function draws on the caller's axes or on new ones, and returns them.
 
-A figure has a white background of its own, so that it reads the same on a light page, a dark page
-and in print. (A transparent one would not: no colour of text has the contrast of 4.5 : 1 that WCAG
-2.2 asks for both on white and on #121212, a dark page; 4.33 : 1 is the maximum.) Colour is never
-the only sign: line styles, hatches or words repeat it.
+A figure has a white background, so that it looks the same on a light page, on a dark page and in
+print. (On a transparent background no colour of text would do: WCAG 2.2 asks for a contrast of
+4.5 : 1, and the most that one colour reaches on both white and #121212 is 4.33 : 1.) Colour is
+never the only sign: line styles, hatches or words repeat it.
 
-Not imported by `import vaelib`, so that the library does without matplotlib.
+`import vaelib` does not import this module, so the library works without matplotlib.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ PALETTE = (
     "#00227d",
     "#8e1d6c",
 )
-"""Ten colours, in order of use: each has a contrast of 3 : 1 or more with the paper, and can be
-told from every other, also by the colour-blind."""
+"""Ten colours, in order of use. Each has a contrast of at least 3 : 1 with the paper, and can be
+told from every other, also by colour-blind readers."""
 
 ENCODER, DECODER, PRIOR, NOISE = PALETTE[:4]
-"""One colour for one thing, in all figures and diagrams: q(z|x), p(x|z), p(z) and ε. The posterior
-is `GREY`, the data are `INK`."""
+"""The colours of q(z|x), p(x|z), p(z) and ε in all figures and diagrams. The posterior is `GREY`,
+and the data are `INK`."""
 
 _LINES = ("-", "--", "-.", ":", (0, (6, 2, 1, 2, 1, 2)))
 
@@ -107,9 +107,9 @@ _STYLE: Any = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The look of the book's figures, for axes made inside the `with`; nothing changes outside.
+    """Use the style of the book's figures for axes made inside the `with`.
 
-    Successive `ax.plot` calls take the colours of `PALETTE`, each with its own line style.
+    Successive `ax.plot` calls use the colours of `PALETTE`, each with its own line style.
 
     Example:
         >>> with style():
@@ -123,23 +123,23 @@ def style() -> Iterator[None]:
             finally:
                 interactive = matplotlib.is_interactive()
     finally:
-        # The first figure loads the backend, and some backends make matplotlib interactive: undone
-        # with the rest, that would keep every later figure from being shown.
+        # The first figure loads the backend, which may make matplotlib interactive. If this were
+        # undone with the rest, no later figure would be shown.
         matplotlib.interactive(interactive)
 
 
 @style()
 def image_grid(images: Tensor, columns: int | None = None, ax: Axes | None = None) -> Axes:
-    """Images in rows, read like a text.
+    """Draw images in rows, in reading order.
 
     Arguments:
-        images: (N, C, H, W), grey (C = 1) or colour (C = 3); 0 is black, 1 is white, and what lies
-            beyond is shown as these.
-        columns: images per row; by default as many as rows.
-        ax: where to draw; new axes by default, as in all functions here.
+        images: (N, C, H, W), grey (C = 1) or colour (C = 3). 0 is black and 1 is white; values
+            outside [0, 1] are clipped.
+        columns: images per row; by default about as many as rows.
+        ax: axes to draw on; new ones by default, as in all functions here.
 
     Raises:
-        ValueError: when the images are of another shape or not finite, or columns is below 1.
+        ValueError: when the images have another shape or are not finite, or columns is below 1.
 
     Example:
         >>> ax = image_grid(torch.eye(8).expand(10, 1, 8, 8), columns=5)
@@ -155,15 +155,15 @@ def image_grid(images: Tensor, columns: int | None = None, ax: Axes | None = Non
 
 @style()
 def image_rows(rows: Mapping[str, Tensor], ax: Axes | None = None) -> Axes:
-    """Rows of images that belong together column by column, each row with its name.
+    """Draw named rows of images that belong together column by column.
 
-    Use it for data above their reconstructions, means above noisy draws, one walk above another.
+    Use it for data above their reconstructions, means above noisy draws, or one walk above another.
 
     Arguments:
-        rows: name → (N, C, H, W) as for `image_grid`, each of the same shape.
+        rows: name → (N, C, H, W) as for `image_grid`, all of the same shape.
 
     Raises:
-        ValueError: when a row is not a batch of images, or differs from the first in shape.
+        ValueError: when a row is not a batch of images, or its shape differs from the first row's.
 
     Example:
         >>> x = torch.eye(8).expand(6, 1, 8, 8)
@@ -176,8 +176,8 @@ def image_rows(rows: Mapping[str, Tensor], ax: Axes | None = None) -> Axes:
     for name, tile in zip(rows, tiles, strict=True):
         if tile.shape != tiles[0].shape:
             raise ValueError(
-                f"rows must have one shape, but rows[{name!r}] is {tuple(rows[name].shape)} and "
-                f"the first {tuple(next(iter(rows.values())).shape)}"
+                f"rows must have the same shape, but rows[{name!r}] is {tuple(rows[name].shape)} "
+                f"and the first {tuple(next(iter(rows.values())).shape)}"
             )
     ax = _draw_tiles(tiles, ax)
     _label_tiles(ax, y=list(rows))
@@ -188,15 +188,15 @@ def image_rows(rows: Mapping[str, Tensor], ax: Axes | None = None) -> Axes:
 def manifold(
     model: LatentVariableModel, n: int = 15, tail: float = 0.05, ax: Axes | None = None
 ) -> Axes:
-    """The pictures of `vaelib.manifold` at their places in the latent plane.
+    """Draw the pictures of `vaelib.manifold` at their places in the latent plane.
 
-    Ticks give z at the middle of a picture; they are evenly spaced in prior mass, not in z.
+    Ticks give z at the middle of a picture. They are evenly spaced in prior mass, not in z.
 
     Arguments:
         model, n, tail: as for `vaelib.manifold`.
 
     Raises:
-        ValueError: as `vaelib.manifold`, or when the model's observations are not images.
+        ValueError: as `vaelib.manifold`; or when the model's observations are not images.
 
     Example:
         >>> from vaelib import VAE
@@ -210,7 +210,7 @@ def manifold(
     ax = _draw_tiles(tiles, ax, gap=0)
     z = [f"{value:.1f}".replace("-", "−") for value in generation.latent_grid(n, tail)[0, :, 0]]
     every = max(1, round(n / 5))
-    # Counted from the middle, which is a picture at 0 where n is odd and else between two.
+    # Counted from the middle: a picture at 0 if n is odd, otherwise between two pictures.
     every, start = (every, 0) if n % 2 else (every | 1, every | 1)
     shown = [v if abs(2 * i - n + 1) % (2 * every) == start else "" for i, v in enumerate(z)]
     _label_tiles(ax, x=shown, y=shown[::-1])
@@ -222,17 +222,18 @@ def manifold(
 def latent_scatter(
     codes: Tensor, labels: Tensor | None = None, *, prior: bool = False, ax: Axes | None = None
 ) -> Axes:
-    """Codes in the latent plane, each written as its label, and each label large at its median.
+    """Draw codes in the latent plane as their labels, with a large label at each label's median.
 
     Large labels that would overlap are moved apart.
 
     Arguments:
         codes: (N, 2).
-        labels: (N,) integers of at most ten kinds; without them codes are dots.
+        labels: (N,) integers of at most ten kinds; without labels, codes are dots.
         prior: whether to draw the circles that hold 50 % and 95 % of N(0, I).
 
     Raises:
-        ValueError: when a shape does not fit, codes are not finite, or there are more kinds.
+        ValueError: when a shape does not fit, codes are not finite, or there are more than ten
+            kinds of labels.
 
     Example:
         >>> codes = torch.linspace(-2, 2, 120).view(60, 2)
@@ -267,10 +268,10 @@ def latent_scatter(
 
 @style()
 def densities(x: Tensor, curves: Mapping[str, Tensor], ax: Axes | None = None) -> Axes:
-    """Curves over one x, each with its name and lightly filled down to 0.
+    """Draw named curves over the same x, lightly filled down to 0.
 
     Arguments:
-        x: (T,) where they were computed, ascending.
+        x: (T,) ascending points at which the curves were computed.
         curves: name → (T,) densities, or other functions to compare with them.
 
     Raises:
@@ -295,9 +296,9 @@ def densities(x: Tensor, curves: Mapping[str, Tensor], ax: Axes | None = None) -
 def bound_bars(
     bounds: Mapping[str, tuple[float, float]], log_marginal: float, ax: Axes | None = None
 ) -> Axes:
-    """Log p(x) = ELBO + KL(q ‖ posterior), a bar of two parts for each q.
+    """Draw log p(x) = ELBO + KL(q ‖ posterior), as a bar of two parts for each q.
 
-    The three numbers are drawn as given, so that the parts end at the line of log p(x) only if the
+    The three numbers are drawn as given, so the bars end at the line of log p(x) only if the
     identity holds.
 
     Arguments:
@@ -323,7 +324,7 @@ def bound_bars(
     elbo, kl = np.array(list(bounds.values()), dtype=float).T
     rows = range(len(bounds))
     ax = _axes(ax, 6.0, 0.7 + 0.5 * len(bounds))
-    # Log-densities have no natural zero: bars start at the axes' edge, left of everything.
+    # Log-densities have no natural zero, so bars start at the left edge of the axes.
     span = max(log_marginal - elbo.min(), 1e-3 * abs(log_marginal), 1e-3)
     left = elbo.min() - 0.6 * span
     ax.barh(rows, elbo - left, left=left, height=0.62, color=PALETTE[0])
@@ -342,7 +343,7 @@ def bound_bars(
 
 @style()
 def kl_per_dimension(kl: Tensor, ax: Axes | None = None) -> Axes:
-    """The KL to the prior of each latent dimension, the largest first.
+    """Draw the KL to the prior of each latent dimension, the largest first.
 
     Arguments:
         kl: (K,) in nats, for example `bound.kl.mean(0)`.
@@ -362,7 +363,7 @@ def kl_per_dimension(kl: Tensor, ax: Axes | None = None) -> Axes:
     ax.bar(range(len(nats)), nats[order], color=PALETTE[0], width=0.8)
     ax.set(xlabel="latent dimension", ylabel="KL to the prior (nats)")
     ax.set_title(f"{nats.sum():.2f} nats in all", loc="left")
-    # Beyond some thirty, numbers under the bars would overlap.
+    # With more than thirty dimensions, numbers under the bars would overlap.
     names = [str(k + 1) if len(nats) <= 30 else "" for k in order]
     ax.set_xticks(range(len(nats)), names)
     ax.tick_params("x", length=0)
@@ -371,16 +372,16 @@ def kl_per_dimension(kl: Tensor, ax: Axes | None = None) -> Axes:
 
 @style()
 def training_curves(history: History) -> Figure:
-    """What `fit` saw, epoch by epoch: the ELBO, and its two terms separately.
+    """Draw the history of `fit`: the ELBO and its two terms, epoch by epoch.
 
-    The KL is drawn in total and, in thin lines, for each latent dimension: a line at 0 is a
+    The KL is drawn as a sum and, in thin lines, for each latent dimension. A line at 0 is a
     dimension that the model does not use.
 
     Arguments:
-        history: as `vaelib.fit` returns it.
+        history: as returned by `vaelib.fit`.
 
     Raises:
-        ValueError: when it does not hold an epoch.
+        ValueError: when the history holds no epoch.
 
     Example:
         >>> from vaelib.history import History
@@ -424,7 +425,7 @@ def training_curves(history: History) -> Figure:
 
 
 def _array(name: str, value: Tensor, *shape: str | int) -> NDArray[np.float64]:
-    """`value` for matplotlib, if it has `shape`: a letter stands for any size but 0."""
+    """Convert `value` for matplotlib and check its shape; a letter stands for any size but 0."""
     value = torch.as_tensor(value).detach().cpu().double()
     check_floats(name, value, *[size if isinstance(size, int) else f"{size} ≥ 1" for size in shape])
     array: NDArray[np.float64] = value.numpy()
@@ -481,8 +482,8 @@ def _draw_prior(ax: Axes) -> None:
 
 
 def moved_apart(points: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
-    """Points (N, 2) pushed apart until none are nearer to each other than about `distance`."""
-    # A circle far too small to be seen, so that equal points have a direction to move in.
+    """Points (N, 2) pushed apart until no two are nearer to each other than about `distance`."""
+    # First moved to an invisibly small circle, so that equal points have a direction to move in.
     turn = np.arange(len(points))
     points = points + 1e-3 * distance * np.stack([np.cos(turn), np.sin(turn)], axis=-1)
     for _ in range(50):
@@ -494,7 +495,7 @@ def moved_apart(points: NDArray[np.float64], distance: float) -> NDArray[np.floa
 
 
 def _halo(text: Text) -> None:
-    """Paper around the letters, so that they read on top of anything."""
+    """Draw a white outline around letters, so that they can be read on any background."""
     text.set_path_effects([withStroke(linewidth=3, foreground=PAPER)])
 
 

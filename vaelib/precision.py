@@ -1,4 +1,4 @@
-"""Which precision a model trains faster in: by a rule where one is known, else measured."""
+"""The precision in which a model trains faster, by a rule or by measurement."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from vaelib.objective import Precision, negative_bound
 __all__ = ["check_precision", "faster_precision"]
 
 ROUNDS = 5
-LARGE = 300_000  # weights of a layer, from which on bfloat16 is faster on a CPU that has it
+LARGE = 300_000  # from this many weights in a layer, bfloat16 is faster on a CPU that has it
 
 _measured: dict[tuple[object, ...], Precision] = {}
 
 
 def check_precision(precision: str, besides: str = "") -> Precision:
-    """The precision; refused when it is another."""
+    """Return the precision, and refuse any but "float32" and "bfloat16"."""
     if precision not in ("float32", "bfloat16"):
         raise ValueError(f'precision must be {besides}"float32" or "bfloat16", not {precision!r}')
     return cast(Precision, precision)
@@ -34,9 +34,10 @@ def check_precision(precision: str, besides: str = "") -> Precision:
 def faster_precision(objective: nn.Module, x: Tensor, eps: Tensor, y: Tensor | None) -> Precision:
     """The precision in which the gradient of this minibatch takes less time.
 
-    It is float32 for a processor without instructions for bfloat16. On a CPU without convolutions
-    the largest layer decides, so that a run is replayed in every process; all else is measured, in
-    evaluation mode and without a step, and remembered for as long as the process runs.
+    A processor without instructions for bfloat16 gets float32. On a CPU, without convolutions, the
+    size of the largest layer decides, so that every process decides alike and runs can be
+    reproduced. Otherwise the gradient is timed in evaluation mode, without a step, and the result
+    is remembered while the process runs.
     """
     trained = [p for p in objective.parameters() if p.requires_grad]
     if not _has_bfloat16(x.device) or x.dtype != torch.float32:
@@ -58,7 +59,7 @@ def faster_precision(objective: nn.Module, x: Tensor, eps: Tensor, y: Tensor | N
         with evaluating(objective), value_checks(False):
             gradient()
             seconds[precision] = _seconds(gradient, x.device)
-    # A tie is for the more exact one.
+    # In a tie, the more exact one.
     faster = seconds["bfloat16"] < 0.9 * seconds["float32"]
     _measured[key] = "bfloat16" if faster else "float32"
     return _measured[key]
@@ -75,7 +76,7 @@ def _has_bfloat16(device: torch.device) -> bool:
 def _seconds(work: Callable[[], None], device: torch.device) -> float:
     if device.type != "cuda":
         return min(_timed(work) for _ in range(ROUNDS))
-    # As a graph, as in training: launched one by one, small kernels all take equally long.
+    # As a graph, as in training: launched one by one, all small kernels take equally long.
     if reading_of_a_value(work) is None:
         with contextlib.suppress(CaptureError):
             work = capture(work).replay

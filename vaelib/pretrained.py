@@ -1,7 +1,7 @@
-"""Trained models that come with the library, each with a record of how it was made.
+"""Trained models that come with the library, each with a record of its training.
 
-`pretrained("mnist-vae")` is the model; `pretrained.available()` says what there is, how each was
-trained (`python -m recipes.mnist_vae` trains it again) and what it reached.
+`pretrained("mnist-vae")` returns a model. `pretrained.available()` lists all models, how each was
+trained and what it reached. `python -m recipes.mnist_vae` trains a model again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vaelib.vae import VAE
 
 __all__ = ["Measurement", "Pretrained", "Record", "pretrained", "write_pretrained"]
 
-# Named by hand, since a class may be withheld from where an exercise is graded.
+# Listed by hand, since a class may be withheld where an exercise is graded.
 _CLASSES: dict[str, type[nn.Module]] = {
     "VAE": VAE,
     "Autoencoder": Autoencoder,
@@ -34,18 +34,18 @@ _CLASSES: dict[str, type[nn.Module]] = {
 
 @dataclass(frozen=True)
 class Measurement:
-    """One number that a model reached, and on what.
+    """One number that a model reached, and the data on which it was measured.
 
     Attributes:
         quantity: such as "ELBO" or "log p(x)".
         value: the mean over images.
-        standard_error: of that mean, as a sample of all images of its kind.
+        standard_error: of the mean, over images unless the record's note says otherwise.
         unit: such as "nats per image".
         data: such as "mnist test".
         convention: of the pixels: "dynamic", "static" or "grey".
-        images: how many.
-        samples: draws for each image: of z for a bound, importance samples for log p(x).
-        beside: what to compare it with, and where that comes from; "" where there is nothing.
+        images: number of images.
+        samples: draws of z for each image: samples of a bound, importance samples of log p(x).
+        beside: a value to compare with, and its source; "" without one.
 
     Example:
         >>> print(Measurement("log p(x)", -86.76, 0.05, "nats per image", "mnist test", "dynamic",
@@ -75,26 +75,26 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Record:
-    """Where a trained model comes from, and what it reached.
+    """The origin of a trained model, and what it reached.
 
     Attributes:
-        name: what `pretrained` calls it.
-        about: what it is, in a line.
+        name: as `pretrained` takes it.
+        about: a description in one line.
         model: name of its class.
-        arguments: that the class is built from.
-        parameters: how many numbers were trained.
-        dtype: in which they are stored; they are loaded as float32.
-        recipe: the command that trains it again.
-        commit: of the repository, when it was trained.
+        arguments: of the class.
+        parameters: number of parameters.
+        dtype: in which parameters are stored; they are loaded as float32.
+        recipe: the command that trains the model again.
+        commit: of the repository when it was trained.
         seed: of the training.
         device: on which it was trained.
-        hours: of training, on that device, by the clock.
+        hours: wall-clock time of training on that device.
         epochs: of training.
-        data: it was trained on.
+        data: on which it was trained.
         convention: of the pixels in training.
-        versions: of what the result depends on.
+        versions: of the packages on which the result depends.
         measurements: what it reached.
-        note: what else has to be said, such as how it differs from what was published.
+        note: remarks, such as how it differs from the published model.
 
     Example:
         >>> record = pretrained.available()["mnist-classifier"]
@@ -133,19 +133,19 @@ class Record:
 
     @classmethod
     def read(cls, path: Path) -> Record:
-        """A record from its JSON file."""
+        """Read a record from its JSON file."""
         values = json.loads(path.read_text("utf-8"))
         values["measurements"] = tuple(Measurement(**row) for row in values["measurements"])
         return cls(**values)
 
 
 class Pretrained:
-    """The models of one folder: `NAME.safetensors` with the parameters, `NAME.json` the record.
+    """The models in a folder: `NAME.safetensors` holds parameters, `NAME.json` the record.
 
-    `vaelib.pretrained` is the one of the models that come with vaelib.
+    `vaelib.pretrained` holds the models that come with vaelib.
 
     Arguments:
-        folder: where the files are.
+        folder: of the files.
 
     Example:
         >>> classifier = pretrained("mnist-classifier")
@@ -157,7 +157,7 @@ class Pretrained:
         self.folder = folder
 
     def available(self) -> dict[str, Record]:
-        """What there is: each name with its record.
+        """The record of each model, by name.
 
         Example:
             >>> "mnist-classifier" in pretrained.available()
@@ -167,17 +167,17 @@ class Pretrained:
         return {record.name: record for record in records}
 
     def __call__(self, name: str, device: torch.device | str = "cpu") -> Any:
-        """The trained model of that name, in evaluation mode, its parameters in float32.
+        """Load the trained model of that name, in evaluation mode, with float32 parameters.
 
         Arguments:
             name: one of `available()`.
-            device: to put the model on.
+            device: for the model.
 
         Returns:
-            A `VAE`, `Autoencoder`, `PixelCNN`, `GAN` or `Classifier`: its record says which.
+            A `VAE`, `Autoencoder`, `PixelCNN`, `GAN` or `Classifier`, as its record says.
 
         Raises:
-            ValueError: for an unknown name or an unusable device.
+            ValueError: when the name is unknown or the device cannot be used.
         """
         from safetensors.torch import load_file
 
@@ -187,8 +187,7 @@ class Pretrained:
             raise ValueError(f"name must be one of {', '.join(names)}, not {name!r}")
         device = check_device(device)
         record = Record.read(path)
-        # The parameters drawn at construction are replaced: the caller's random stream stays as it
-        # is.
+        # The parameters drawn here are replaced, so the caller's random stream must not advance.
         with torch.random.fork_rng(devices=[]):
             model = _CLASSES[record.model](**record.arguments)
         state = load_file(path.with_suffix(".safetensors"))
@@ -205,7 +204,16 @@ def write_pretrained(folder: Path, record: Record, state: Mapping[str, Tensor]) 
     """Write a model for `Pretrained`: its parameters in the record's dtype, and the record.
 
     Raises:
-        OSError: when the folder is not there or the disk is full.
+        OSError: when the folder does not exist or the disk is full.
+
+    Example:
+        >>> import tempfile
+        >>> name = "mnist-classifier"
+        >>> record, model = pretrained.available()[name], pretrained(name)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_pretrained(Path(folder), record, model.state_dict())
+        ...     list(Pretrained(Path(folder)).available())
+        ['mnist-classifier']
     """
     from safetensors.torch import save
 

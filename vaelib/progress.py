@@ -1,4 +1,4 @@
-"""What a training shows while it runs: a bar in a terminal, a line per epoch elsewhere."""
+"""The progress of a training: a bar in a terminal, otherwise one line per epoch."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """A bar of steps where somebody watches a terminal; in a log or a notebook a line per epoch.
+    """A bar of steps in a terminal; in a log or a notebook, one line per epoch.
 
     Arguments:
-        epochs, steps: of the whole run, and per epoch.
-        done: epochs that were made before.
+        epochs: of the whole run.
+        steps: per epoch.
+        done: epochs that have been made before.
         on: whether to show anything.
 
     Example:
@@ -28,7 +29,7 @@ class Progress:
         from tqdm import tqdm
 
         self.epochs, self.on, self.start = epochs, on, time.perf_counter()
-        # To standard output, since notebooks show standard error as if something had gone wrong.
+        # To standard output, since notebooks show standard error as an error.
         self.watched = sys.stdout.isatty()
         self.bar: Any = tqdm(
             total=epochs * steps,
@@ -46,11 +47,11 @@ class Progress:
         self.bar.close()
 
     def step(self) -> None:
-        """A step was made."""
+        """Count a step."""
         self.bar.update()
 
     def epoch(self, history: History) -> None:
-        """An epoch was made."""
+        """Show the bound after an epoch."""
         told = f"ELBO {history.elbo[-1]:.2f} nats"
         if len(history.validation_elbo):
             told += f", validation {history.validation_elbo[-1]:.2f}"
@@ -60,6 +61,6 @@ class Progress:
             print(f"epoch {len(history)} of {self.epochs}: {told} ({seconds:.0f} s)", flush=True)
 
     def say(self, line: str) -> None:
-        """Print a line beside the bar."""
+        """Print a line without disturbing the bar."""
         if self.on:
             self.bar.write(line, file=sys.stdout)

@@ -1,7 +1,7 @@
 """Sampling that gradients pass through: z = μ + Σ^{1/2} ε, ε ~ N(0, I).
 
-The randomness sits in ε, an argument; z is then a smooth function of the parameters
-(Kingma & Welling 2013, section 2.4; Rezende et al. 2014).
+All randomness is in the argument ε, so z is a smooth function of the parameters (Kingma & Welling
+2013, section 2.4; Rezende et al. 2014).
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ __all__ = [
 def noise(shape: Sequence[int], generator: torch.Generator | int, like: Tensor) -> Tensor:
     """Standard normal noise ε, in the dtype and on the device of `like`.
 
-    It is drawn where the generator lives, then moved: a generator on the CPU gives the same noise
-    for every device.
+    It is drawn on the generator's device and then moved, so a generator on the CPU gives the same
+    noise for every device.
 
     Arguments:
         shape: of the noise.
@@ -52,7 +52,7 @@ def noise(shape: Sequence[int], generator: torch.Generator | int, like: Tensor) 
         like: a floating-point tensor.
 
     Raises:
-        ValueError: when an argument is not one of these.
+        ValueError: when an argument is not as described.
 
     Example:
         >>> noise((2, 3), 0, like=torch.zeros(1)).shape
@@ -79,7 +79,7 @@ def reparameterize(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
         (…, *, K), the broadcast shape.
 
     Raises:
-        ValueError: when the shapes do not fit, a dtype is not floating point or a number is not
+        ValueError: when the shapes do not fit, a dtype is not floating point, or a number is not
             finite.
 
     Example:
@@ -92,7 +92,7 @@ def reparameterize(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
 
 
 def sample_gaussian(mu: Tensor, covariance: Tensor, eps: Tensor) -> Tensor:
-    """z = μ + Lε with L the lower Cholesky factor, L Lᵀ = Σ: differentiable in mu and covariance.
+    """z = μ + Lε, where L is the lower Cholesky factor: L Lᵀ = Σ. Differentiable in μ and Σ.
 
     Arguments:
         mu: (N, K).
@@ -114,7 +114,7 @@ def sample_gaussian(mu: Tensor, covariance: Tensor, eps: Tensor) -> Tensor:
     check_floats("mu", mu, "N", "K")
     check_alike(mu=mu, eps=eps)
     n_rows, n_dims = mu.shape
-    # One for each row, or one for all.
+    # One covariance for each row, or one for all.
     rows = [n_rows] if isinstance(covariance, Tensor) and covariance.dim() == 3 else []
     check_floats("covariance", covariance, *rows, n_dims, n_dims)
     check_same_dtype(mu=mu, covariance=covariance)
@@ -151,7 +151,7 @@ class DiagonalGaussian(Distribution):
     arg_constraints: ClassVar = {"mu": constraints.real_vector, "logvar": constraints.real_vector}
     support = constraints.real_vector
     has_rsample = True
-    is_standard = False  # known to be N(0, I): its density and a KL to it take half the work
+    is_standard = False  # for N(0, I), the density and a KL to it take half the work
 
     def __init__(self, mu: Tensor, logvar: Tensor, validate_args: bool | None = None) -> None:
         validate_args = validates(validate_args)
@@ -170,7 +170,7 @@ class DiagonalGaussian(Distribution):
 
     @classmethod
     def standard_from(cls, zeros: Tensor) -> DiagonalGaussian:
-        """N(0, I), from the zeros (K,) that are its mean and its log variance."""
+        """N(0, I) from a tensor of zeros (K,), which becomes its mean and its log variance."""
         standard = cls(zeros, zeros, validate_args=False)
         standard.is_standard = True
         return standard
@@ -193,14 +193,14 @@ class DiagonalGaussian(Distribution):
     def reparameterize(self, eps: Tensor) -> Tensor:
         """Move noise (…, *batch, K) to samples of that shape."""
         _check_noise(self.mu, eps)
-        if not self._validate_args:  # else they were read when they came
+        if not self._validate_args:  # otherwise they were checked at construction
             check_finite(mu=self.mu, logvar=self.logvar)
         return self.mu + torch.exp(0.5 * self.logvar) * eps
 
     def log_prob_at(self, eps: Tensor) -> Tensor:
         """Log-density at `reparameterize(eps)` in nats: (…, *batch).
 
-        It is computed from the noise: where σ is far below |μ|, z − μ is lost to rounding.
+        It is computed from the noise, because z − μ is lost to rounding if σ is far below |μ|.
 
         Example:
             >>> eps = torch.tensor([[1.0]])
@@ -243,12 +243,12 @@ class DiagonalGaussian(Distribution):
 class FullGaussian(MultivariateNormal):
     """N(μ, L Lᵀ): torch's `MultivariateNormal`, sampled by moving noise.
 
-    Takes what that class does: μ (*batch, K) and one of `covariance_matrix`, `precision_matrix` and
+    The arguments are the same: μ (*batch, K) and one of `covariance_matrix`, `precision_matrix` and
     `scale_tril`, (*batch, K, K). Densities and divergences are in nats.
 
     Raises:
-        ValueError: when a parameter is not such a matrix, or noise is not (…, *batch, K), finite
-            and of μ's dtype.
+        ValueError: when a parameter is not such a matrix, or noise is not finite, not (…, *batch,
+            K) or not in μ's dtype.
 
     Example:
         >>> q = FullGaussian(torch.zeros(1, 2), scale_tril=torch.tensor([[2.0, 0.0], [1.0, 1.0]]))
@@ -276,7 +276,7 @@ def pathwise_gradient(
 ) -> Tensor:
     """Estimate ∂/∂μ and ∂/∂σ of E[f(μ + σε)] by differentiating through the sample.
 
-    The mean over S of f′(μ + σε)·(1, ε) (Kingma & Welling 2013, section 2.4).
+    It is the mean over S of f′(μ + σε)·(1, ε) (Kingma & Welling 2013, section 2.4).
 
     Arguments:
         f: acts elementwise and is differentiable.
@@ -307,21 +307,21 @@ def score_function_gradient(
 ) -> Tensor:
     """Estimate ∂/∂μ and ∂/∂σ of E[f(μ + σε)] by the log-derivative trick.
 
-    The mean over S of (f(z) − b)·(ε/σ, (ε² − 1)/σ), z = μ + σε: f is evaluated, never
+    It is the mean over S of (f(z) − b)·(ε/σ, (ε² − 1)/σ) with z = μ + σε. f is evaluated, but never
     differentiated (Williams 1992; Paisley et al. 2012).
 
     Arguments:
-        f: acts elementwise; need not be differentiable.
+        f: acts elementwise; it need not be differentiable.
         mu, sigma: scalars, σ > 0.
         eps: (S,) standard normal noise.
-        baseline: b, a number or one for each sample, independent of eps: the estimate stays
-            unbiased, its variance changes.
+        baseline: b, one number, or one for each sample. If it does not depend on eps, it changes
+            only the variance of the estimate, which stays unbiased.
 
     Returns:
         (2,): the estimates for μ and σ.
 
     Raises:
-        ValueError: when a shape does not fit, σ ≤ 0 or a number is not finite.
+        ValueError: when a shape does not fit, σ ≤ 0, or a number is not finite.
 
     Example:
         >>> eps = torch.tensor([-1.0, 1.0])
@@ -332,9 +332,9 @@ def score_function_gradient(
 
 
 def pathwise_terms(f: Callable[[Tensor], Tensor], mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
-    """The summands of `pathwise_gradient`, (S, 2): var(0) / S is that estimator's variance.
+    """The terms whose mean is `pathwise_gradient`: (S, 2). Its variance is var(0) / S.
 
-    Takes and refuses what that function does.
+    Arguments and errors are those of `pathwise_gradient`.
 
     Example:
         >>> eps = torch.tensor([-1.0, 1.0])
@@ -349,7 +349,7 @@ def pathwise_terms(f: Callable[[Tensor], Tensor], mu: Tensor, sigma: Tensor, eps
         _check_elementwise(value, eps)
         if not value.requires_grad:
             raise ValueError(
-                "f must be differentiable, but autograd finds no path from f(z) back to z: "
+                "f must be differentiable, but autograd finds no path from f(z) back to z; "
                 "score_function_gradient does not need one"
             )
         (slope,) = torch.autograd.grad(value.sum(), z)
@@ -363,9 +363,9 @@ def score_function_terms(
     eps: Tensor,
     baseline: float | Tensor = 0.0,
 ) -> Tensor:
-    """The summands of `score_function_gradient`, (S, 2): var(0) / S is that estimator's variance.
+    """The terms whose mean is `score_function_gradient`: (S, 2). Its variance is var(0) / S.
 
-    Takes and refuses what that function does.
+    Arguments and errors are those of `score_function_gradient`.
 
     Example:
         >>> eps = torch.tensor([-1.0, 1.0])
@@ -386,7 +386,7 @@ def score_function_terms(
 
 
 def _check_noise(mu: Tensor, eps: Tensor) -> None:
-    # Of another dtype it may not even be floating point.
+    # If the dtype differs, eps may not even be floating point.
     if not isinstance(eps, Tensor) or eps.dtype != mu.dtype:
         check_floating(eps=eps)
         check_same_dtype(mu=mu, eps=eps)
@@ -398,8 +398,8 @@ def _check_noise(mu: Tensor, eps: Tensor) -> None:
 def _check_elementwise(value: Tensor, eps: Tensor) -> None:
     if value.shape != eps.shape:
         raise ValueError(
-            f"f must act elementwise, {tuple(eps.shape)} → {tuple(eps.shape)} (and a baseline be a "
-            f"number or of that shape), but the result is {tuple(value.shape)}"
+            f"f must act elementwise, {tuple(eps.shape)} → {tuple(eps.shape)} (and a baseline must "
+            f"be a number or have that shape), but the result is {tuple(value.shape)}"
         )
 
 
@@ -409,5 +409,5 @@ def _check_scalar_gaussian(mu: Tensor, sigma: Tensor, eps: Tensor) -> None:
     check_floats("eps", eps, "S ≥ 1")
     check_same_dtype(mu=mu, sigma=sigma, eps=eps)
     if not sigma > 0:
-        # −0 would be written as such on one device and as 0 on another.
+        # `or 0`, since −0 is printed with its sign on some devices only.
         raise ValueError(f"sigma must be positive, but is {sigma.item() or 0:g}")

@@ -1,4 +1,4 @@
-"""Residual networks for photographs: a linear map, and blocks that add what is not linear."""
+"""Residual networks for photographs: a linear map, plus blocks that learn the nonlinear rest."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ __all__ = ["ResidualBlock", "ResidualDecoder", "ResidualEncoder"]
 
 
 class ResidualBlock(nn.Module):
-    """x + two 3 × 3 convolutions of x, normalised and bent before each: (N, C, H, W) → the same.
+    """x plus two 3 × 3 convolutions of x: (N, C, H, W) → (N, C, H, W).
 
-    He et al. 2016 (identity mappings), with group normalisation (Wu & He 2018): each image is
-    normalised by itself, so that training and evaluation compute the same.
+    Normalisation and nonlinearity come before each convolution (He et al. 2016, identity mappings).
+    Group normalisation (Wu & He 2018) normalises each image by itself, so that training and
+    evaluation compute the same.
 
     Raises:
         ValueError: when channels is not a positive integer.
@@ -49,15 +50,15 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualEncoder(nn.Module):
-    """x → K means and K log variances: linear means, and what residual blocks add to them.
+    """x → K means and K log variances: a linear map to means, plus residual blocks.
 
     Blocks and strided convolutions halve the image until its shorter side is below 8. The linear
-    part alone is an encoder of probabilistic PCA (`PPCA.initialise` makes it one), so that the
-    blocks have to learn only what is not linear.
+    part alone can be the encoder of probabilistic PCA (`PPCA.initialise`), so that the blocks learn
+    only the nonlinear rest.
 
     Arguments:
-        shape: (C, H, W), H and W at least 4; pixels in [0, 1] are moved to [−1, 1] for the blocks.
-        width: channels after the first halving; there are twice as many after the next ones.
+        shape: (C, H, W), H and W at least 4. The blocks get pixels mapped from [0, 1] to [−1, 1].
+        width: channels after the first halving; twice as many after the next ones.
         latent_dim: K.
 
     Raises:
@@ -82,7 +83,7 @@ class ResidualEncoder(nn.Module):
                 layers.append(nn.Conv2d(n_in, 2 * width, 3, stride=2, padding=1))
             layers.append(ResidualBlock(_channels(i, width)))
         n_small, few = _channels(len(sizes) - 1, width), (width + 1) // 2
-        # Not normalised at the end: how bright and how rich in contrast an image is gets through.
+        # Not normalised at the end, so that the code can hold an image's brightness and contrast.
         layers += [nn.SiLU(), nn.Conv2d(n_small, few, 1), nn.SiLU(), _ToRows()]
         layers.append(nn.Linear(few * prod(sizes[-1]), 2 * latent_dim))
         self.blocks = _channels_last(layers)
@@ -94,15 +95,16 @@ class ResidualEncoder(nn.Module):
 
 
 class ResidualDecoder(nn.Module):
-    """z → one number per pixel or several: the first linear in z, and what residual blocks add.
+    """z → one or more numbers per pixel: a linear map to the first, plus residual blocks.
 
-    The way back of `ResidualEncoder`. Enlarging repeats pixels and then convolves, and at the end
-    channels are laid side by side (Shi et al. 2016): an up-convolution would leave the traces of
-    its stride in the picture (Odena et al. 2016).
+    It mirrors `ResidualEncoder`. The image is enlarged by repeating pixels and convolving, and at
+    the end by a pixel shuffle (Shi et al. 2016). An up-convolution would leave a pattern of its
+    stride in the picture (Odena et al. 2016).
 
     Arguments:
         latent_dim, width, shape: as for `ResidualEncoder`.
-        per_pixel: numbers for each of the D = Π shape; the blocks alone give those after the first.
+        per_pixel: numbers for each of the D = Π shape. All but the first come from the blocks
+            alone.
 
     Raises:
         ValueError: when a size is out of range.
@@ -146,7 +148,7 @@ class ResidualDecoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """(N, K) → (N, per_pixel, *shape)."""
         per_pixel, channels, height, n_columns = self.outputs
-        # An odd size was rounded up where it was halved.
+        # Odd sizes were rounded up when they were halved.
         added = self.blocks(z)[..., :height, :n_columns]
         added = added.unflatten(1, (per_pixel, channels))
         first = self.linear(z).view(-1, channels, height, n_columns) + added[:, 0]
@@ -166,7 +168,7 @@ def _channels(halvings: int, width: int) -> int:
 
 
 def _channels_last(layers: list[nn.Module]) -> nn.Sequential:
-    # The layout in which convolutions are fast, in bfloat16 on a CPU as on a GPU.
+    # The layout in which convolutions are fast, on a GPU and, in bfloat16, on a CPU.
     network = nn.Sequential(*layers)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
@@ -178,14 +180,14 @@ def _lay_out(images: Tensor) -> Tensor:
 
 
 class _ToRows(nn.Module):
-    """(N, C, H, W) → (N, H·W·C), which moves nothing in this layout."""
+    """(N, C, H, W) → (N, H·W·C), without a copy in this layout."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images.permute(0, 2, 3, 1).flatten(1)
 
 
 class _ToImages(nn.Module):
-    """(N, H·W·C) → (N, C, H, W), which moves nothing either."""
+    """(N, H·W·C) → (N, C, H, W), without a copy."""
 
     def __init__(self, channels: int, size: tuple[int, int]) -> None:
         super().__init__()
@@ -197,7 +199,7 @@ class _ToImages(nn.Module):
 
 
 class _Enlarge(nn.Module):
-    """Repeats pixels: (N, C, h, w) → (N, C, H, W)."""
+    """Repeat pixels: (N, C, h, w) → (N, C, H, W)."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         super().__init__()

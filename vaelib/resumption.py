@@ -1,4 +1,4 @@
-"""A run that can be stopped and resumed: all that its next epoch depends on, and what it is of."""
+"""A run that can be stopped and resumed: its state, and a description to compare it with others."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ __all__ = ["Run", "bound_of", "fingerprint"]
 
 @dataclass
 class Run:
-    """All that the next epoch depends on, and so all that a checkpoint holds.
+    """Everything that the next epoch depends on, and so everything that a checkpoint holds.
 
-    `settings` and `contents` say what the run is of: a checkpoint of others is refused. What may
-    change from one call to the next (learning rate, epochs, interval) is not among them.
+    `settings` and `contents` describe the run, and a checkpoint with others is refused. They do not
+    include what may change from one call to the next: learning rate, epochs and interval.
     """
 
     objective: Objective
@@ -40,30 +40,30 @@ class Run:
     history: History
     settings: dict[str, Any]
     contents: dict[str, str | None]  # digests of the model and the data
-    probe: Callable[[], Tensor]  # a bound: tells what a digest of the model cannot
+    probe: Callable[[], Tensor]  # a bound, which tells models apart that have the same digest
     best_model: dict[str, Tensor] | None = None
     checkpoint: Path | None = None
     last_good: dict[str, Any] | None = None
-    begun_at: int = 0  # epochs that had been made when this process began
+    begun_at: int = 0  # epochs made before this process began
     whole_history: History = field(init=False)
 
     @property
     def model(self) -> nn.Module:
-        """What is trained."""
+        """The model that is trained."""
         return self.objective.model
 
     def begin(self, path: Path, resume: bool, group: Processes, any_precision: bool) -> None:
-        """Continue the run at `path`, or make it so that even the first epoch can be resumed.
+        """Continue the run at `path`, or save a new one, so that its first epoch can be resumed.
 
-        With `any_precision` the run goes on in its own, whatever this processor would be given.
+        With `any_precision` the run keeps its own precision, whatever is faster here.
         """
         self.checkpoint = path
-        # Summed, so that all have looked before the first one writes.
+        # Summed, so that every process has looked before the first one writes.
         found = group.total(torch.tensor(float(path.exists()), device=self.generator.device))
         if found > 0:
             if not resume:
                 raise FileExistsError(
-                    f"{path} holds a run already: continue it with resume=True, or name another"
+                    f"{path} already holds a run: continue it with resume=True, or use another file"
                 )
             state = read_checkpoint(path)
             try:
@@ -72,18 +72,18 @@ class Run:
                 self.restore(state)
             except (LookupError, TypeError, AttributeError, RuntimeError) as error:
                 raise ValueError(
-                    f"{path} holds no whole run to resume, or one of another kind of device"
+                    f"{path} holds no complete run to resume, or a run on another kind of device"
                 ) from error
         elif group.is_first:
             self.save()
 
     def save(self) -> None:
-        """Write the checkpoint, if one is wanted."""
+        """Write the checkpoint, if there is a file for it."""
         if self.checkpoint is not None:
             write_checkpoint(self.checkpoint, self.state())
 
     def state(self) -> dict[str, Any]:
-        """Tensors and plain values alone."""
+        """The state of the run, as tensors and plain values."""
         return {
             **description(self.model),
             "settings": self.settings,
@@ -103,7 +103,7 @@ class Run:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Become the run that `state` was taken of."""
+        """Restore the run from `state`, and refuse the state of another run."""
         mine = {**(description(self.model)["arguments"] or {}), **self.settings}
         theirs = {**(state["arguments"] or {}), **state["settings"]}
         for name, value in mine.items():
@@ -124,8 +124,8 @@ class Run:
         if not torch.allclose(bound, expected, rtol=1e-3, atol=1e-6, equal_nan=True):
             self.model.load_state_dict(before)
             raise ValueError(
-                f"{self.checkpoint} holds a run of another model: with its parameters this one "
-                "computes another bound"
+                f"{self.checkpoint} holds a run of another model: with the same parameters, this "
+                "one computes another bound"
             )
         load_optimizer(self.optimizer, state["optimizer"])
         if self.scheduler is not None:
@@ -136,17 +136,17 @@ class Run:
         self.best_model = state["best_model"]
 
     def set_learning_rate(self, learning_rate: float) -> None:
-        """Change the optimizer's."""
+        """Change the learning rate of the optimizer."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
 
     def remember(self) -> None:
-        """Keep the run as it is after a whole epoch, to go back to where the next one fails."""
+        """Keep the run as it is after a complete epoch, in case the next one fails."""
         self.last_good = _copied(self._changing(), self.last_good)
         self.whole_history = replace(self.history)
 
     def go_back(self) -> None:
-        """Make model, history, optimizer and scheduler what they were when last remembered."""
+        """Restore model, history, optimizer and scheduler as they were last remembered."""
         assert self.last_good is not None
         self.history = self.whole_history
         self.model.load_state_dict(self.last_good["model"])
@@ -156,7 +156,7 @@ class Run:
 
 
 def _copied(value: Any, into: Any = None) -> Any:
-    """As `copy.deepcopy`, but into the tensors of an earlier copy where there is one."""
+    """Copy as `copy.deepcopy` does, but into the tensors of an earlier copy if there is one."""
     if isinstance(value, Tensor):
         if isinstance(into, Tensor) and into.shape == value.shape and into.dtype == value.dtype:
             return into.copy_(value)
@@ -168,15 +168,15 @@ def _copied(value: Any, into: Any = None) -> Any:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """A digest of what a model is built of: the classes and settings of its modules, and shapes."""
+    """A digest of a model's modules, their settings and the shapes of its state."""
     shapes = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
     return hashlib.sha256(f"{model} {shapes}".encode()).hexdigest()
 
 
 def bound_of(objective: Objective, example: Minibatch) -> Tensor:
-    """The terms of two patterns' bounds in evaluation mode: what a model computes, in numbers.
+    """The terms of the bound for two fixed patterns, in evaluation mode.
 
-    Two models of the same modules may still differ in what their `forward` does with them.
+    They tell models apart that have the same modules, but use them differently in `forward`.
     """
     like, labels = example
     x = torch.zeros_like(like[:1]).repeat(2, *[1] * (like.dim() - 1))

@@ -1,4 +1,4 @@
-"""Numbers of one's own: arrays become pixels, tables are standardised, and both can be undone."""
+"""Scaling your own data: arrays become pixels, tables are standardised; both can be undone."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["Scaling", "as_tensor", "pixels_from_array", "standardise"]
 
 Array = npt.NDArray[Any] | Tensor | Sequence[Any]
 
-# Values converted at a time, so that memory follows what comes out.
+# Values converted at a time, so that memory is hardly more than that of the result.
 _BLOCK = 2**22
 
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """The map x ↦ (x − shift) / scale, and the way back.
+    """The map x ↦ (x − shift) / scale, and its inverse.
 
-    log p(x) of rows in their own units is log p of the scaled ones, less `scale.log().sum()`.
+    log p(x) in the original units is log p of the scaled row minus `scale.log().sum()`, in nats.
 
     Arguments:
-        shift, scale: of all values () or of each column (D,), float64; the scale is positive.
+        shift, scale: float64, one for all values () or one for each column (D,); scale > 0.
 
     Example:
         >>> celsius = Scaling(shift=torch.tensor(32.0), scale=torch.tensor(1.8))
@@ -40,15 +40,15 @@ class Scaling:
     scale: Tensor
 
     def apply(self, x: Array) -> Tensor:
-        """Values (…, D) in their own units, scaled: float32."""
+        """Scale values (…, D) in the original units: float32."""
         values = as_tensor("x", x)
         self._check_width(values)
-        # In double precision, where a year or a time stamp keeps its digits; the CPU has it always.
+        # In double precision, so that a time stamp keeps its digits, and on the CPU, which has it.
         scaled = (values.to("cpu", torch.float64) - self.shift) / self.scale
         return scaled.to(torch.float32).to(values.device)
 
     def undo(self, x: Tensor) -> Tensor:
-        """Scaled values (…, D) in their own units, in the dtype of `x`."""
+        """Convert scaled values (…, D) to the original units, in the dtype of `x`."""
         check_floating(x=x)
         self._check_width(x)
         return x * self.scale.to(x) + self.shift.to(x)
@@ -56,27 +56,27 @@ class Scaling:
     def _check_width(self, x: Tensor) -> None:
         if self.scale.dim() and x.shape[-1:] != self.scale.shape:
             raise ValueError(
-                f"x must have the {len(self.scale)} columns that were scaled, but is "
+                f"x must have {len(self.scale)} columns, as the scaled table has, but is "
                 f"{tuple(x.shape)}"
             )
 
 
 def standardise(table: Array) -> tuple[Tensor, Scaling]:
-    """A table with mean 0 and standard deviation 1 in each column, and how to undo that.
+    """Scale each column of a table to mean 0 and standard deviation 1.
 
-    What `fit` needs of columns with units of their own: the encoder starts near the prior, and one
-    σ of a Gaussian likelihood serves them all. Other rows, such as the test set's, are scaled by
+    Use it before `fit` if columns have different units: then the encoder starts near the prior, and
+    one σ of a Gaussian likelihood suits all columns. Scale other rows, such as the test set's, by
     the same numbers: `scaling.apply(rows)`. A constant column becomes 0.
 
     Arguments:
         table: (N, D) real numbers, an array or a tensor; N ≥ 2.
 
     Returns:
-        the table as float32 on the CPU, and its `Scaling`.
+        The table as float32 on the CPU, and its `Scaling`.
 
     Raises:
-        ValueError: when the table has another shape, or a value is missing or infinite; the first
-            such column is named.
+        ValueError: when the table has another shape, or a value is missing or infinite; the message
+            names the first such column.
 
     Example:
         >>> people = np.array([[1.62, 54_000.0], [1.81, 71_000.0], [1.70, 43_000.0]])
@@ -107,9 +107,17 @@ def pixels_from_array(
     channels: Literal["first", "last"] | None,
     scale: tuple[float, float] | None,
 ) -> tuple[Tensor, Scaling | None]:
-    """Pixels (N, C, H, W) uint8 of an array, and their scaling: see `Images.from_array`.
+    """Pixels (N, C, H, W) uint8 of an array, and their scaling; see `Images.from_array`.
 
-    What is uint8 already is not copied.
+    A uint8 array is not copied.
+
+    Raises:
+        ValueError: when the shape, the channels or the scale do not fit the array.
+
+    Example:
+        >>> pixels, scaling = pixels_from_array(torch.tensor([[[0.0, 0.2, 1.0]]]), None, None)
+        >>> pixels, scaling
+        (tensor([[[[  0,  51, 255]]]], dtype=torch.uint8), None)
     """
     if scale is not None:
         _check_scale(scale)
@@ -117,8 +125,8 @@ def pixels_from_array(
     if values.dtype in (torch.uint8, torch.bool):
         if scale is not None:
             raise ValueError(
-                "scale must be left out for uint8, where 0 is black and 255 is white, and for "
-                "booleans, where True is white"
+                "scale must be left out for uint8, in which 0 is black and 255 is white, and for "
+                "booleans, in which True is white"
             )
         is_binary = values.dtype == torch.bool
         return (values.to(torch.uint8).mul_(255) if is_binary else values), None
@@ -147,10 +155,17 @@ def pixels_from_array(
 
 
 def as_tensor(name: str, array: Array) -> Tensor:
-    """An array as a tensor over the same memory where that is possible.
+    """Convert an array to a tensor that shares its memory if possible.
 
-    Memory that may not be written to, such as that of a file mapped with mode "r", is shared, too:
-    nothing in vaelib writes to what it is given.
+    Read-only memory, such as a file mapped with mode "r", is shared too, because vaelib never
+    writes to its arguments.
+
+    Raises:
+        ValueError: when the array does not hold real numbers; the message uses `name`.
+
+    Example:
+        >>> as_tensor("array", np.arange(3))
+        tensor([0, 1, 2])
     """
     if isinstance(array, Tensor):
         if array.is_complex():
@@ -172,13 +187,13 @@ def as_tensor(name: str, array: Array) -> Tensor:
 
 
 class _Lent:
-    """Read-only memory under a description without that word.
+    """Read-only memory that is described as writable.
 
-    torch warns of such memory, and to silence a warning is to do so in all threads.
+    torch warns of read-only memory, and a warning can only be silenced for all threads.
     """
 
     def __init__(self, array: npt.NDArray[Any]) -> None:
-        self.lender = array  # kept alive by whoever holds this
+        self.lender = array  # kept alive by the user of this object
         address, _ = array.__array_interface__["data"]
         self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}
 
@@ -194,7 +209,7 @@ def _check_scale(scale: tuple[float, float]) -> None:
 
 
 def _channels_first(values: Tensor, channels: Literal["first", "last"] | None) -> Tensor:
-    """(N, C, H, W), whatever the order was; a view."""
+    """The values as (N, C, H, W), as a view."""
     if channels not in (None, "first", "last"):
         raise ValueError(f'channels must be "first" or "last", not {channels!r}')
     if values.dim() == 3:
@@ -208,8 +223,8 @@ def _channels_first(values: Tensor, channels: Literal["first", "last"] | None) -
         first, last = values.shape[1] in (1, 3), values.shape[3] in (1, 3)
         if first == last:
             raise ValueError(
-                'channels must say where they are, "first" or "last": an array of '
-                f"{tuple(values.shape)} does not tell"
+                'channels must be "first" or "last", because an array of '
+                f"{tuple(values.shape)} does not tell where they are"
             )
         channels = "first" if first else "last"
     return values if channels == "first" else values.permute(0, 3, 1, 2)

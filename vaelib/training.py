@@ -1,8 +1,8 @@
 """Training: forward through encoder, sample and decoder for a minibatch, then backwards.
 
-`fit` maximises the mean ELBO by Adam, as the training chapter does by hand: a `training_step` for
-each minibatch, and around it what a long run needs. What it keeps is in `history`, how it resumes
-in `resumption`, how steps are made faster in `compiled` and `captured`.
+`fit` maximises the mean ELBO with Adam, as the training chapter does by hand: one `training_step`
+per minibatch, with everything that a long run needs around it. The module `history` holds what
+`fit` returns, `resumption` how runs resume, `compiled` and `captured` how steps are made faster.
 """
 
 from __future__ import annotations
@@ -69,25 +69,26 @@ def training_step(
     precision: Precision = "float32",
     size: float | None = None,
 ) -> ELBO:
-    """One step of gradient ascent on the mean ELBO of a minibatch.
+    """Make one step of gradient ascent on the mean ELBO of a minibatch.
 
     Kingma & Welling 2013, algorithm 1.
 
     Arguments:
-        model: `model(x, eps)`, or `model(x, eps, y)` with labels, gives the `ELBO`.
-        optimizer: makes exactly one step; stale gradients have no part in it.
+        model: `model(x, eps)`, or `model(x, eps, y)` with labels, returns the `ELBO`.
+        optimizer: makes exactly one step. Earlier gradients are discarded.
         x: (N, …) the minibatch.
-        eps: (S, N, K) its noise.
-        y: (N, …) its labels, for a model that takes them.
+        eps: (S, N, K) standard normal noise.
+        y: (N, …) labels, for a model that takes them.
         beta: weight of the KL term.
         precision: of the matrix products; parameters and sums keep their own.
-        size: what the sum over examples is divided by; N unless x is a part of a minibatch.
+        size: divisor of the sum over examples; by default N. Give it if x is a part of a minibatch.
 
     Returns:
-        the bound before the step, detached.
+        The bound before the step, detached, in nats.
 
     Raises:
-        ValueError: for a number out of range, another precision, or what the model refuses.
+        ValueError: when a number is out of range, the precision is unknown, or the model refuses
+            its input.
 
     Example:
         >>> from vaelib import VAE
@@ -133,64 +134,67 @@ def fit(
     on_epoch: Callable[[History, nn.Module], object] | None = None,
     progress: bool = True,
 ) -> History:
-    """Train by maximising the mean ELBO with Adam; the model is changed in place.
+    """Train a model in place by maximising the mean ELBO with Adam.
 
-    Kingma & Welling 2013, algorithm 1; Adam is of Kingma & Ba 2015.
+    Kingma & Welling 2013, algorithm 1; Adam is by Kingma & Ba 2015.
 
-    The model trains in training mode and is validated in evaluation mode, and each of its modules
-    is put back into the mode it was found in. On CUDA a whole step is replayed as one graph, unless
-    the model does what a graph cannot hold; a line then says what that is. Under `torchrun` every
-    process takes its part of each minibatch, which then holds `batch_size` examples per process.
+    The model trains in training mode and is validated in evaluation mode. Afterwards each of its
+    modules is in its original mode again. On CUDA a whole step is replayed as one graph; if the
+    model does something that a graph cannot hold, a printed line says what. Under `torchrun` each
+    process takes its part of a minibatch, which then holds `batch_size` examples per process.
 
     Arguments:
-        model: a module whose `model(x, eps)`, or `model(x, eps, y)` with labels, is its `ELBO`, and
-            which has a `prior`, such as `VAE`.
-        train, validation: `Images`, read by their convention; floating-point tensors (N, …); a
-            `Dataset` or `DataLoader` of such examples, alone or with a label.
-        epochs: of the whole run, those before a resumption included.
+        model: a module with a `prior`, such as `VAE`, for which `model(x, eps)`, or
+            `model(x, eps, y)` with labels, returns its `ELBO`.
+        train, validation: `Images`, read by their convention; floating-point tensors (N, …); or a
+            `Dataset` or `DataLoader` of such examples, alone or with labels.
+        epochs: of the whole run, including those before a resumption.
         batch_size: examples per step (and process). A `DataLoader` has its own.
-        learning_rate: of fit's own Adam, 0.001 unless given (its other numbers are PyTorch's). A
-            resumed run goes on with the rate it had unless another is given.
+        learning_rate: of fit's own Adam, by default 0.001; Adam's other settings are PyTorch's
+            defaults. A resumed run keeps its rate unless another is given.
         samples: draws of z for each example and step.
-        objective: maximised in place of the model's own bound: `objective(model, x, eps)`, or with
-            labels `objective(model, x, eps, y)`, gives an `ELBO`; `importance_weighted_elbo` does.
-        beta: weight of the KL term, or a function of the epoch (0.5 is half-way through the first)
-            that gives it, such as `lambda epoch: min(1.0, epoch / 10)` (Bowman et al. 2016). Only 1
-            maximises the ELBO (Higgins et al. 2017).
-        patience: stop after so many epochs without a better validation ELBO, and leave the model
-            with the parameters of the best epoch.
-        optimizer: over the model's parameters, in place of Adam; keeps its state from call to call.
-        scheduler: of the optimizer's learning rate, from `torch.optim.lr_scheduler`: one step per
-            epoch (for `ReduceLROnPlateau` with −ELBO), and kept in the checkpoint.
-        seed: of the order, the noise and dynamic pixels; not of the parameters, which the model
-            brings along. The global generator is left alone, so what a model draws from it by
-            itself, as dropout does, is not replayed.
-        device: CUDA where there is one, else the CPU.
-        precision: of the matrix products. `"auto"` takes the faster of the two where the processor
-            has instructions for bfloat16: by the size of the layers, or, for convolutions and on a
-            GPU, by a measurement. Where a run has to be replayed in another process, say which.
-        compile: whether `torch.compile` makes one graph of a step, forwards, backwards and Adam. It
-            takes from ten seconds to minutes, and on the CPU a C++ compiler and Python's headers;
-            then steps are faster, and parameters agree with those of a run without it to rounding.
-            Hooks on gradients are not called.
-        checkpoint: file that holds the run as it was after a whole epoch.
-        checkpoint_every: epochs from one writing of the checkpoint to the next.
-        resume: continue the run in `checkpoint` where there is one. N + M epochs equal N, then M,
-            bit for bit on the same machine (but for a `DataLoader`, whose order is its own).
+        objective: maximised instead of the model's own bound. `objective(model, x, eps)`, or
+            `objective(model, x, eps, y)` with labels, returns an `ELBO`; an example is
+            `importance_weighted_elbo`.
+        beta: weight of the KL term, or a function of the epoch that returns it, such as
+            `lambda epoch: min(1.0, epoch / 10)` (Bowman et al. 2016). Epoch 0.5 is half-way through
+            the first. Only 1 maximises the ELBO (Higgins et al. 2017).
+        patience: stop after this many epochs without a better validation ELBO, and restore the
+            parameters of the best epoch.
+        optimizer: over the model's parameters, used instead of Adam. It keeps its state from call
+            to call.
+        scheduler: of the optimizer's learning rate, from `torch.optim.lr_scheduler`. It makes one
+            step per epoch (`ReduceLROnPlateau` with −ELBO), and is kept in the checkpoint.
+        seed: of the order, the noise and dynamic pixels; not of the initial parameters, which are
+            the model's. The global generator is not seeded, so what a model draws from it, as
+            dropout does, is not reproduced.
+        device: by default CUDA if available, otherwise the CPU.
+        precision: of the matrix products. If the processor has instructions for bfloat16, `"auto"`
+            takes the faster precision: by the size of the layers, or, with convolutions or on a
+            GPU, by measurement. Set it if a run has to be reproduced in another process.
+        compile: whether `torch.compile` makes one graph of forward pass, backward pass and Adam.
+            Compilation takes from ten seconds to minutes, and on the CPU it needs a C++ compiler
+            and Python's headers. Then steps are faster, and parameters agree to rounding with those
+            of a run without it. Hooks on gradients are not called.
+        checkpoint: file for the run as it was after a complete epoch.
+        checkpoint_every: number of epochs between two writings of the checkpoint.
+        resume: continue the run in `checkpoint` if it exists. N epochs and then M more equal N + M
+            epochs bit for bit on the same machine, except with a `DataLoader`, which has its own
+            order.
         on_epoch: called after every epoch with the history so far and the model.
-        progress: whether to show a bar or, where there is no terminal, a line per epoch.
+        progress: whether to show a bar or, without a terminal, one line per epoch.
 
     Returns:
         `History`.
 
     Raises:
-        ValueError: for an argument out of range, data that the likelihood refuses, or a checkpoint
-            of another run.
-        RuntimeError: when compile is asked for and fails.
-        FileExistsError: when `checkpoint` is there and `resume` is not asked for.
+        ValueError: when an argument is out of range, the likelihood refuses the data, or the
+            checkpoint is of another run.
+        RuntimeError: when compilation fails.
+        FileExistsError: when `checkpoint` exists and `resume` is false.
         NonFiniteError: when the bound becomes NaN or infinite. The model is then as it was after
-            the last whole epoch.
-        Interrupted: on Ctrl-C. This and the former bring the history along.
+            the last complete epoch.
+        Interrupted: on Ctrl-C. Like `NonFiniteError`, it carries the history.
 
     Example:
         >>> from vaelib import VAE, load_dataset
@@ -292,7 +296,7 @@ def fit(
 
 
 Step = Callable[[Tensor, Tensor, Tensor | None, float, float], Tensor]
-"""Of a minibatch x, eps, y, the weight β and the size: makes a step, and gives the `term_sums`."""
+"""A function of a minibatch x, eps, y, the weight β and the size that makes a step: `term_sums`."""
 
 
 def _train_epoch(
@@ -310,7 +314,7 @@ def _train_epoch(
         rows = step.epoch(betas, shown.step)
     else:
         rows = _make_steps(run, step, data, betas, group, shown)
-    # Summed first, so that all processes see, and stop for, what one of them saw.
+    # Summed first, so that all processes stop if one of them diverges.
     totals = group.total(rows).cpu().double()
     check_finite_terms(totals, done * steps, run)
     mean = totals.sum(0) / len(data)
@@ -330,12 +334,12 @@ def _make_steps(
     group: Processes,
     shown: Progress,
 ) -> Tensor:
-    """One step for each minibatch; the `term_sums` of each, (steps, terms)."""
+    """Make one step per minibatch, and return the `term_sums` of each, (steps, terms)."""
     like, latent_dim = next(run.model.parameters()), noise_dim(run.model)
     samples, done = run.settings["samples"], len(run.history)
     on_cpu = like.device.type == "cpu"
-    # A value is read the first time that it is used; on a GPU, which would have to wait, only the
-    # first minibatch is. Pixels are known to be pixels.
+    # Values are checked when they are first used; on a GPU, which would have to wait, only those of
+    # the first minibatch. Pixels need no check.
     is_first = done == run.begun_at
     reads_all = on_cpu and not data.is_vouched_for and (is_first or not data.is_in_memory)
     rows: list[Tensor] = []
@@ -360,7 +364,7 @@ def _make_steps(
 
 
 def _read_values(objective: nn.Module, x: Tensor, eps: Tensor, y: Tensor | None) -> None:
-    # A compiled graph cannot.
+    # Because a compiled graph cannot check values.
     with torch.no_grad(), evaluating(objective):
         objective(x, eps, y)
 
@@ -369,7 +373,7 @@ def _read_values(objective: nn.Module, x: Tensor, eps: Tensor, y: Tensor | None)
 def _step_for(
     run: Run, data: Minibatches, group: Processes, shown: Progress
 ) -> Iterator[Step | CapturedStep]:
-    """The way in which steps are made: replayed, compiled, or one operation after the other."""
+    """The function that makes a step: replayed, compiled or plain."""
     objective, optimizer = group.wrap(run.objective), run.optimizer
     precision, batch_size = run.settings["precision"], run.settings["batch_size"]
     held, compiles = held_parameters(run.model, optimizer), run.settings["compile"]
@@ -391,7 +395,7 @@ def _step_for(
             yield CapturedStep(static, plain, shown.say)
         return
     if like.device.type == "cuda":
-        shown.say(f"steps are not replayed as a CUDA graph, and are slower for it: {reason}")
+        shown.say(f"steps are not replayed as a CUDA graph, which makes them slower: {reason}")
     if compiles:
         yield CompiledStep(objective, plain, optimizer, precision, batch_size)
     else:
@@ -470,7 +474,7 @@ def _choose_precision(
 
 def _labelled_for(objective: Objective, data: Minibatches) -> Minibatches:
     if objective.takes_labels and not data.is_labelled:
-        raise ValueError(f"{data.name} must have labels, which the model takes as y")
+        raise ValueError(f"{data.name} must have labels, because the model takes them as y")
     return data
 
 
@@ -506,14 +510,16 @@ def _check_optimizer(
             raise ValueError("scheduler needs the optimizer whose learning rate it changes")
         return
     if learning_rate is not None:
-        raise ValueError("learning_rate is that of fit's own Adam: set it in optimizer")
+        raise ValueError("learning_rate is for fit's own Adam: set the rate in optimizer instead")
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if not any(id(p) in held for p in model.parameters()):
-        raise ValueError("optimizer holds no parameter of the model: build it from this model's")
+        raise ValueError(
+            "optimizer holds no parameter of the model: build it from model.parameters()"
+        )
     if scheduler is not None and getattr(scheduler, "optimizer", None) is not optimizer:
         raise ValueError("scheduler must change the learning rate of optimizer, not of another one")
     if compile and not is_plain_adam(optimizer):
         raise ValueError(
-            "optimizer must be a torch.optim.Adam without extras where compile makes one graph of "
-            f"it, not {type(optimizer).__name__}: leave compile out"
+            "optimizer must be a torch.optim.Adam without extras if compile is used, "
+            f"not {type(optimizer).__name__}: leave compile out"
         )

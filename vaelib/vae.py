@@ -27,45 +27,44 @@ from vaelib.residual import ResidualDecoder, ResidualEncoder
 __all__ = ["VAE"]
 
 HIDDEN = {"fully connected": [512], "convolutional": [16], "residual": [32]}
-"""What `hidden` is by default, for each network."""
+"""The default of `hidden` for each network."""
 
 LIKELIHOODS = ("bernoulli", "grey bernoulli", "gaussian", "discretised logistic")
 
 
 class VAE(nn.Module):
-    """Kingma & Welling 2013: p(z) = N(0, I), q(z|x) diagonal Gaussian, both by networks.
+    """A variational autoencoder with p(z) = N(0, I) and a diagonal Gaussian q(z|x).
 
-    Built from plain values, so that a checkpoint can hold them and rebuild the model, or around
-    networks of one's own, which `load_vae(path, into=model)` fills again.
+    Kingma & Welling 2013. Networks give the parameters of q(z|x) and p(x|z). The model is built
+    from plain values, with which a checkpoint can rebuild it, or around your own networks, for
+    which `load_vae(path, into=model)` loads the parameters.
 
     Arguments:
         shape: of one observation, (C, H, W) or (D,).
         latent_dim: K.
-        hidden: sizes of the hidden layers, mirrored in the decoder, 512 by default; for the two
-            networks of convolutions one number, the width in channels: 16, and 32 for the residual
-            one.
+        hidden: sizes of the hidden layers, mirrored in the decoder, by default [512]. The two
+            networks with convolutions take one number, their width in channels: by default 16 for
+            the convolutional and 32 for the residual network.
         network: `"fully connected"` (the default), `"convolutional"` (two strided convolutions) or
-            `"residual"` (residual blocks, 1 to 2 million parameters: for photographs).
-        activation: of the hidden layers of a fully connected network, `"relu"` (the default),
+            `"residual"` (residual blocks with 1 to 2 million parameters, for photographs).
+        activation: of the hidden layers of a fully connected network: `"relu"` (the default),
             `"tanh"` or `"sigmoid"`.
         likelihood: `"bernoulli"` (binary pixels), `"grey bernoulli"` (grey pixels by
             cross-entropy, not a likelihood), `"gaussian"` (any numbers) or `"discretised logistic"`
-            (8-bit pixels k/255, each with a scale of its own).
+            (8-bit pixels k/255, with a scale for each pixel).
         sigma: of a Gaussian likelihood: a number, or `None` to learn it.
-        encoder: a network of one's own in place of `network`: x (N, *shape) → (N, 2K), K means and
-            K log variances.
-        decoder: likewise: z (M, K) → one number per pixel, or two for the discretised logistic
+        encoder: your own network instead of `network`: x (N, *shape) → (N, 2K), K means and then K
+            log variances.
+        decoder: likewise, z (M, K) → one number per pixel, or two for the discretised logistic
             (`DiscretisedLogisticDecoder`).
 
     Attributes:
-        arguments: what the model was built from, as plain values; for a network of one's own, the
-            name of its class.
+        arguments: the arguments as plain values; for your own network, the name of its class.
 
-    Parameters start as PyTorch draws them, from the global generator: `torch.manual_seed` before.
+    PyTorch draws the initial parameters from its global generator: call `torch.manual_seed` first.
 
     Raises:
-        ValueError: when an argument is none of the above, or would have no effect beside the
-            others.
+        ValueError: when an argument is not as described, or would have no effect.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -124,7 +123,7 @@ class VAE(nn.Module):
         body = built[1]() if decoder is None else decoder
         self.decoder = _decoder(body, shape, likelihood, sigma)
         self.latent_dim = latent_dim
-        # A buffer, so that the prior follows the model to its device and dtype.
+        # A buffer, so that the prior moves with the model to another device or dtype.
         self.register_buffer("_zeros", torch.zeros(latent_dim), persistent=False)
 
     @classmethod
@@ -141,8 +140,8 @@ class VAE(nn.Module):
             raise ValueError(f"arguments hold {sorted(unknown)}, which VAE does not take")
         if own := {arguments.get("encoder"), arguments.get("decoder")} - {None}:
             raise ValueError(
-                f"the model has networks of one's own ({', '.join(sorted(map(str, own)))}): build "
-                "it again and load its parameters (`load_vae(path, into=model)`)"
+                f"the model has its own networks ({', '.join(sorted(map(str, own)))}): build it "
+                "again and load its parameters (`load_vae(path, into=model)`)"
             )
         return cls(**arguments)
 
@@ -153,7 +152,7 @@ class VAE(nn.Module):
         return DiagonalGaussian.standard_from(zeros)
 
     def forward(self, x: Tensor, eps: Tensor) -> ELBO:
-        """The ELBO of x (N, *shape) under the noise eps (S, N, K): `evidence_lower_bound`."""
+        """The ELBO of x (N, *shape) with noise eps (S, N, K): `evidence_lower_bound`."""
         return evidence_lower_bound(self, x, eps)
 
 
@@ -166,16 +165,16 @@ def _check_used(
     encoder: nn.Module | None,
     decoder: nn.Module | None,
 ) -> None:
-    """Refuse what is unknown, and what would have no effect."""
+    """Refuse arguments that are unknown or would have no effect."""
     if network not in (None, *HIDDEN):
         raise ValueError(f"network must be one of {', '.join(HIDDEN)}, not {network!r}")
     if likelihood not in LIKELIHOODS:
         raise ValueError(f"likelihood must be one of {', '.join(LIKELIHOODS)}, not {likelihood!r}")
     if sigma is not None and likelihood != "gaussian":
-        raise ValueError(f"sigma is of a Gaussian likelihood; leave it out beside {likelihood!r}")
+        raise ValueError(f"sigma is for a Gaussian likelihood; leave it out with {likelihood!r}")
     if activation is not None and network not in (None, "fully connected"):
         raise ValueError(
-            f"activation is of a fully connected network; leave it out beside {network!r}"
+            f"activation is for a fully connected network; leave it out with {network!r}"
         )
     for name, module in (("encoder", encoder), ("decoder", decoder)):
         if module is not None and not isinstance(module, nn.Module):
@@ -186,7 +185,9 @@ def _check_used(
         given = {"network": network, "hidden": hidden, "activation": activation}
         for name, value in given.items():
             if value is not None:
-                raise ValueError(f"{name} has no effect beside encoder and decoder: leave it out")
+                raise ValueError(
+                    f"{name} has no effect with encoder and decoder given: leave it out"
+                )
 
 
 def _class_name(module: nn.Module | None) -> str | None:
@@ -201,7 +202,7 @@ def _networks(
     network: str | None,
     activation: Any,
 ) -> tuple[Callable[[], nn.Module], Callable[[], nn.Module]]:
-    """What builds the encoder, and what builds the decoder."""
+    """The functions that build the encoder and the decoder."""
     if network in (None, "fully connected"):
         size = prod(shape)
         return (

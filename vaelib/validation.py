@@ -1,4 +1,4 @@
-"""What is measured after each epoch: active units, and the bound on the validation set."""
+"""Measurements after each epoch: active units, and the bound on the validation set."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vaelib.resumption import Run
 __all__ = ["has_waited", "validate"]
 
 AT_ONCE = 1000
-FEW = 100  # a unit is far above the threshold of activity or far below it: so many tell
+FEW = 100  # examples; enough, since a unit is far above or far below the threshold of activity
 
 
 def validate(run: Run, data: Minibatches, validation: Minibatches | None) -> None:
@@ -29,7 +29,7 @@ def validate(run: Run, data: Minibatches, validation: Minibatches | None) -> Non
     last_step = len(run.history) * data.steps(run.settings["batch_size"]) - 1
     measured = data if validation is None else validation
     with torch.no_grad(), evaluating(run.objective):
-        # The same noise each time, so that two epochs differ by their parameters alone; and none of
+        # The same noise each time, so that epochs differ only by their parameters; not drawn from
         # the training's own stream.
         generator = torch.Generator(run.generator.device).manual_seed(run.settings["seed"])
         _count_active(run, measured, generator, last_step)

@@ -78,7 +78,7 @@ def test_error_is_the_squared_distance_of_each_row(device, generator):
 
 
 def test_error_refuses_what_it_would_broadcast_or_round():
-    with pytest.raises(ValueError, match=r"x and x_hat must have one shape.*\(5, 1\).*\(5, 4\)"):
+    with pytest.raises(ValueError, match=r"x_hat must have the same shape.*\(5, 1\).*\(5, 4\)"):
         reconstruction_error(torch.zeros(5, 1), torch.zeros(5, 4))
     with pytest.raises(ValueError, match=r"x must be floating point.*uint8"):
         reconstruction_error(torch.zeros(5, 4, dtype=torch.uint8), torch.zeros(5, 4))

@@ -244,7 +244,7 @@ def test_what_cannot_be_captured_goes_on_and_says_why_once(
     data = InMemory("train", digits)
     seen = run_epochs(captured_step(vae, data, said.append), 2)
     assert said == [
-        "steps are not replayed as a CUDA graph, and are slower for it: model.py, line 7: no"
+        "steps are not replayed as a CUDA graph, which makes them slower: model.py, line 7: no"
     ]
     never = captured_step(without, data)
     never.WARM_UP = 10**9
@@ -258,7 +258,7 @@ def test_a_model_that_counts_is_told_and_never_captured(
     said: list[str] = []
     run_epochs(captured_step(Counting(), InMemory("train", digits), said.append), 2)
     assert not graphs
-    assert "each step changes Counting.steps, and a replayed one would not" in said[0]
+    assert "each step changes Counting.steps, which a replayed step would not" in said[0]
     assert len(said) == 1
 
 

@@ -12,8 +12,8 @@ from vaelib._checks import check_alike, check_finite, check_floats, value_checks
 BAD_TENSORS: dict[str, tuple[Any, str]] = {
     "list": ([1.0, 2.0], "^b must be a tensor, but is list"),
     "integers": (torch.ones(2, dtype=torch.int64), "^b must be floating point"),
-    "shape": (torch.ones(3), r"^a and b must have one shape, but are \(2,\) and \(3,\)"),
-    "dtype": (torch.ones(2, dtype=torch.float64), "^a and b must have one dtype, but are"),
+    "shape": (torch.ones(3), r"^a and b must have the same shape, but have \(2,\) and \(3,\)"),
+    "dtype": (torch.ones(2, dtype=torch.float64), "^a and b must have the same dtype, but have"),
     "NaN": (torch.tensor([1.0, math.nan]), "^b must be finite"),
     "infinity": (torch.tensor([1.0, -math.inf]), "^b must be finite"),
 }
@@ -25,7 +25,7 @@ def test_of_tensors_that_must_be_alike_the_odd_one_is_named(bad: Any, message: s
     check_alike(a=good, b=good)
     with pytest.raises(ValueError, match=message):
         check_alike(a=good, b=bad)
-    first = message.replace("b must", "a must") if message.startswith("^b") else "one"
+    first = message.replace("b must", "a must") if message.startswith("^b") else "the same"
     with pytest.raises(ValueError, match=first):
         check_alike(a=bad, b=good)
 

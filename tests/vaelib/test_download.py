@@ -94,7 +94,7 @@ def test_downloads_once_and_shows_progress(
 
 def test_resumes_where_the_connection_broke_off(server: Server, path: Path) -> None:
     server.breaks_after = 300_000
-    with pytest.raises(DownloadError, match=r"call again \(it goes on after the 300,000 bytes"):
+    with pytest.raises(DownloadError, match=r"\(it continues after the first 300,000 bytes"):
         download(server.url, path, SHA256)
     assert not path.exists()
     assert part(path).read_bytes() == CONTENT[:300_000]

@@ -168,7 +168,7 @@ class TestAnyModel:
         model, images = Conditional().to(device), digits(5, device)
         evaluate_elbo(model, images, 0, batch_size=2)
         assert torch.cat(model.seen).tolist() == images.labels.tolist()
-        with pytest.raises(ValueError, match="images must have labels, which the model takes as y"):
+        with pytest.raises(ValueError, match="images must have labels, because the model takes"):
             evaluate_elbo(model, images.floats(), 0)
         assert len(evaluate_elbo(small_vae(device), grey_images(3, device).binarise("dynamic"), 0)
                    .per_example) == 3  # fmt: skip
@@ -592,9 +592,9 @@ class TestCodes:
         assert estimate.standard_error < 1e-5
 
     def test_names_bad_arguments(self, device, generator):
-        with pytest.raises(ValueError, match=r"^q must be of N ≥ 2 examples"):
+        with pytest.raises(ValueError, match=r"^q must have N ≥ 2 examples"):
             active_units(codes(device)[:1])
-        with pytest.raises(ValueError, match=r"^q must be of N ≥ 1 examples"):
+        with pytest.raises(ValueError, match=r"^q must have N ≥ 1 examples"):
             mutual_information(codes(device)[0], generator)
         with pytest.raises(ValueError, match=r"^samples must be an integer of at least 2, not 1"):
             mutual_information(codes(device), generator, samples=1)

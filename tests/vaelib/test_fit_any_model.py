@@ -144,7 +144,7 @@ class TestKinds:
         fit(model, digits, digits, **RUN)
         shown = torch.cat(model.seen[:6])  # of the first epoch
         assert torch.equal(shown.sort().values, y.sort().values)
-        with pytest.raises(ValueError, match="train must have labels, which the model takes as y"):
+        with pytest.raises(ValueError, match="train must have labels, because the model takes"):
             fit(model, torch.zeros(40, 64), **RUN)
         with pytest.raises(ValueError, match="validation must have labels"):
             fit(model, digits, torch.zeros(40, 64), **RUN)
@@ -185,7 +185,7 @@ class TestNothingIsIgnored:
     def test_a_learning_rate_beside_an_optimizer(self, digits: Images) -> None:
         vae = make_vae()
         adam = torch.optim.Adam(vae.parameters())
-        with pytest.raises(ValueError, match=r"learning_rate is that of fit's own Adam"):
+        with pytest.raises(ValueError, match=r"learning_rate is for fit's own Adam"):
             fit(vae, digits, optimizer=adam, learning_rate=0.1, **RUN)
 
     def test_a_scheduler_of_another_optimizer(self, digits: Images) -> None:

@@ -270,7 +270,7 @@ BAD = {
         "steps must be an integer",
     ),
     "one step round": (lambda model, g: interpolate_spherical(START, END, 1), "steps must be an"),
-    "two sizes": (lambda model, g: interpolate(START, END[:1], 3), r"are \(2,\) and \(1,\)"),
+    "two sizes": (lambda model, g: interpolate(START, END[:1], 3), r"have \(2,\) and \(1,\)"),
     "batches": (lambda model, g: interpolate(START[None], END[None], 3), r"z_start must be \(K,\)"),
     "integers": (lambda model, g: interpolate(START.long(), END.long(), 3), "must be floating"),
     "infinity": (lambda model, g: interpolate(START, END / 0, 3), "z_end must be finite"),

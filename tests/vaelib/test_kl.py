@@ -432,10 +432,10 @@ class TestBadInput:
             (lambda v: v.long(), r"mu must be floating point, but is torch.int64"),
             (
                 lambda v: v[:, :2],
-                r"mu and logvar must have one shape, but are \(4, 2\) and \(4, 3\)",
+                r"mu and logvar must have the same shape, but have \(4, 2\) and \(4, 3\)",
             ),
-            (lambda v: v[0], r"mu and logvar must have one shape, but are \(3,\) and \(4, 3\)"),
-            (lambda v: v.float(), r"must have one dtype, but are torch.float32 and torch.float64"),
+            (lambda v: v[0], r"must have the same shape, but have \(3,\) and \(4, 3\)"),
+            (lambda v: v.float(), r"the same dtype, but have torch.float32 and torch.float64"),
         ],
     )
     def test_to_standard_normal(
@@ -448,7 +448,7 @@ class TestBadInput:
         ("change", "message"),
         [
             (lambda v: v.int(), r"mu_p must be floating point, but is torch.int32"),
-            (lambda v: v[:, :2], r"one latent dimension K .* mu_p \(4, 2\)"),
+            (lambda v: v[:, :2], r"the same K, .* mu_p \(4, 2\)"),
             (lambda v: v[:3], r"must .* broadcast, .* mu_p \(3, 3\)"),
             (lambda v: v[0, 0], r"mu_p must have a latent dimension"),
         ],
@@ -470,9 +470,9 @@ class TestBadInput:
         q = DiagonalGaussian(mu, logvar)
         with pytest.raises(ValueError, match="n_samples must be an integer of at least 1, not 0"):
             kl_monte_carlo(q, q, n_samples=0)
-        with pytest.raises(ValueError, match=r"one batch_shape, but have \(4,\) and \(2,\)"):
+        with pytest.raises(ValueError, match=r"same batch_shape, but have \(4,\) and \(2,\)"):
             kl_monte_carlo(q, q[:2], n_samples=1)
-        with pytest.raises(ValueError, match=r"one event_shape, but have \(3,\) and \(\)"):
+        with pytest.raises(ValueError, match=r"same event_shape, but have \(3,\) and \(\)"):
             kl_monte_carlo(q, Normal(mu[:, 0], 1.0), n_samples=1)
 
 
@@ -483,7 +483,7 @@ def test_distributions_of_other_spaces_have_no_divergence() -> None:
     for divergence, q, p in (
         (kl_terms, plane, line), (kl_divergence, plane, line), (kl_divergence, full, line),
     ):  # fmt: skip
-        with pytest.raises(ValueError, match=r"one event_shape, but have \(2,\) and \(1,\)"):
+        with pytest.raises(ValueError, match=r"same event_shape, but have \(2,\) and \(1,\)"):
             divergence(q, p)
 
 

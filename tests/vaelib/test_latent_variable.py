@@ -427,7 +427,7 @@ class TestLinearGaussian:
             ((torch.zeros(3, 1), torch.zeros(2), 1.0), r"mean must be \(3,\).*\(2,\)"),
             (
                 (torch.zeros(3, 1), torch.zeros(3).double(), 1.0),
-                r"weight and mean .* one dtype.*float64",
+                r"weight and mean .* the same dtype.*float64",
             ),
             ((torch.zeros(3, 1), torch.zeros(3), 0.0), "sigma must be a positive number, not 0.0"),
             (

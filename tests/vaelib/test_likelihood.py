@@ -559,7 +559,7 @@ class TestPublishedMistakes:
 BAD_CALLS: dict[str, tuple[Callable[[Tensor, Tensor], object], str]] = {
     "bernoulli shapes": (
         lambda a, x: bernoulli_log_likelihood(a, x[:, :4]),
-        r"logits and x must have one shape, but are \(3, 5\) and \(3, 4\)",
+        r"logits and x must have the same shape, but have \(3, 5\) and \(3, 4\)",
     ),
     "bernoulli scalar": (
         lambda a, x: bernoulli_log_likelihood(a[0, 0], x[0, 0]),
@@ -591,7 +591,7 @@ BAD_CALLS: dict[str, tuple[Callable[[Tensor, Tensor], object], str]] = {
     ),
     "gaussian shapes": (
         lambda a, x: gaussian_log_likelihood(a, x[:, :4], 1.0),
-        r"mean and x must have one shape, but are \(3, 5\) and \(3, 4\)",
+        r"mean and x must have the same shape, but have \(3, 5\) and \(3, 4\)",
     ),
     "gaussian scalar": (
         lambda a, x: gaussian_log_likelihood(a[0, 0], x[0, 0], 1.0),

@@ -255,7 +255,7 @@ def test_a_run_knows_its_data(
         assert f"the pictures in {mine} have changed since" in capsys.readouterr().err
     shutil.rmtree(mine)
     assert main(["evaluate", *out]) == 1
-    assert f"the folder {mine} is not there any more" in capsys.readouterr().err
+    assert f"the folder {mine} does not exist any more" in capsys.readouterr().err
 
 
 def test_what_is_measured_on_was_not_trained_on(photographs: Path) -> None:
@@ -272,7 +272,7 @@ def test_what_is_measured_on_was_not_trained_on(photographs: Path) -> None:
     [
         (["--data", "digits", "--size", "8"], "--size is for a folder of pictures"),
         (["--data", "{photographs}/a/0.png"], "path must be a folder or a zip file"),
-        (["--data", "{photographs}/a/few"], "holds 1 of the ten or more pictures"),
+        (["--data", "{photographs}/a/few"], "holds too few pictures (1)"),
         (["--data", "{photographs}", "--hidden", "4", "4", "--network", "residual"], "hidden must"),
         (["--likelihood", "bernoulli", "--pixels", "grey"], "bernoulli needs binary pixels"),
     ],
@@ -307,7 +307,7 @@ def test_datasets_lists_every_one(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["train", "--data", "mnist5"], "did you mean 'mnist5k'"),
         (["train", "--device", "gpu"], "device must be one that PyTorch can use here"),
-        (["train", "--latent-dim", "1000000000000", *SMALL], "needs more memory than there is"),
+        (["train", "--latent-dim", "1000000000000", *SMALL], "there is not enough memory for this"),
         (["evaluate"], "no checkpoint at"),
         (["sample"], "no checkpoint at"),
     ],

@@ -123,7 +123,7 @@ class Stream(IterableDataset[Tensor]):
         (torch.zeros(0, 2), "train must hold at least one example, but is empty"),
         (torch.zeros(3, 2, dtype=torch.int64), "train must be floating point"),
         (TensorDataset(torch.zeros(3, 2).long()), "train must be floating point"),
-        (Stream(), "train is an IterableDataset: give it in a DataLoader"),
+        (Stream(), "train is an IterableDataset: put it into a DataLoader"),
         (DataLoader(Stream(), batch_size=5), "train must know how many examples it holds"),
         (DataLoader(Pairs(), batch_size=None), "train must give minibatches: set its batch_size"),
     ],

@@ -349,7 +349,7 @@ class TestFullyConnected:
 
 
 BAD_CALLS: dict[str, tuple[Callable[[], object], str]] = {
-    "one size": (lambda: fully_connected([4]), r"sizes must be two or more, not \[4\]"),
+    "one size": (lambda: fully_connected([4]), r"sizes must hold two or more numbers, not \[4\]"),
     "no width": (lambda: fully_connected([4, 0]), r"sizes must hold integers of at least 1"),
     "activation": (
         lambda: fully_connected([4, 2], "gelu"),  # type: ignore[arg-type]

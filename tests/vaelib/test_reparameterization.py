@@ -627,7 +627,7 @@ Call = Callable[[Tensor, Tensor], object]
 BAD_CALLS: dict[str, tuple[Call, str]] = {
     "reparameterize shapes": (
         lambda a, b: reparameterize(a, b[:, :2], b),
-        r"mu and logvar must have one shape, but are \(4, 3\) and \(4, 2\)",
+        r"mu and logvar must have the same shape, but have \(4, 3\) and \(4, 2\)",
     ),
     "reparameterize integers": (
         lambda a, b: reparameterize(a.long(), b, b),
@@ -671,7 +671,7 @@ BAD_CALLS: dict[str, tuple[Call, str]] = {
     ),
     "DiagonalGaussian shapes": (
         lambda a, b: DiagonalGaussian(a, b[0]),
-        r"mu and logvar must have one shape, but are \(4, 3\) and \(3,\)",
+        r"mu and logvar must have the same shape, but have \(4, 3\) and \(3,\)",
     ),
     "DiagonalGaussian scalar": (
         lambda a, b: DiagonalGaussian(a[0, 0], b[0, 0]),
@@ -767,7 +767,7 @@ class TestWithoutValidation:
             DiagonalGaussian(mu * math.nan, logvar, validate_args=True)
 
     def test_shapes_are_still_checked(self, mu: Tensor, logvar: Tensor) -> None:
-        with pytest.raises(ValueError, match="mu and logvar must have one shape"):
+        with pytest.raises(ValueError, match="mu and logvar must have the same shape"):
             DiagonalGaussian(mu, logvar[0])
         with pytest.raises(ValueError, match="value must end in the shape"):
             DiagonalGaussian(mu, logvar).log_prob(mu[:, :1])

@@ -378,7 +378,7 @@ def test_what_is_no_whole_run_is_not_resumed(digits: Images, tmp_path: Path, los
     state[lost] = torch.zeros(16, dtype=torch.uint8)
     for broken in (state, {name: part for name, part in state.items() if name != lost}):
         write_checkpoint(path, broken)
-        with pytest.raises(ValueError, match=r"run\.pt holds no whole run to resume"):
+        with pytest.raises(ValueError, match=r"run\.pt holds no complete run to resume"):
             fit(make_vae(), digits, epochs=2, resume=True, **settings)
 
 

@@ -408,7 +408,7 @@ class TestOnesOwnNetworks:
 
     def test_are_not_rebuilt_from_their_names(self) -> None:
         vae = VAE(SHAPE, K, [6], encoder=OwnEncoder())
-        with pytest.raises(ValueError, match=r"networks of one's own \(.*OwnEncoder\): build it"):
+        with pytest.raises(ValueError, match=r"has its own networks \(.*OwnEncoder\): build it"):
             VAE.from_arguments(vae.arguments)
 
     def test_an_empty_one_is_a_network(self) -> None:
@@ -529,19 +529,19 @@ BAD_CALLS: dict[str, tuple[Call, str]] = {
     ),
     "sigma of no Gaussian": (
         lambda *_: VAE(SHAPE, sigma=0.5),
-        r"sigma is of a Gaussian likelihood; leave it out beside 'bernoulli'",
+        r"sigma is for a Gaussian likelihood; leave it out with 'bernoulli'",
     ),
     "activation of convolutions": (
         lambda *_: VAE(SHAPE, network="residual", activation="tanh"),
-        r"activation is of a fully connected network; leave it out beside 'residual'",
+        r"activation is for a fully connected network; leave it out with 'residual'",
     ),
     "hidden beside two networks": (
         lambda *_: VAE(SHAPE, K, [4], encoder=OwnEncoder(), decoder=OwnDecoder()),
-        r"hidden has no effect beside encoder and decoder",
+        r"hidden has no effect with encoder and decoder",
     ),
     "network beside two networks": (
         lambda *_: VAE(SHAPE, K, network="residual", encoder=OwnEncoder(), decoder=OwnDecoder()),
-        r"network has no effect beside encoder and decoder",
+        r"network has no effect with encoder and decoder",
     ),
     "a function for a network": (
         lambda *_: VAE(SHAPE, K, encoder=torch.flatten),  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What VAEs are compared with: linear, autoregressive and adversarial models, and their judge."""
+"""Models to compare VAEs with: linear, autoregressive, adversarial; and a judge of samples."""
 
 from vaelib.baselines.classifier import Classifier, fit_classifier, frechet_distance
 from vaelib.baselines.gan import GAN, adversarial_step, discriminator_loss, fit_gan, generator_loss

@@ -1,4 +1,4 @@
-"""How convolutions are computed while a baseline trains."""
+"""The precision and repeatability of products while a baseline trains."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Precision = Literal["float32", "bfloat16"]
 
 @contextlib.contextmanager
 def products(device: torch.device, precision: Precision) -> Iterator[None]:
-    """Inside the `with`, products have this precision, and a GPU gives the same sums each time.
+    """Set the precision of products inside the `with`, and make a GPU's sums repeatable.
 
     Raises:
-        ValueError: for another precision.
+        ValueError: when the precision is unknown.
 
     Example:
         >>> with products(torch.device("cpu"), "bfloat16"):
@@ -30,7 +30,7 @@ def products(device: torch.device, precision: Precision) -> Iterator[None]:
     if precision not in ("float32", "bfloat16"):
         raise ValueError(f'precision must be "float32" or "bfloat16", not {precision!r}')
     low = precision == "bfloat16"
-    # A cache would keep the first step's weights, in bfloat16, for all later steps.
+    # Without a cache, which would keep the first step's bfloat16 weights for all later steps.
     precise = torch.autocast(device.type, torch.bfloat16, enabled=low, cache_enabled=False)
     with repeatable(), precise:
         yield

@@ -1,7 +1,7 @@
-"""A small convolutional classifier: the judge of samples, and the features they are compared in.
+"""A small convolutional classifier that judges samples and gives features to compare them by.
 
-A classifier that knows digits tells whether a sample is one. Its last hidden layer is the space in
-which the Fréchet distance compares made-up images with real ones (Heusel et al. 2017).
+A classifier of digits tells whether a sample is a digit. The Fréchet distance compares samples with
+real images in its last hidden layer (Heusel et al. 2017).
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Classifier(nn.Module):
         width: channels of the first convolution; the second has twice as many.
         features: size of the hidden layer.
 
-    Parameters start as PyTorch draws them, from the global generator: `torch.manual_seed` before.
+    PyTorch draws the initial parameters from its global generator: call `torch.manual_seed` first.
 
     Raises:
-        ValueError: when an argument is none of the above.
+        ValueError: when an argument is not as described.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -79,11 +79,11 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def accuracy(self, images: Images, generator: torch.Generator | int = 0) -> Tensor:
-        """Whether each image is put into its own class: (N,) booleans.
+        """Whether each image is classified correctly: (N,) booleans.
 
         Arguments:
             images: with labels.
-            generator: or an integer seed; of the pixels where they are dynamic.
+            generator: draws dynamic pixels; or an integer seed.
         """
         check_images(images=images)
         labels = check_labels("images", images)
@@ -106,23 +106,22 @@ def fit_classifier(
     optimizer: torch.optim.Optimizer | None = None,
     progress: bool = False,
 ) -> list[float]:
-    """Minimise the mean cross-entropy by Adam, each image moved a little each time it is seen.
+    """Minimise the mean cross-entropy with Adam, with images shifted at random.
 
     Arguments:
         classifier: trained in place, on the device of the images.
         images: with labels; pixels are read as their convention says.
-        generator: or an integer seed; of the order, the shifts, and the pixels where they are
-            drawn.
+        generator: draws the order, the shifts and dynamic pixels; or an integer seed.
         epochs, batch_size, learning_rate: of the training.
         shift: largest shift in pixels, up, down, left or right.
         precision: of the products, "float32" or "bfloat16"; parameters and sums keep their own.
-        optimizer: over `classifier.parameters()`, in place of Adam; keeps its state from call to
-            call.
-        progress: whether to show a bar.
+        optimizer: over `classifier.parameters()`, used instead of Adam. It keeps its state from
+            call to call.
+        progress: whether to show a progress bar.
 
     Returns:
-        For each epoch the mean −log p(y|x) in nats, each example with the parameters of its own
-        step.
+        For each epoch, the mean −log p(y|x) in nats. Each example counts with the parameters of its
+        own step.
 
     Raises:
         ValueError: when a number is out of range, or the images do not fit.
@@ -169,7 +168,7 @@ def fit_classifier(
 
 
 def shifted(x: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Each image moved by up to `most` pixels up, down, left or right, zeros moving in.
+    """Each image moved by up to `most` pixels up, down, left or right, filled with zeros.
 
     Example:
         >>> x = torch.ones(1, 1, 3, 3)
@@ -193,12 +192,12 @@ def shifted(x: Tensor, most: int, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """How far apart two sets of features are, as Gaussians: |μ_a − μ_b|² + tr(A + B − 2·(AB)^½).
+    """The distance of two sets of features as Gaussians: |μ_a − μ_b|² + tr(A + B − 2·(AB)^½).
 
-    μ and A, B are the means and covariances of the two sets: the squared 2-Wasserstein distance of
-    N(μ_a, A) and N(μ_b, B) (Dowson & Landau 1982), taken by Heusel et al. 2017 in the features of a
-    classifier ("FID" in those of Inception; other features give other numbers). It is biased
-    upwards by about 1/N: compare only numbers of equally many images.
+    μ_a, μ_b and A, B are the means and covariances of the sets. This is the squared 2-Wasserstein
+    distance of N(μ_a, A) and N(μ_b, B) (Dowson & Landau 1982). Heusel et al. 2017 use it on the
+    features of a classifier. With those of Inception it is called FID; other features give other
+    numbers. It is biased upwards by about 1/N, so compare only numbers of equally many images.
 
     Arguments:
         a, b: (N, F) and (M, F), `Classifier.features` of two sets of images; N, M ≥ 2.
@@ -207,7 +206,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
         The distance, in squared units of the features; 0 for equal means and covariances.
 
     Raises:
-        ValueError: when a or b is not (N, F) of finite floats with N ≥ 2, or F differs.
+        ValueError: when a or b is not finite, floating point and (N, F) with N ≥ 2, or F differs.
 
     Example:
         >>> a = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0))
@@ -223,7 +222,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     check_finite(a=a, b=b)
     a, b = a.double(), b.double()
     cov_a, cov_b = torch.cov(a.T).view(2 * a.shape[1:]), torch.cov(b.T).view(2 * b.shape[1:])
-    # tr (AB)^½ = tr (A^½ B A^½)^½, whose argument is symmetric. Rounding may push a 0 below.
+    # tr (AB)^½ = tr (A^½ B A^½)^½, whose argument is symmetric. Rounding may make a 0 negative.
     values, vectors = torch.linalg.eigh(cov_a)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
     cross = torch.linalg.eigvalsh(root @ cov_b @ root).clamp(min=0).sqrt().sum()

@@ -1,7 +1,7 @@
 """A small generative adversarial network: a generator that tries to fool a discriminator.
 
-It draws as a VAE does, z ~ N(0, I) through a network, but there is no encoder and no likelihood:
-only a second network that learns to tell made-up images from real ones (Goodfellow et al. 2014).
+It draws images as a VAE does, by a network of z ~ N(0, I), but has no encoder and no likelihood.
+Instead, a second network learns to tell generated images from real ones (Goodfellow et al. 2014).
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ __all__ = ["GAN", "adversarial_step", "discriminator_loss", "fit_gan", "generato
 
 
 class GAN(nn.Module):
-    """Two convolutional networks, built as the decoder and the encoder of a convolutional VAE.
+    """Two convolutional networks, built like the decoder and the encoder of a convolutional VAE.
 
     Goodfellow et al. 2014.
 
     Arguments:
         shape: (C, H, W), H and W at least 4.
         latent_dim: K.
-        width: channels at full size, of both networks.
-        batch_norm: whether both networks normalise over the minibatch, and the discriminator's
-            units leak, as Radford et al. 2016 advise: slower, and better in a long training.
+        width: channels of the larger hidden layers; the smaller ones have twice as many.
+        batch_norm: whether both networks use batch normalisation, and the discriminator leaky
+            ReLUs, as Radford et al. 2016 advise. This is slower, and better in a long training.
 
     Attributes:
         generator: z (N, K) → images (N, C, H, W) in (0, 1).
-        discriminator: images → (N, 1) logits of their being real.
+        discriminator: images → (N, 1) logits of the probability that they are real.
 
-    Parameters start as PyTorch draws them, from the global generator: `torch.manual_seed` before.
+    PyTorch draws the initial parameters from its global generator: call `torch.manual_seed` first.
 
     Raises:
-        ValueError: when an argument is none of the above.
+        ValueError: when an argument is not as described.
 
     Example:
         >>> gan = GAN((1, 8, 8), latent_dim=4, width=2)
@@ -62,13 +62,13 @@ class GAN(nn.Module):
         super().__init__()
         check_at_least(1, latent_dim=latent_dim, width=width)
         self.latent_dim = latent_dim
-        # Built in any case, since they check the shape.
+        # Built in either case, since this checks the shape.
         generator = convolutional_decoder(latent_dim, width, shape)
         self.discriminator = convolutional_encoder(shape, width, 1)
         if batch_norm:
             generator, self.discriminator = _normalised(latent_dim, width, shape)
         self.generator = nn.Sequential(generator, nn.Sigmoid())
-        # Faster on a CPU, where the channels are few.
+        # Faster on a CPU with so few channels.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.no_grad()
@@ -76,9 +76,9 @@ class GAN(nn.Module):
         """Images for n latents z ~ N(0, I): (n, C, H, W) in (0, 1).
 
         Arguments:
-            n: at least 1.
-            generator: or an integer seed: the source of randomness, not the network of that name;
-                one on the CPU draws the same z for every device.
+            n: number of images, at least 1.
+            generator: the source of random numbers, not the network of that name; or an integer
+                seed. A generator on the CPU draws the same z for every device.
         """
         with evaluating(self):
             images: Tensor = self.generator(self.noise(n, generator))
@@ -91,7 +91,7 @@ class GAN(nn.Module):
 
 
 class _Cropped(nn.Module):
-    """The upper left part of images that are too large."""
+    """Crop images to their upper left part."""
 
     def __init__(self, height: int, width: int) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class _Cropped(nn.Module):
 def _normalised(
     latent_dim: int, width: int, shape: Sequence[int]
 ) -> tuple[nn.Sequential, nn.Sequential]:
-    """Generator and discriminator of Radford et al. 2016, with two layers of convolutions each."""
+    """Generator and discriminator of Radford et al. 2016, with two convolutions each."""
     channels, height, width_out = shape
     large = math.ceil(height / 4), math.ceil(width_out / 4)
     generator = nn.Sequential(
@@ -131,10 +131,16 @@ def _normalised(
 
 
 def discriminator_loss(real: Tensor, made_up: Tensor) -> Tensor:
-    """−log D(x) − log(1 − D(G(z))), averaged: to be minimised in D (Goodfellow et al. 2014, eq. 1).
+    """The discriminator's loss: the mean of −log D(x) − log(1 − D(G(z))), in nats.
+
+    Goodfellow et al. 2014, equation 1.
 
     Arguments:
-        real, made_up: logits of D = σ(logit).
+        real: logits of real images, with D = σ(logit).
+        made_up: logits of generated images.
+
+    Returns:
+        A scalar.
 
     Example:
         >>> discriminator_loss(torch.zeros(1), torch.zeros(1))  # 2·log 2: D cannot tell
@@ -144,10 +150,13 @@ def discriminator_loss(real: Tensor, made_up: Tensor) -> Tensor:
 
 
 def generator_loss(made_up: Tensor) -> Tensor:
-    """−log D(G(z)), averaged: to be minimised in G.
+    """The generator's loss: the mean of −log D(G(z)), in nats, a scalar.
 
-    The *non-saturating* loss: the minimax game's log(1 − D(G(z))) is flat where D is sure, which is
-    where G has most to learn (Goodfellow et al. 2014, section 3).
+    This is the *non-saturating* loss. The minimax game's log(1 − D(G(z))) is flat where D is sure,
+    which is where G has most to learn (Goodfellow et al. 2014, section 3).
+
+    Arguments:
+        made_up: logits of generated images, with D = σ(logit).
 
     Example:
         >>> generator_loss(torch.zeros(1))  # log 2
@@ -168,27 +177,27 @@ def fit_gan(
     optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer] | None = None,
     progress: bool = False,
 ) -> list[tuple[float, float]]:
-    """Train both networks in turn, a step of each for every minibatch, by Adam with β₁ = ½.
+    """Train both networks in turn with Adam (β₁ = ½), one step of each per minibatch.
 
-    Neither loss says how good the samples are: each is measured against the other player.
+    Neither loss says how good the samples are, because each is measured against the other network.
 
     Arguments:
         gan: trained in place, on the device of the images.
-        images: better grey than binarised: that all pixels are 0 or 1 gives real images away, and
+        images: better grey than binarised. Pixels that are all 0 or 1 give real images away, and
             the generator collapses.
-        generator: or an integer seed; of the minibatches' order, the latents, and the pixels where
-            they are drawn.
+        generator: draws the order of the minibatches, the latents and dynamic pixels; or an integer
+            seed.
         epochs, batch_size, learning_rate: of the training.
         precision: of the products, "float32" or "bfloat16"; parameters and sums keep their own.
-        optimizers: over the parameters of the discriminator and of the generator, in place of Adam;
-            they keep their state from call to call.
-        progress: whether to show a bar.
+        optimizers: over the parameters of the discriminator and of the generator, used instead of
+            Adam. They keep their state from call to call.
+        progress: whether to show a progress bar.
 
     Returns:
-        For each epoch the mean loss of the discriminator and that of the generator, in nats.
+        For each epoch, the mean losses of the discriminator and the generator, in nats.
 
     Raises:
-        ValueError: when a number is out of range, or images are none.
+        ValueError: when a number is out of range, or there are no images.
         FloatingPointError: when a loss becomes NaN or infinite.
 
     Example:
@@ -234,16 +243,23 @@ def adversarial_step(
     x: Tensor,
     z: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """One step of the discriminator, then one of the generator against it.
+    """Make one step of the discriminator, then one of the generator.
 
     Arguments:
         gan: changed in place.
-        discriminator_optimizer, generator_optimizer: over the parameters of one player each.
+        discriminator_optimizer, generator_optimizer: over the parameters of one network each.
         x: (N, C, H, W) real images.
-        z: (M, K) noise for the images that are made up.
+        z: (M, K) noise for the generated images.
 
     Returns:
-        The losses of the two, each before its step, detached.
+        The losses of both, each before its step, detached.
+
+    Example:
+        >>> gan = GAN((1, 8, 8), latent_dim=4, width=2)
+        >>> adams = [torch.optim.Adam(p.parameters()) for p in (gan.discriminator, gan.generator)]
+        >>> losses = adversarial_step(gan, *adams, torch.zeros(5, 1, 8, 8), torch.randn(5, 4))
+        >>> [loss.shape for loss in losses]
+        [torch.Size([]), torch.Size([])]
     """
     made_up = gan.generator(z)
     told = discriminator_loss(gan.discriminator(x), gan.discriminator(made_up.detach()))
@@ -255,6 +271,6 @@ def adversarial_step(
 
 def _step(optimizer: torch.optim.Optimizer, loss: Tensor, player: nn.Module) -> None:
     optimizer.zero_grad()
-    # The loss depends on both players, the gradient is wanted for one.
+    # The loss depends on both networks, but only one gets gradients.
     loss.backward(inputs=list(player.parameters()))
     optimizer.step()

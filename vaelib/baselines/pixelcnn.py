@@ -1,6 +1,6 @@
-"""A small PixelCNN: p(x) = Π_d p(x_d given x_1, …, x_{d−1}), pixels in reading order.
+"""A small PixelCNN: p(x) = Π_d p(x_d|x_1, …, x_{d−1}), with pixels in reading order.
 
-There is no latent variable and no bound: log p(x) is exact, and drawing takes one step a pixel
+There is no latent variable and no bound. log p(x) is exact, and sampling takes one step per pixel
 (van den Oord et al. 2016, "Pixel recurrent neural networks", section 3).
 """
 
@@ -32,16 +32,20 @@ __all__ = ["MaskedConv2d", "PixelCNN", "fit_pixelcnn"]
 
 
 class MaskedConv2d(nn.Conv2d):
-    """A convolution that sees no pixel to come: none below, none to the right in the same row.
+    """A convolution that sees no later pixel: none below, and none to the right in the same row.
 
-    The rows below are left out of the kernel, so that half of the products are never made; the end
-    of its last row is masked.
+    The kernel has no rows below the pixel, which saves half of the products. The end of its last
+    row is masked.
 
     Arguments:
         n_in, n_out: channels.
         size: of the kernel, odd: it reaches (size − 1)/2 pixels up, left and right.
-        mask: `"A"` hides the pixel itself, too; `"B"` shows it. The first layer is A, so that no
-            pixel helps to predict itself, and the others are B.
+        mask: `"A"` hides the pixel itself too; `"B"` shows it. The first layer is A, so that no
+            pixel helps to predict itself. The other layers are B.
+
+    Raises:
+        ValueError: when a number of channels is below 1, size is even or below 3, or mask is
+            neither "A" nor "B".
 
     Example:
         >>> MaskedConv2d(1, 1, size=3, mask="A").visible
@@ -66,15 +70,15 @@ class MaskedConv2d(nn.Conv2d):
         self.register_buffer("visible", visible, persistent=False)
 
     def pad(self, x: Tensor) -> Tensor:
-        """X with zeros above, left and right of it, as far as the kernel reaches."""
+        """Pad x with zeros above, left and right, as far as the kernel reaches."""
         return F.pad(x, (self.reach, self.reach, self.reach, 0))
 
     def valid(self, padded: Tensor) -> Tensor:
-        """The convolution without padding: a pixel smaller by the kernel's reach on three sides."""
+        """The convolution of a padded input, without more padding."""
         return F.conv2d(padded, self.weight * self.visible, self.bias)
 
     def window(self, padded: Tensor, row: int, column: int) -> Tensor:
-        """The part of a padded input that the output at one pixel is made of, as a view."""
+        """The part of a padded input that the output at one pixel depends on, as a view."""
         rows, columns = self.kernel_size
         return padded[:, :, row : row + rows, column : column + columns]
 
@@ -101,23 +105,21 @@ class _Residual(nn.Module):
 
 
 class PixelCNN(nn.Module):
-    """A masked convolution, residual layers of them, and one logit for each pixel.
+    """Masked convolutions in residual layers, with one logit for each pixel.
 
-    van den Oord et al. 2016, section 3.
-
-    A logit sees 3 + layers·(size − 1)/2 rows up, except for a wedge to the upper right, the blind
-    spot that later PixelCNNs removed.
+    van den Oord et al. 2016, section 3. A logit sees the 3 + layers·(size − 1)/2 rows above, except
+    for a wedge to the upper right, the blind spot that later PixelCNNs removed.
 
     Arguments:
         shape: (1, H, W).
         channels: of the hidden layers.
-        layers: how many residual layers.
+        layers: number of residual layers.
         size: of their kernels, odd.
 
-    Parameters start as PyTorch draws them, from the global generator: `torch.manual_seed` before.
+    PyTorch draws the initial parameters from its global generator: call `torch.manual_seed` first.
 
     Raises:
-        ValueError: when an argument is none of the above.
+        ValueError: when an argument is not as described.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -141,11 +143,11 @@ class PixelCNN(nn.Module):
         self.last = nn.Sequential(
             nn.ReLU(), nn.Conv2d(channels, channels, 1), nn.ReLU(), nn.Conv2d(channels, 1, 1)
         )
-        # Twice as fast on a CPU, where so few channels otherwise leave the vector units idle.
+        # Twice as fast on a CPU, whose vector units are otherwise idle with so few channels.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Bernoulli:
-        """All p(x_d given x_1, …, x_{d−1}) at once: (N, 1, H, W) → as many Bernoulli pixels."""
+        """All p(x_d|x_1, …, x_{d−1}) at once: (N, 1, H, W) → batch (N,), events (1, H, W)."""
         check_fits("x", x, self)
         if x.shape[1:] != self.shape:
             raise ValueError(f"x must be (N, *{self.shape}), but is {tuple(x.shape)}")
@@ -153,11 +155,11 @@ class PixelCNN(nn.Module):
         h = self.first(_signed(x))
         for layer in self.layers:
             h = layer(h)
-        # Where products are of bfloat16, sums over hundreds of pixels need more digits.
+        # With bfloat16 products, sums over hundreds of pixels still need more digits.
         return Bernoulli(self.last(h).to(x.dtype), event_dims=3)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log p(x), exact: (N, 1, H, W) → (N,), in nats.
+        """The exact log p(x): (N, 1, H, W) → (N,), in nats.
 
         Raises:
             ValueError: when x has another shape or grey pixels.
@@ -169,13 +171,14 @@ class PixelCNN(nn.Module):
     def sample(self, n: int, generator: torch.Generator | int, *, progress: bool = False) -> Tensor:
         """Draw n images, pixel by pixel.
 
-        What a layer makes of a pixel is not changed by later pixels: it is computed once and kept
-        (Ramachandran et al. 2017), so that a step is a few small products.
+        Later pixels do not change a layer's output at a pixel, so each output is computed once and
+        kept (Ramachandran et al. 2017). A step is then a few small products.
 
         Arguments:
-            n: at least 1.
-            generator: or an integer seed; one on the CPU draws the same images for every device.
-            progress: whether to show a bar.
+            n: number of images, at least 1.
+            generator: or an integer seed. A generator on the CPU draws the same images for every
+                device.
+            progress: whether to show a progress bar.
 
         Returns:
             (n, 1, H, W) zeros and ones, in the model's dtype and on its device.
@@ -217,25 +220,25 @@ def fit_pixelcnn(
     optimizer: torch.optim.Optimizer | None = None,
     progress: bool = False,
 ) -> list[float]:
-    """Maximise the mean log p(x) by Adam, its rate falling to 0 over the last quarter.
+    """Maximise the mean log p(x) with Adam, whose rate falls to 0 over the last quarter.
 
     Arguments:
         model: trained in place, on the device of the images.
         images: binary, static or dynamic.
-        generator: or an integer seed; of the minibatches' order, and of the pixels where they are
-            drawn.
+        generator: draws the order of the minibatches and dynamic pixels; or an integer seed.
         epochs, batch_size, learning_rate: of the training.
         precision: of the products, "float32" or "bfloat16"; parameters and sums keep their own.
-        optimizer: over `model.parameters()`, in place of Adam; it keeps its state from call to
-            call, and the rate that it has.
-        progress: whether to show a bar.
+        optimizer: over `model.parameters()`, used instead of Adam. It keeps its state from call to
+            call, and its own rate.
+        progress: whether to show a progress bar.
 
     Returns:
-        For each epoch the mean log p(x) in nats, each example with the parameters of its own step.
+        For each epoch, the mean log p(x) in nats. Each example counts with the parameters of its
+        own step.
 
     Raises:
-        ValueError: when a number is out of range, the images are none or grey, or training diverges
-            and the logits are no longer finite: lower learning_rate.
+        ValueError: when a number is out of range, there are no images, they are grey, or training
+            diverges and the logits are no longer finite; then lower learning_rate.
 
     Example:
         >>> from vaelib.data import load_dataset
@@ -275,5 +278,5 @@ def fit_pixelcnn(
 
 
 def _signed(x: Tensor) -> Tensor:
-    # −1 and 1, so that the padding's 0 is neither.
+    # −1 and 1, so that the 0 of the padding is different from both.
     return 2 * x - 1

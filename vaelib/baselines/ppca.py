@@ -1,4 +1,4 @@
-"""Probabilistic PCA: the linear model in closed form, which a VAE has to beat."""
+"""Probabilistic PCA: the linear model in closed form, which a VAE should beat."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ __all__ = ["PPCA"]
 class PPCA:
     """Probabilistic PCA of images: x = Wz + μ + σε, z ~ N(0, I), ε ~ N(0, I).
 
-    It is the VAE of which encoder and decoder are linear, fitted without any training (Tipping &
-    Bishop 1999, section 3.2). `fit` makes one.
+    It is the VAE with linear encoder and decoder, fitted in closed form (Tipping & Bishop 1999,
+    section 3.2). Use `PPCA.fit` to make one.
 
     Arguments:
-        model: the `LinearGaussian` over flattened images.
+        model: the `LinearGaussian` of flattened images.
         shape: of one image, (C, H, W) or (D,).
 
     Attributes:
-        model, shape: likewise; W, μ and σ are `model.weight`, `model.mean` and `model.sigma`.
+        model, shape: as given; W, μ and σ are `model.weight`, `model.mean` and `model.sigma`.
 
     Raises:
-        ValueError: when the model's D is not the number of pixels; when a method is given x that is
-            not (N, *shape) and finite.
+        ValueError: when the model's D is not the number of pixels, or a method receives x that is
+            not finite and (N, *shape).
 
     Example:
         >>> from vaelib import load_dataset
@@ -53,7 +53,7 @@ class PPCA:
 
     @classmethod
     def fit(cls, images: Images | Tensor, k: int) -> PPCA:
-        """The parameters that make the images likeliest, with K = k latent dimensions.
+        """Maximise the likelihood of the images, with K = k latent dimensions.
 
         Arguments:
             images: grey `Images`, or floating-point numbers (N, …).
@@ -72,18 +72,18 @@ class PPCA:
         return cls(model, tuple(x.shape[1:]))
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """The exact log-*density* log N(x; μ, WWᵀ + σ²I): (N, *shape) → (N,), in nats."""
+        """The exact log *density* log N(x; μ, WWᵀ + σ²I): (N, *shape) → (N,), in nats."""
         return self.model.log_marginal(self._rows(x)).to(x.dtype)
 
     def log_prob_8bit(self, x: Tensor) -> Tensor:
-        """A bound on the log-probability of 8-bit pixels x = k/255: (N, *shape) → (N,), in nats.
+        """A lower bound on the log-probability of 8-bit pixels x = k/255: (N, *shape) → (N,), nats.
 
-        A density says nothing about pixels that are counted in 256 steps. The probability of a
-        step is the density's integral over it, and by Jensen's inequality log P(x) ≥
-        E_u[log p(x + u)] − D·log 255, with u uniform on the step (Theis et al. 2016, section 3.1).
-        For a Gaussian the expectation is log p(x) − tr(Σ⁻¹)/(24·255²), without sampling. The bound
-        is tight where σ is large beside the step 1/255. It compares with the `ELBO` of a
-        `DiscretisedLogistic` VAE, a bound on the same number.
+        The probability of a pixel value is the integral of the density over its step of 1/255. By
+        Jensen's inequality, log P(x) ≥ E_u[log p(x + u)] − D·log 255, with u uniform on the step
+        (Theis et al. 2016, section 3.1). For a Gaussian the expectation is log p(x) −
+        tr(Σ⁻¹)/(24·255²), without sampling. The bound is tight if σ is large compared with 1/255.
+        It can be compared with the `ELBO` of a `DiscretisedLogistic` VAE, which bounds the
+        log-probability of the same pixels.
 
         Example:
             >>> from vaelib import bits_per_dim, load_dataset
@@ -112,8 +112,8 @@ class PPCA:
         """The decoder's mean at n latents z ~ N(0, I): (n, *shape).
 
         Arguments:
-            n: at least 1.
-            generator: or an integer seed; draws z.
+            n: number of images, at least 1.
+            generator: draws z; or an integer seed.
         """
         check_at_least(1, n=n)
         weight = self.model.weight
@@ -122,15 +122,15 @@ class PPCA:
 
     @torch.no_grad()
     def initialise(self, vae: VAE) -> None:
-        """Make a VAE of residual networks this model, so that training starts where PCA ends.
+        """Set a VAE of residual networks to this model, so that training starts where PCA ends.
 
-        The linear parts get W, μ and the posterior; the blocks, which add to them, begin at zero.
-        Where the likelihood is Gaussian, the VAE's ELBO is then `log_prob`, for the posterior is
-        diagonal; where it is a discretised logistic, its standard deviation is σ.
+        The linear parts get W, μ and the posterior mean, and the blocks start at zero. With a
+        Gaussian likelihood, the VAE's ELBO then equals `log_prob`, because the posterior is
+        diagonal. With a discretised logistic, the standard deviation of a pixel is σ.
 
         Arguments:
-            vae: with `network="residual"`, this model's shape and latent dimensions, and a
-                likelihood of these two kinds.
+            vae: with `network="residual"`, this model's shape and latent dimensions, and a Gaussian
+                or discretised logistic likelihood.
 
         Raises:
             ValueError: when vae is anything else.
@@ -154,8 +154,8 @@ class PPCA:
             raise ValueError('vae must have linear parts to initialise: network="residual"')
         if vae.encoder.shape != self.shape or vae.latent_dim != self.model.weight.shape[1]:
             raise ValueError(
-                f"vae must be of the shape {self.shape} with {self.model.weight.shape[1]} latent "
-                f"dimensions, but is of {vae.encoder.shape} with {vae.latent_dim}"
+                f"vae must have the shape {self.shape} and {self.model.weight.shape[1]} latent "
+                f"dimensions, but has {vae.encoder.shape} and {vae.latent_dim}"
             )
         weight, mean, sigma = self.model.weight, self.model.mean, self.model.sigma
         # The best diagonal q has the variances 1/Λ_kk; W from `fit` makes Λ diagonal.
@@ -163,7 +163,7 @@ class PPCA:
         to_latent = torch.linalg.solve(precision, weight.mT / sigma.square())
         encoding, decoding = _silenced(encoder.blocks[-1]), _silenced(decoder.blocks[-1])
         if isinstance(vae.decoder, DiscretisedLogisticDecoder):
-            # Which reads a number as 2m − 1, and the next as log 10s.
+            # The decoder reads its outputs as 2m − 1 and log 10s.
             weight, mean = 2 * weight, 2 * mean - 1
             decoding[self.shape[0] :] = (10 * sigma * math.sqrt(3) / math.pi).log()
         else:
@@ -184,7 +184,7 @@ class PPCA:
 
 
 def _silenced(layer: nn.Module) -> Tensor:
-    """The bias of a layer that says nothing any more."""
+    """Set a layer's weights and bias to zero, and return the bias."""
     weight, bias = (layer.get_parameter(name) for name in ("weight", "bias"))
     nn.init.zeros_(weight)
     return nn.init.zeros_(bias)

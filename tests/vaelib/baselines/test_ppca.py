@@ -164,7 +164,7 @@ BAD_CALLS: dict[str, tuple[Call, str]] = {
     ),
     "other latents": (
         lambda p: p.initialise(VAE(SHAPE, 2, network="residual", likelihood="gaussian")),
-        r"vae must be of the shape \(2, 4, 5\) with 3 latent dimensions, but is .* with 2",
+        r"vae must have the shape \(2, 4, 5\) and 3 latent dimensions, but has .* and 2",
     ),
     "binary pixels": (
         lambda p: p.initialise(VAE(SHAPE, K, network="residual")),
