@@ -154,6 +154,7 @@ def kl_monte_carlo(q: Distribution, p: Distribution, n_samples: int) -> Tensor:
 
 
 SAMPLES = 4_000
+BATCHES: list[tuple[int, ...]] = [(4, 3), (1,), ()]
 
 
 def _normal(draw: Draw, n: int) -> Normal:
@@ -191,13 +192,13 @@ def _(function: Function, draw: Draw) -> Facts:
         yield f"the estimate, batch {n}", Near(estimate, exact, 7 * (variance / SAMPLES).sqrt())
     for name, loc, scale in (("far from 0", 9, 1), ("of narrow Gaussians", 1, 1e-4)):
         q = Normal(loc * draw.sign(3), scale * draw.uniform(0.6, 0.9, 3))
-        p = Normal(q.loc - 20 * scale, 2 * q.scale)
-        exact, variance = _moments(q, p)
-        estimate = tensor(function(q, p, SAMPLES)).reshape(-1)
+        other = Normal(q.loc - 20 * scale, 2 * q.scale)
+        exact, variance = _moments(q, other)
+        estimate = tensor(function(q, other, SAMPLES)).reshape(-1)
         yield f"the estimate {name}", Near(estimate, exact, 7 * (variance / SAMPLES).sqrt())
     q = _normal(draw, 1)
-    exact, variance = _moments(q, p := Normal(q.loc + 0.7, 1.5 * q.scale))
-    single = tensor(function(q.expand((SAMPLES,)), p.expand((SAMPLES,)), 1))
+    exact, variance = _moments(q, other := Normal(q.loc + 0.7, 1.5 * q.scale))
+    single = tensor(function(q.expand((SAMPLES,)), other.expand((SAMPLES,)), 1))
     near = Near(single.mean().reshape(1), exact, 7 * (variance / SAMPLES).sqrt())
     yield "the mean of many estimates by one sample", near
     # No gradient passes through the samples of these; the estimate is as good.
@@ -233,7 +234,7 @@ def _(function: Function, draw: Draw) -> Facts:
 @kl_monte_carlo.aspect("shape", points=1)
 def _(function: Function, draw: Draw) -> Facts:
     for dtype in (torch.float32, torch.float64):
-        for shape in ((4, 3), (1,), ()):
+        for shape in BATCHES:
             q, p = (
                 Normal(draw.mean(*shape).to(dtype), draw.uniform(0.6, 0.9, *shape).to(dtype))
                 for _ in range(2)
@@ -244,10 +245,10 @@ def _(function: Function, draw: Draw) -> Facts:
                 yield f"the shape for {what}", tuple(result.shape)
                 yield f"the dtype for {what}", str(result.dtype)
     for n in (4, 1):
-        q, p = (Categorical(draw.uniform(0.5, 1.0, n, 5)) for _ in range(2))
+        few, many = (Categorical(draw.uniform(0.5, 1.0, n, 5)) for _ in range(2))
         for n_samples in (7, 1):
-            shape = tuple(tensor(function(q, p, n_samples)).shape)
-            yield f"the shape for Categorical, batch {n}, {n_samples} samples", shape
+            result = tensor(function(few, many, n_samples))
+            yield f"the shape for Categorical, batch {n}, {n_samples} samples", tuple(result.shape)
     q, p = (Normal(draw.mean(4, 3), draw.uniform(0.6, 0.9, 4, 3)) for _ in range(2))
     events = tensor(function(Independent(q, 1), Independent(p, 1), 7))
     yield "the shape for a batch of shape (4,) of vectors", tuple(events.shape)
