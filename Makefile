@@ -6,6 +6,7 @@ PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+LIBRARY := vaelib vae_exercises recipes tests/vaelib tests/vae_exercises tests/recipes
 
 SHELL := bash
 .NOTPARALLEL: # each step's output stays together, and pytest has the last word
@@ -49,8 +50,10 @@ sample: sandbox $(INSTALLED) ## grade a sample class of synthetic students
 
 .PHONY: test
 test: system lint ## check everything: lint, format, types, all tests, doctests, coverage
-	@echo "==> Tests"
-	$(BIN)/python -m pytest --cov
+	@echo "==> Tests of the library and of the exercises' checks, on all processors"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report= $(LIBRARY)
+	@echo "==> All other tests, which start processes of their own"
+	$(BIN)/python -m pytest --cov --cov-append $(addprefix --ignore=,$(LIBRARY))
 
 .PHONY: check
 check: lint ## check what can be checked in under three minutes
