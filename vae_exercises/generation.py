@@ -75,7 +75,7 @@ class _Decoder(nn.Module):
 
     def asked(self) -> Tensor:
         """All latents so far, be it that they came at once or row by row."""
-        return torch.cat(self.latents)
+        return torch.cat(self.latents) if self.latents else torch.zeros(0, 0)
 
 
 def _generator(draw: Draw) -> Generator:
@@ -90,7 +90,7 @@ def _(function: Function, draw: Draw) -> Facts:
         if (n, k, d) == IMAGES[0] and scale == 1:
             kind = _kind(pixels, logits)
             yield "what the pixels are", kind
-            if kind != "numbers between":
+            if kind != "more than zeros and ones":
                 return
         size = "far from 0, " * (scale > 1) + f"{n} images of {d} pixels"
         yield f"the probabilities for given logits, {size}", pixels
@@ -98,8 +98,9 @@ def _(function: Function, draw: Draw) -> Facts:
 
 def _kind(pixels: Tensor, logits: Tensor) -> str:
     if not ((pixels == 0) | (pixels == 1)).all():
-        return "numbers between"
-    return "0 or 1, " + ("by sign" if torch.equal(pixels, 1.0 * (logits > 0).ravel()) else "coins")
+        return "more than zeros and ones"
+    by_sign = torch.equal(pixels, (logits.ravel() > 0).to(pixels.dtype))
+    return "zeros and ones" + ", by the sign of the logits" * by_sign
 
 
 @sample_prior.aspect("prior", points=2)
