@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +14,6 @@ from torch.distributions import (
 )
 
 from tests.vae_exercises.way import WAYS, way
-
-Function = Callable[..., Any]
 
 
 @way("autoencoders.linear_autoencoder_weights")
@@ -103,14 +99,17 @@ class Stacked(nn.Module):
 
 
 class LayerByLayer(nn.Module):
-    """Four layers, the decoder's first; biases only where data come out."""
+    """Four layers, the decoder's first, with first weights of one's own choice."""
 
     def __init__(self, data_dim: int, hidden_dim: int, code_dim: int) -> None:
         super().__init__()
-        self.to_hidden = nn.Linear(code_dim, hidden_dim, bias=False)
+        self.to_hidden = nn.Linear(code_dim, hidden_dim)
         self.to_data = nn.Linear(hidden_dim, data_dim)
         self.from_data = nn.Linear(data_dim, hidden_dim)
         self.to_code = nn.Linear(hidden_dim, code_dim)
+        for layer in (self.to_hidden, self.to_data, self.from_data, self.to_code):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def encode(self, x: Tensor) -> Tensor:
         return self.to_code(F.relu(self.from_data(x)))
@@ -171,47 +170,69 @@ class Layers(nn.Module):
         return self.decode(self.encode(x))
 
 
-WAYS["autoencoders.Autoencoder"] = [Stacked, LayerByLayer, Matrices, Layers]
+class BiasInTheWeights(nn.Module):
+    """Biases as the last column of the weights, and modules that are attributes by another name."""
 
-
-class OnTop(nn.Module):
-    def __init__(self, autoencoder: Any, head: nn.Module) -> None:
+    def __init__(self, data_dim: int, hidden_dim: int, code_dim: int) -> None:
         super().__init__()
-        self.autoencoder = autoencoder
-        self.head = head
+        sizes = [data_dim, hidden_dim, code_dim, hidden_dim, data_dim]
+        for i, (n_in, n_out) in enumerate(pairwise(sizes)):
+            start = (2 * torch.rand(n_out, n_in + 1) - 1) / n_in**0.5
+            self.register_parameter(f"w{i + 1}", nn.Parameter(start))
+
+    @staticmethod
+    def apply_to(weight: Tensor, a: Tensor) -> Tensor:
+        return F.pad(a, (0, 1), value=1.0) @ weight.T
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.apply_to(self.w2, torch.relu(self.apply_to(self.w1, x)))
+
+    def decode(self, h: Tensor) -> Tensor:
+        hidden = self.apply_to(self.w3, h)
+        return torch.sigmoid(self.apply_to(self.w4, hidden * (hidden > 0)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.autoencoder.encode(x))
+        hidden = torch.relu(self.apply_to(self.w1, x))
+        return self.decode(self.apply_to(self.w2, hidden))
 
 
-class Added(Layers):
-    """The parameters of an autoencoder and its own."""
-
-    def __init__(self, autoencoder: Layers, code_dim: int, n_classes: int) -> None:
-        nn.Module.__init__(self)
-        self.layers = autoencoder.layers
-        self.weight = nn.Parameter(torch.randn(n_classes, code_dim) / code_dim**0.5)
-        self.bias = nn.Parameter(torch.zeros(n_classes))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(self.encode(x), self.weight, self.bias)
+WAYS["autoencoders.Autoencoder"] = [Stacked, LayerByLayer, Matrices, Layers, BiasInTheWeights]
 
 
-def on_top(autoencoder: nn.Module, code_dim: int, n_classes: int) -> nn.Module:
-    return OnTop(autoencoder, nn.Linear(code_dim, n_classes))
+# The annotation of the first argument says which class a function is written for.
 
 
-def in_a_row(autoencoder: Stacked, code_dim: int, n_classes: int) -> nn.Module:
+@way("autoencoders.initialise_classifier")
+def _(autoencoder: Stacked, code_dim: int, n_classes: int) -> nn.Module:
     return nn.Sequential(autoencoder.encode, nn.Linear(code_dim, n_classes))
 
 
-def all_layers(autoencoder: LayerByLayer, code_dim: int, n_classes: int) -> nn.Module:
-    head = nn.Linear(code_dim, n_classes)
-    nn.init.zeros_(head.weight)
-    return nn.Sequential(autoencoder.from_data, nn.ReLU(), autoencoder.to_code, head)
+@way("autoencoders.initialise_classifier")
+def _(autoencoder: LayerByLayer, code_dim: int, n_classes: int) -> nn.Module:
+    layer = nn.Linear(code_dim, n_classes)
+    nn.init.zeros_(layer.weight)
+    return nn.Sequential(autoencoder.from_data, nn.ReLU(), autoencoder.to_code, layer)
 
 
-def same_values(autoencoder: Stacked, code_dim: int, n_classes: int) -> nn.Module:
+@way("autoencoders.initialise_classifier")
+def _(autoencoder: Matrices, code_dim: int, n_classes: int) -> nn.Module:
+    class Added(Matrices):
+        """The parameters of an autoencoder and two of its own."""
+
+        def __init__(self) -> None:
+            nn.Module.__init__(self)
+            self.weights, self.biases = autoencoder.weights, autoencoder.biases
+            self.weight = nn.Parameter(torch.randn(n_classes, code_dim) / code_dim**0.5)
+            self.bias = nn.Parameter(torch.zeros(n_classes))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.linear(self.encode(x), self.weight, self.bias)
+
+    return Added()
+
+
+@way("autoencoders.initialise_classifier")
+def _(autoencoder: Stacked, code_dim: int, n_classes: int) -> nn.Module:
     """A copy whose parameters are replaced by the autoencoder's own."""
     copied = copy.deepcopy(autoencoder.encode)
     for mine, theirs in zip(copied, autoencoder.encode, strict=True):
@@ -220,10 +241,26 @@ def same_values(autoencoder: Stacked, code_dim: int, n_classes: int) -> nn.Modul
     return nn.Sequential(copied, nn.Linear(code_dim, n_classes))
 
 
-WAYS["autoencoders.initialise_classifier"] = [
-    both(Stacked, in_a_row),
-    both(Matrices, on_top),
-    both(LayerByLayer, all_layers),
-    both(Layers, Added),
-    both(Stacked, same_values),
-]
+@way("autoencoders.initialise_classifier")
+def _(autoencoder: Layers, code_dim: int, n_classes: int) -> nn.Module:
+    autoencoder.head = nn.Linear(code_dim, n_classes)
+
+    class Classifier(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.whole = autoencoder
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.whole.head(self.whole.encode(x))
+
+    return Classifier()
+
+
+@way("autoencoders.initialise_classifier")
+def _(autoencoder: nn.Module, code_dim: int, n_classes: int) -> nn.Module:
+    class Classifier(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            first, last = self
+            return last(first.encode(x))
+
+    return Classifier(autoencoder, nn.Linear(code_dim, n_classes))
