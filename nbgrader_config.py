@@ -20,8 +20,8 @@ EXERCISES = [
     "vae_exercises.evaluation",
 ]
 # What notebooks import; loaded once for the whole class.
-c.Isolated.imports = ["matplotlib.pyplot", "torch", "torch.distributions", "vaelib", "vae_exercises"]
-c.Isolated.imports += EXERCISES
+c.Isolated.imports = ["matplotlib.pyplot", "torch", "torch.distributions", "vaelib"]
+c.Isolated.imports += ["vae_exercises", *EXERCISES]
 # What students write themselves: of vaelib, their cells have the data and the plots.
 c.Isolated.withheld = [
     *(f"vaelib.{name}" for name in ("autoencoder", "elbo", "evaluation", "generation", "kl")),

@@ -21,15 +21,12 @@ Function = Callable[..., Any]
 Decode = Callable[[Tensor], Tensor]
 
 _assignment = Assignment("6-generation", ("generation", "Generation"))
-hand_in, summary = _assignment.hand_in, _assignment.summary
 
 __all__ = [
-    "hand_in",
     "importance_weighted_bound",
     "interpolate",
     "latent_grid",
     "sample_prior",
-    "summary",
 ]
 
 # --- sample_prior --------------------------------------------------------------------------------
