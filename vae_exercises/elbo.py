@@ -19,15 +19,12 @@ Facts = Iterator[tuple[str, Any]]
 Function = Callable[..., Any]
 
 _assignment = Assignment("2-elbo", ("elbo", "The evidence lower bound"), written={"derivation": 6})
-hand_in, summary = _assignment.hand_in, _assignment.summary
 
 __all__ = [
     "bernoulli_log_likelihood",
     "gaussian_log_likelihood",
-    "hand_in",
     "log_marginal_monte_carlo",
     "negative_elbo",
-    "summary",
 ]
 
 SIZES = [(5, 7), (4, 1), (1, 3)]  # (N, D)
@@ -44,6 +41,20 @@ def _alike(images: Any, rows: Any) -> str:
 def _ratio(result: Tensor, other: Tensor) -> Tensor:
     """One result beside another, as it is where it has not as many numbers."""
     return result / other if result.shape == other.shape else result
+
+
+def _slopes(function: Function, weights: Tensor | None = None, **inputs: Tensor) -> Facts:
+    """The gradients of `gradients`, how many numbers came back, and whether they depend on it."""
+    seen: list[Tensor] = []
+
+    def recorded(*leaves: Tensor) -> Tensor:
+        seen.append(tensor(function(*leaves)))
+        return seen[0]
+
+    found = dict(gradients(recorded, weights, **inputs))
+    yield "how many numbers come back", seen[0].numel()
+    yield "whether a gradient can come back", Clue("yes" if seen[0].requires_grad else "no")
+    yield from ((name, fact) for name, fact in found.items() if isinstance(fact, Tensor))
 
 
 # --- bernoulli_log_likelihood --------------------------------------------------------------------
@@ -85,9 +96,9 @@ def _(function: Function, draw: Draw) -> Facts:
     for size in SIZES:
         result = tensor(function(*_pixels(draw, *size).values()))
         yield f"the log-likelihood of each example, inputs {size}", result.reshape(-1)
-    result = tensor(function(*_pixels(draw, 4, 6, scale=7).values()))
-    yield "the log-likelihood of each example, logits near ±10", result.reshape(-1)
-    for low, scale in ((0.15, 1.5), (0.6, 7)):
+    result = tensor(function(*_pixels(draw, 4, 6, scale=5).values()))
+    yield "the log-likelihood of each example, logits up to ±8", result.reshape(-1)
+    for low, scale in ((0.15, 1.5), (0.6, 5)):
         grey = draw.uniform(low, low + 0.25).item()
         result = _of_grey(function, **_pixels(draw, 4, 3, scale=scale), grey=grey)
         yield f"the log-likelihood where the first pixel is {grey:.2f}", result.reshape(-1)
@@ -107,42 +118,44 @@ def _(function: Function, draw: Draw) -> Facts:
 
 @bernoulli_log_likelihood.aspect("gradient", points=1)
 def _(function: Function, draw: Draw) -> Facts:
-    # Beside the function's own results: so that a wrong factor loses the value alone.
     for n, d in SIZES:
         weights = draw.uniform(0.5, 1.5, n)
         logits, x = _pixels(draw, n, d).values()
+        # Beside the function's own results: so that a wrong factor loses the value alone.
         own = tensor(function(logits.clone(), x.clone())).detach().reshape(-1)
-        for name, found in gradients(
-            lambda logits, x=x: function(logits, x.clone()), weights, logits=logits
+        usable = len(own) == n and bool(own.all())
+        beside = (weights * own).unsqueeze(1) if usable else 1
+        for name, fact in _slopes(
+            lambda some, x=x: function(some, x.clone()), weights, logits=logits
         ):
-            beside = isinstance(found, Tensor) and len(own) == n and bool(own.all())
-            yield (
-                f"{name}, divided by the log-likelihood, inputs {n, d}",
-                found / (weights * own).unsqueeze(1) if beside else found,
-            )
+            ratio = isinstance(fact, Tensor)
+            name += ", divided by the log-likelihood" * ratio
+            yield f"{name}, inputs {n, d}", fact / beside if ratio else fact
 
 
 @bernoulli_log_likelihood.aspect("numerics", points=1)
 def _(function: Function, draw: Draw) -> Facts:
     # The pixels are what the logits deny: each costs as many nats as the logit is far from 0.
     half = draw.uniform(45, 50, 2, 3).float()
-    for sign, name in ((1, "x = 0 where the logits are near 100"), (-1, "x = 1 near −100")):
+    for sign in (1, -1):
         x = torch.full_like(half, float(sign < 0))
         near, far = (
             tensor(function(sign * factor * half, x.clone())).sum().double() for factor in (1, 2)
         )
-        yield f"how many times as much {name} costs as at half of that", Rough(far / near, 1.3)
-        for case, pixels in (("wrong", x), ("right", 1 - x)):
-            total = tensor(function(2 * sign * half, pixels.clone())).sum()
-            yield f"the log-likelihood of {case} pixels, logits near {sign * 100}", finite(total)
+        at = f"x = {int(sign < 0)} at logits near {100 * sign}"
+        yield (
+            f"the log-likelihood of {at}, divided by that near {50 * sign}",
+            Rough(far / near, 1.3),
+        )
+        for pixels in (x, 1 - x):
+            result = tensor(function(2 * sign * half, pixels.clone())).sum()
+            at = f"x = {pixels[0, 0]:.0f} at logits near {100 * sign}"
+            yield f"the log-likelihood of {at}", finite(result)
             slopes = gradients(
-                lambda logits, pixels=pixels: tensor(function(logits, pixels)).sum(),
+                lambda some, pixels=pixels: tensor(function(some, pixels)).sum(),
                 logits=2 * sign * half,
             )
-            yield from (
-                (f"{what} near {sign * 100}, {case} pixels", finite(slope))
-                for what, slope in slopes
-            )
+            yield from ((f"{name}, {at}", finite(slope)) for name, slope in slopes)
 
 
 # --- gaussian_log_likelihood ---------------------------------------------------------------------
@@ -230,7 +243,7 @@ def _(function: Function, draw: Draw) -> Facts:
     for (n, d), scale in (((5, 7), 1), ((4, 1), 10)):
         mean, x, sigma = _greys(draw, n, d, scale=scale)
         for s in (torch.tensor(sigma, dtype=draw.dtype), draw.uniform(0.4, 1.2, d)):
-            slopes = gradients(
+            slopes = _slopes(
                 lambda mean, s, x=x: function(mean, x.clone(), s),
                 draw.uniform(0.5, 1.5, n),
                 mean=mean,
@@ -250,7 +263,7 @@ def _(function: Function, draw: Draw) -> Facts:
         tensor(function(mean.clone(), mean + factor * far, sigma)).sum().double()
         for factor in (1, 2)
     )
-    name = "how many times as far below 0 the log-likelihood is at 45 σ as at half of that"
+    name = "the log-likelihood 45 σ from the mean, divided by that at half of the distance"
     yield name, Rough(twice / near, 1.3)
 
 
@@ -275,7 +288,7 @@ def _(function: Function, draw: Draw) -> Facts:
     for s, n in SAMPLES:
         result = tensor(function(draw.uniform(-6, -2, s, n)))
         yield f"the estimate of each example, {s} samples of {n}", result.reshape(-1)
-    level = draw.sign(4) * draw.uniform(8, 20, 4)
+    level = draw.sign(4) * draw.uniform(4, 7, 4)
     result = tensor(function(draw.uniform(-4, 4, 6, 4) + torch.cat([level, -level])[2:6]))
     yield "the estimates of examples on either side of 0", result.reshape(-1)
 
@@ -289,10 +302,9 @@ def _(function: Function, draw: Draw) -> Facts:
 def _(function: Function, draw: Draw) -> Facts:
     for s, n in SAMPLES:
         log_likelihood = draw.uniform(-3, 3, s, n)
-        for name, found in gradients(
-            function, draw.uniform(0.5, 1.5, n), log_likelihood=log_likelihood
-        ):
-            yield f"{name}, {s} samples of {n}", found
+        weights = draw.uniform(0.5, 1.5, n)
+        for name, fact in _slopes(function, weights, log_likelihood=log_likelihood):
+            yield f"{name}, {s} samples of {n}", fact
         # Several wrong ones share a gradient.
         total = tensor(function(log_likelihood)).sum()
         yield f"the sum of the estimates, {s} samples of {n}", Clue(f"{total:.4g}")
@@ -311,7 +323,7 @@ def _(function: Function, draw: Draw) -> Facts:
     level = torch.tensor([400.0, 900.0, 1400.0, 2000.0])
     for sign, name in ((-1, "below"), (1, "above")):
         for s in (7, 1):
-            what = f"the estimates far {name} 0 by {s} samples, beside those at half of that"
+            what = f"the estimates far {name} 0 by {s} samples, divided by those half as far"
             yield what, grows(sign * level.expand(s, 4))
     # Samples that lie far apart: which are far above the rest is another row in each column.
     first, last = torch.zeros(7, 4), torch.zeros(7, 4)
@@ -325,7 +337,7 @@ def _(function: Function, draw: Draw) -> Facts:
             0.3 * (last + last.roll(1, 0) + last.roll(2, 0)),
         ),
     ):
-        yield f"the estimates where {name}, beside those at half of that", grows(600 + where)
+        yield f"the estimates where {name}, divided by those half as far", grows(600 + where)
 
 
 # --- negative_elbo -------------------------------------------------------------------------------
@@ -367,6 +379,9 @@ def _(function: Function, draw: Draw) -> Facts:
             losses.append(_number(function(sign * terms["log_likelihood"], terms["kl"])))
         what = f"the losses of {len(BATCHES)} batches, log-likelihoods {name}"
         yield what, torch.cat([loss.to(draw.dtype) for loss in losses])
+    terms = _terms(draw, 3, 1)
+    terms["kl"][2] = math.inf
+    yield "the loss where one KL is infinite", _number(function(*terms.values())).to(draw.dtype)
 
 
 @negative_elbo.aspect("shape", points=1, conduct=True)
@@ -380,5 +395,5 @@ def _(function: Function, draw: Draw) -> Facts:
         terms = _terms(draw, n, scale)
         for sign in (1, -1):
             inputs = {"log_likelihood": sign * terms["log_likelihood"], "kl": terms["kl"]}
-            for name, slope in gradients(function, **inputs):
+            for name, slope in _slopes(function, **inputs):
                 yield f"{name}, batch {n}, log-likelihoods times {sign}", slope
