@@ -91,5 +91,5 @@ def _(function: Function, draw: Draw) -> Iterator[Outcome]:
 
 REASONS["generation.sample_prior"] = {
     r"→ -(torch\.(randn|normal)|Normal|z\b)": "equal in distribution: −z is as normal as z",
-    r"dtype=torch.float64 → nothing|torch.rand\(.*\)\.float\(\) \[": "uniform in float32, too",
+    r"dtype=torch.float64 → nothing|(u|torch.rand\(.*\))\.float\(\) \[": "uniform in float32, too",
 }
