@@ -80,6 +80,8 @@ class _Model(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The last pixel tells examples apart, and has no other part in this."""
+        if x.dim() != 2:
+            raise ValueError
         mu, logvar = self.encoder(x[..., :-1]).chunk(2, -1)
         logits = self.head(self.decoder(mu + (0.5 * logvar).exp() * self.eps))
         self.asked.append(x.detach().clone())

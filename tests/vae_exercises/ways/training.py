@@ -216,7 +216,7 @@ def _(
 def _(
     model: nn.Module, optimizer: Optimizer, x: Tensor, batch_size: int, generator: torch.Generator
 ) -> float:
-    seed = torch.randint(2**31, (), generator=generator).item()
+    seed = torch.empty((), dtype=torch.int64).random_(generator=generator).item()
     order = np.random.default_rng(seed).permutation(len(x))
     losses: list[float] = []
     for start in range(0, len(order), batch_size):
