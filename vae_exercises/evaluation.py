@@ -20,15 +20,12 @@ Facts = Iterator[tuple[str, Any]]
 Function = Callable[..., Any]
 
 _assignment = Assignment("7-evaluation", ("conclusion", "Conclusion"))
-hand_in, summary = _assignment.hand_in, _assignment.summary
 
 __all__ = [
-    "hand_in",
     "linear_probe",
     "log_likelihood_estimate",
     "paired_difference",
     "select_and_report",
-    "summary",
 ]
 
 ESTIMATE = "(mean, standard error)"
@@ -81,28 +78,38 @@ def linear_probe(
     return weight, share - centre @ weight
 
 
-PROBES = [(12, 3, 4, 0.7), (9, 1, 2, 3.0), (8, 4, 3, 0.3)]  # (N, K, C, ridge)
+# N, K, C, the ridge, and the scale of the codes.
+PROBES = [(12, 3, 4, 0.7, 1), (9, 1, 2, 3.0, 1), (8, 4, 3, 0.3, 1), (9, 3, 5, 200.0, 9)]
 
 
-def _coded(draw: Draw, n: int, k: int, c: int) -> tuple[Tensor, Tensor]:
+def _coded(draw: Draw, n: int, k: int, c: int, scale: float = 1) -> tuple[Tensor, Tensor]:
     """Codes away from 0, of dimensions that differ in scale; labels without the last class."""
-    codes = draw.normal(n, k) * draw.uniform(0.4, 2, k) + 2 * draw.mean(k)
+    codes = scale * (draw.normal(n, k) * draw.uniform(0.4, 2, k) + 2 * draw.mean(k))
     found = torch.randperm(n, generator=draw.generator) % max(1, c - 1)
     return codes, found
 
 
 @linear_probe.aspect("weights", points=3)
 def _(function: Function, draw: Draw) -> Facts:
-    for n, k, c, ridge in PROBES:
-        weight, _ = _parts(function(*_coded(draw, n, k, c), c, ridge), "(weight, bias)")
+    for n, k, c, ridge, scale in PROBES:
+        weight, _ = _parts(function(*_coded(draw, n, k, c, scale), c, ridge), "(weight, bias)")
         yield f"the weights for {n} codes of {k}, {c} classes, ridge {ridge}", tensor(weight)
 
 
 @linear_probe.aspect("bias", points=1)
 def _(function: Function, draw: Draw) -> Facts:
-    for n, k, c, ridge in PROBES:
-        _, bias = _parts(function(*_coded(draw, n, k, c), c, ridge), "(weight, bias)")
-        yield f"the bias for {n} codes of {k}, {c} classes, ridge {ridge}", tensor(bias).reshape(-1)
+    # With wrong weights, too, the bias may be right: then the means of the codes are given the
+    # means of the targets.
+    for n, k, c, ridge, scale in PROBES:
+        codes, labels = _coded(draw, n, k, c, scale)
+        centre = codes.mean(0)
+        parts = _parts(function(codes, labels, c, ridge), "(weight, bias)")
+        weight, bias = (tensor(part).to(draw.dtype) for part in parts)
+        if weight.shape == (c, k):
+            weight = weight.T
+        fits = weight.shape == (k, c) and bias.numel() == c
+        score = centre @ weight + bias.reshape(-1) if fits else bias
+        yield f"the scores at the mean of {n} codes of {k}, {c} classes, ridge {ridge}", score
 
 
 @linear_probe.aspect("shape", points=1, conduct=True)
@@ -144,8 +151,9 @@ def _(function: Function, draw: Draw) -> Facts:
     for size in [*WEIGHTS, (9, 6), (2, 7)]:
         mean, _ = _parts(function(_log_weights(draw, *size)), ESTIMATE)
         yield f"the mean, log-weights {size}", _number(mean, draw)
-    mean, _ = _parts(function(20 - 5 * _log_weights(draw, 5, 3)), ESTIMATE)
-    yield "the mean, larger log-weights", _number(mean, draw)
+    for sign in (-1, 1):
+        mean, _ = _parts(function(20 + 5 * sign * _log_weights(draw, 5, 3)), ESTIMATE)
+        yield f"the mean, larger log-weights ({sign})", _number(mean, draw)
 
 
 @log_likelihood_estimate.aspect("error", points=2)
@@ -153,6 +161,8 @@ def _(function: Function, draw: Draw) -> Facts:
     for size in [(7, 5), (4, 2), (3, 3), (9, 6), (2, 7)]:
         _, error = _parts(function(_log_weights(draw, *size)), ESTIMATE)
         yield f"the standard error, log-weights {size}", _number(error, draw)
+    _, error = _parts(function(20 * _log_weights(draw, 5, 4)), ESTIMATE)
+    yield "the standard error, larger log-weights", _number(error, draw)
 
 
 @log_likelihood_estimate.aspect("numerics", points=1)
@@ -196,10 +206,17 @@ def paired_difference(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 def _pairs(draw: Draw) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
     """Scores of two models on the same examples, some of which are hard for both."""
-    for n, level, sign in ((6, -90, 1), (2, 3, -1), (9, 0, 1), (5, 40, -1), (4, -5, 1), (3, 1, -1)):
-        both = level + 6 * draw.normal(n)
-        a, b = (both + draw.normal(n) for _ in range(2))
-        apart = sign * draw.uniform(0.3, 0.9)  # on average; single examples are of either sign
+    for n, level, scale in (
+        (6, -90, 1),
+        (2, 3, -1),
+        (9, 0, 1),
+        (5, 40, -25),
+        (4, -5, 25),
+        (3, 1, -1),
+    ):
+        both = level + 6 * scale * draw.normal(n)
+        a, b = (both + scale * draw.normal(n) for _ in range(2))
+        apart = scale * draw.uniform(0.3, 0.9)  # on average; single examples are of either sign
         yield f"{n} examples near {level}", (a - a.mean() + b.mean() + apart, b)
 
 
@@ -245,7 +262,9 @@ def select_and_report(validation: Tensor, test: Tensor) -> tuple[int, Tensor, Te
 REPORT = "(best, mean, standard error)"
 
 
-def _scores(draw: Draw, m: int, n: int, n_test: int, level: float) -> tuple[Tensor, Tensor]:
+def _scores(
+    draw: Draw, m: int, n: int, n_test: int, level: float, scale: float
+) -> tuple[Tensor, Tensor]:
     """Scores of m ≥ 4 models, another of which is best in each respect.
 
     On validation model 0 is best on average (before they are shuffled), 1 has the highest single
@@ -262,12 +281,20 @@ def _scores(draw: Draw, m: int, n: int, n_test: int, level: float) -> tuple[Tens
     validation -= 0.5 * height[:, None]
     test -= 0.8 * (height - 3).abs()[:, None] + draw.uniform(0, 0.05, m, 1)
     order = torch.randperm(m, generator=draw.generator)
-    return validation[order] + level, test[order] + 1.1 * level
+    if m > 8:  # the last one is chosen
+        order = order[order.argsort(descending=True)]
+    return scale * validation[order] + level, scale * test[order] + 1.1 * level
 
 
 def _rivals(draw: Draw) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
-    for m, n, n_test, level in ((5, 8, 6, -90), (4, 7, 9, 3), (6, 12, 2, -1), (4, 6, 6, 0.5)):
-        scores = _scores(draw, m, n, n_test, level)
+    for m, n, n_test, level, scale in (
+        (5, 8, 6, -90, 1),
+        (4, 7, 9, 3, 20),
+        (6, 12, 2, -1, 0.02),
+        (4, 6, 6, 0.5, 1),
+        (9, 5, 4, 0, 1),
+    ):
+        scores = _scores(draw, m, n, n_test, level, scale)
         yield f"{m} models, {n} and {n_test} examples, near {level}", scores
 
 

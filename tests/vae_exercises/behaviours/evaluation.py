@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from tests.vae_exercises.behaviour import (
-    REASONS,
     Function,
     Outcome,
     attempt,
@@ -80,6 +79,3 @@ def _(function: Function, draw: Draw) -> Iterator[Outcome]:
                 given = [x.to(dtype, copy=True) for x in scores]
                 result = attempt(lambda given=given: function(*given))
                 yield from parts(f"{m, n, n_test}, {scale}, {dtype}", result)
-
-
-REASONS |= {}

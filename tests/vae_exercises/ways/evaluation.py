@@ -49,8 +49,7 @@ def _(codes: Tensor, labels: Tensor, n_classes: int, ridge: float) -> tuple[Tens
 @way("evaluation.linear_probe")
 def _(codes: Tensor, labels: Tensor, n_classes: int, ridge: float) -> tuple[Tensor, Tensor]:
     x = codes - codes.mean(0)
-    gram = x.mT @ x
-    gram.diagonal().add_(ridge)
+    gram = x.mT @ x + torch.diag(codes.new_full(codes.shape[1:], ridge))
     inverse = torch.linalg.inv(gram)
     weights, biases = [], []
     for c in range(n_classes):
