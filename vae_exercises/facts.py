@@ -95,7 +95,7 @@ def telling(seen: Facts, right: Facts) -> bool:
             return False
         other = right.get(name)
         if isinstance(value, Tensor) and isinstance(other, Tensor) and value.shape == other.shape:
-            wrong += int((~_near(value, other)).sum())
+            wrong += int((~_near(value, other) & value.isfinite()).sum())
     return wrong >= 6
 
 
@@ -112,8 +112,9 @@ def difference(seen: Facts, right: Facts, numbers: bool) -> tuple[str, str]:
         if not passes(seen[name], wanted):
             return f"wrong: {name}", _difference(seen[name], wanted, numbers)
     raised = next((fact for fact in seen.values() if isinstance(fact, Raised)), None)
-    if raised is None:
-        return "something is missing", f"Expected: {', '.join(right)}."
+    if raised is None:  # something else than a right solution shows, or less
+        more = next((name for name in seen if name not in right), "what comes back")
+        return f"wrong: {more}", f"It is {seen[more]}." if numbers and more in seen else ""
     return raised.told(numbers)
 
 

@@ -80,6 +80,9 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: float(x), "where one number is needed"),
     (lambda: 1 if x > 0.5 else 0, "where one number is needed"),
     (lambda: x.T.view(6), "use `reshape`"),
+    (lambda: x.reshape(5, 3), "take it from `x.shape`"),
+    (lambda: (2.0).log(), "make a tensor of it"),  # type: ignore[attr-defined]
+    (lambda: Bernoulli(10 * x), "write `Bernoulli(logits=…)`"),
     (lambda: undefined, "define or import this name first"),  # type: ignore[name-defined] # noqa: F821
     (lambda: (lambda a: a)(1, 2), "compare with the line of its `def`"),
     (lambda: torch.linalg.cholesky(-torch.eye(2)), "not positive definite"),
