@@ -59,8 +59,9 @@ def _gradient(function: Function, draw: Draw) -> Iterator[Outcome]:
                 "square": lambda z: z.square() - z + 1,
                 "tanh": lambda z: 3 * z.tanh() - z**3 / 9,
             }.items():
-                mu, sigma = scale * draw.normal(), scale * draw.uniform(0.3, 1)
-                eps = 2 * draw.normal(s)
+                mu, sigma = 2 * scale * draw.sign(), scale * draw.uniform(1, 1.5)
+                eps = draw.normal(s)
+                eps[0] = 7 * draw.sign()
                 for dtype in (torch.float64, torch.float32):
                     inputs = [x.to(dtype) for x in (mu, sigma, eps)]
                     for call in (1, 2):
