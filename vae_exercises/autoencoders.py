@@ -195,6 +195,11 @@ class Autoencoder(nn.Module):
 
 
 _autoencoders = _assignment.tasks["Autoencoder"]
+RELU, OTHER, CURVE = "a ReLU", "another function than ReLU", 1000
+REGISTER = (
+    "an optimizer would not find them. Layers are found when they are attributes of the module, "
+    "made in __init__ (a Python list hides them)"
+)
 
 
 def _network(model: Any) -> Any:
@@ -202,10 +207,7 @@ def _network(model: Any) -> Any:
     if not isinstance(model, nn.Module):
         raise WrongResult(described(model, "an nn.Module"))
     if not list(model.parameters()):
-        raise WrongResult(
-            "parameters() is empty: an optimizer would find nothing to train. Layers are found "
-            "when they are attributes of the module, made in __init__ (a Python list hides them)"
-        )
+        raise WrongResult(f"parameters() is empty: {REGISTER}")
     return model.eval()
 
 
@@ -293,7 +295,8 @@ def _(function: Function, draw: Draw) -> Facts:
         for half, (width, call) in halves.items():
             seen[half].add(_between(call, draw, width, dtype))
     for half, found in seen.items():
-        yield f"between the two layers of the {half}", " or ".join(sorted(found))
+        others = sorted(found - {RELU}) or [RELU]
+        yield f"between the two layers of the {half}", others[0] if len(others) == 1 else OTHER
 
     model = _network(function(4, 3, 2))
     dtype = _dtype(model, 4, 2)
@@ -304,25 +307,35 @@ def _(function: Function, draw: Draw) -> Facts:
         for half, (width, call) in halves.items():
             bends[half] += [_bends(call, way, dtype) for way in torch.eye(width)]
     for half, counts in bends.items():
-        most = max(counts)
+        most = "a curve all along" if max(counts) == CURVE else "more than 3"
         what = f"bends of the {half} along a straight line, with hidden_dim = 3"
-        yield what, "a curve all along" if most > 20 else most
+        yield what, most if max(counts) > 3 else max(counts)
 
-    _fill(model.parameters(), draw, 1)  # no ReLU is off
-    model.float()
-    x, h = _inputs(draw, 5, 4), _inputs(draw, 5, 2)
-    used = {"encoder": _used(model, model.encode, x), "decoder": _used(model, model.decode, h)}
-    for half, parameters in used.items():
+    used, more = (_halves(_network(function(4, hidden, 2)), draw) for hidden in (3, 5))
+    for half in halves:
+        numbers = [sum(p.numel() for p in parameters[half]) for parameters in (used, more)]
         what = f"numbers in the weights and biases of the {half}, sizes (4, 3, 2)"
-        yield what, sum(parameter.numel() for parameter in parameters)
+        yield what, "the same for every hidden_dim" if len(set(numbers)) == 1 else numbers[0]
     yield "parameters of the encoder that the decoder uses", _amount(*used.values())
 
     model = _network(function(12, 40, 6))
     for name, call, width in (("encode", model.encode, 12), ("decode", model.decode, 6)):
         y = _still(call, _inputs(draw, 7, width)).reshape(7, -1)
-        differ = [float((y - y.mean(i, keepdim=True)).abs().max()) > 1e-6 for i in (0, 1)]
-        what = f"what {name} gives before training, of different examples"
-        yield what, "different numbers" if all(differ) else "the same numbers again and again"
+        examples, places = ((y - y.mean(i, keepdim=True)).abs().max() > 1e-6 for i in (0, 1))
+        spread = "numbers that differ" if places else "the same number in every place"
+        what = f"what {name} gives of different examples, before training"
+        yield what, spread if examples else "the same for all of them"
+
+
+def _halves(model: Any, draw: Draw) -> dict[str, list[nn.Parameter]]:
+    """The parameters of encoder and decoder, which may be called as they like."""
+    _fill(model.parameters(), draw, 1)  # no ReLU is off
+    x, h = _inputs(draw, 5, 4), _inputs(draw, 5, 2)
+    used = {"encoder": _used(model, model.encode, x), "decoder": _used(model, model.decode, h)}
+    for half, found in used.items():
+        if not found:
+            raise WrongResult(f"parameters() does not list the layers of the {half}: {REGISTER}")
+    return used
 
 
 def _dtype(model: Any, d: int, k: int) -> torch.dtype:
@@ -363,18 +376,20 @@ def _between(call: Function, draw: Draw, width: int, dtype: torch.dtype) -> str:
         solution: Tensor = torch.linalg.lstsq(ones[rows], y[rows]).solution
         return ones @ solution
 
+    if bool(((y - y[0]).abs() < near).all()):
+        return "what lets nothing through"
     if bool(((line(torch.ones(len(x), dtype=torch.bool)) - y).abs() < near).all()):
         return "nothing"
     alike = ((y[:, None] - y).abs().amax(-1) < near).sum(1)
     resting = y[alike.argmax()]
     off = (y - resting).abs().amax(1) < near
     if not 10 <= off.sum() <= 70:
-        return "another function than ReLU"
+        return OTHER
     straight = line(~off)
     on_a_line = bool(((straight - y).abs() < near)[~off].all())
     direction = (y - resting)[~off].sum(0)
     beyond = bool(((straight - resting)[off] @ direction < near * direction.norm()).all())
-    return "a ReLU" if on_a_line and beyond else "another function than ReLU"
+    return RELU if on_a_line and beyond else OTHER
 
 
 def _bends(call: Function, way: Tensor, dtype: torch.dtype) -> int:
@@ -383,7 +398,7 @@ def _bends(call: Function, way: Tensor, dtype: torch.dtype) -> int:
     y = y.reshape(4001, -1)
     change = (y[2:] - 2 * y[1:-1] + y[:-2]).abs().amax(1)
     bent = change > (1e-9 if dtype == torch.float64 else 3e-6) * (1 + y.abs().max())
-    return int((bent[1:] & ~bent[:-1]).sum()) if bent.double().mean() < 0.1 else 1000
+    return int((bent[1:] & ~bent[:-1]).sum()) if bent.double().mean() < 0.1 else CURVE
 
 
 @_autoencoders.aspect("range", points=1)
@@ -446,14 +461,14 @@ def _(function: Function, draw: Draw) -> Facts:
     model = _network(function(7, 5, 3))
     _fill(model.parameters(), draw, 1)  # no ReLU is off
     x, h = _inputs(draw, 4, 7).requires_grad_(), _inputs(draw, 4, 3).requires_grad_()
-    parts = {"encode": (model.encode, x), "decode": (model.decode, h)}
+    calls = {"encode": (model.encode, x), "decode": (model.decode, h)}
     arrived = _reached(tensor(model(x)), [*model.parameters()])
-    for name, (call, value) in parts.items():
+    for name, (call, value) in calls.items():
         own = _used(model, call, value.detach())
         asking = [p for p in own if p.requires_grad]
         yield f"parameters of {name} with requires_grad", _amount(own, asking)
         yield f"parameters of {name} that get a gradient from forward(x)", _amount(own, arrived)
-        there = "arrives" if _reached(tensor(call(value)), [value]) else "does not arrive"
+        there = "there" if _reached(tensor(call(value)), [value]) else "missing"
         yield f"the gradient of {name} in its input", there
 
 
@@ -594,7 +609,7 @@ def _(function: Function, draw: Draw) -> Facts:
     made = _Made(function, 6, 5, 3, 4)
     autoencoder, classifier = made.autoencoder, made.classifier
     for name, kept in zip(("codes", "reconstructions"), made.kept, strict=True):
-        yield f"the autoencoder's {name} after the call", "as before" if kept else "others"
+        yield f"the autoencoder's {name} after the call", "unchanged" if kept else "changed"
 
     x = _inputs(draw, 8, 6)
     listed = list(classifier.parameters())
@@ -613,7 +628,7 @@ def _(function: Function, draw: Draw) -> Facts:
         for parameter in encoder:
             parameter.mul_(1.5)
     same = torch.allclose(_still(classifier, x), logits)
-    yield "the logits when the encoder changes", "stay" if same else "change"
+    yield "the logits when the encoder changes", "unchanged" if same else "changed"
     trained = _amount(encoder, _reached(tensor(classifier(x)), listed))
     yield "parameters of the encoder that a gradient step on the classifier changes", trained
 
@@ -623,29 +638,30 @@ def _(function: Function, draw: Draw) -> Facts:
     made = _Made(function, 6, 5, 3, 4)
     autoencoder, classifier = made.autoencoder, made.classifier
 
-    def fill(sign: int | None) -> None:
+    def fill(sign: int | None, size: float) -> None:
         _fill([*made.parameters, *made.own], draw, sign)
         with torch.no_grad():
             for p in [*made.parameters, *made.own]:
-                p.mul_(3)
+                p.mul_(size)
             for p, q in made.copies:  # whether they are shared is another aspect
                 p.copy_(q)
 
     x = 3 * draw.normal(60, 6).float()
     kinds = []
     for _ in range(4):
-        fill(None)
+        fill(None, 8)  # codes and logits are large
         kinds.append(_kind(_still(classifier, x), _still(autoencoder.encode, x)))
     yield "the logits", next((kind for kind in kinds if kind != LINEAR), LINEAR)
 
-    fill(1)
+    fill(1, 1)  # no ReLU is off, and no sigmoid at its end
     x = _inputs(draw, 8, 6)
     encoder, used = _used(autoencoder, autoencoder.encode, x), _used(autoencoder, classifier, x)
     decoder = [p for p in used if any(p is q for q in made.parameters)]
     decoder = [p for p in decoder if not any(p is q for q in encoder)]
     yield "what the decoder has to do with the logits", "something" if decoder else "nothing"
     numbers = sum(p.numel() for p in _reached(tensor(classifier(x)), made.own))
-    yield "numbers in the new layer that a gradient step changes, for (3, 4)", numbers
+    what = "numbers in the new layer that a gradient step changes, code_dim = 3 and n_classes = 4"
+    yield what, numbers if numbers <= 16 else "more than in V and c"
 
 
 LINEAR = "a linear function of the codes"

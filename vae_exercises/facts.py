@@ -123,6 +123,8 @@ def _difference(seen: Any, right: Any, numbers: bool) -> str:
         right, seen = seen.exact, seen.value
     elif isinstance(seen, Rough) and isinstance(right, Rough):
         right, seen = right.value, seen.value
+    if isinstance(seen, str) and isinstance(right, str) and numbers:
+        return f"Found: {seen}. Expected: {right}."
     if not (isinstance(seen, Tensor) and isinstance(right, Tensor)):
         return f"It is {seen}, expected {right}." if numbers else "These inputs are not shown."
     if seen.shape != right.shape and seen.dim() == right.dim() == 1:

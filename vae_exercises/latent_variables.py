@@ -218,6 +218,9 @@ def _(function: Function, draw: Draw) -> Facts:
     inputs = _grid(draw, 6, 2)
     inputs["log_likelihood"] = 30 * inputs["log_likelihood"]
     yield "log p(x) far from 0", tensor(function(*inputs.values())).reshape(-1)
+    inputs = _grid(draw, 6, 2)
+    inputs["width"] = inputs["width"] / 2000
+    yield "log p(x) on a fine grid", tensor(function(*inputs.values())).reshape(-1)
 
 
 @log_marginal_quadrature.aspect("shape", points=1, conduct=True)
@@ -259,7 +262,7 @@ def _(function: Function, draw: Draw) -> Facts:
         result = tensor(function(*_grid(draw, *size).values()))
         yield f"the posterior density, log-likelihoods {size}", result.reshape(-1)
     inputs = _grid(draw, 5, 2)
-    inputs["width"] = inputs["width"] / 50
+    inputs["width"] = inputs["width"] / 2000
     result = tensor(function(*inputs.values()))
     yield "the posterior density on a fine grid", result.reshape(-1)
 

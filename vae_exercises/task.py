@@ -205,8 +205,16 @@ class Task:
     def _known(
         self, aspect: str, function: Function, seed: str, dtype: torch.dtype = torch.float64
     ) -> Facts:
-        """The facts of the reference or of a mistake, which are asked for again and again."""
-        return self._facts(aspect, function, seed, dtype)
+        """The facts of the reference or of a mistake, which are asked for again and again.
+
+        Raises:
+            RuntimeError: when the reference itself raised, which nothing could be compared with.
+        """
+        facts = self._facts(aspect, function, seed, dtype)
+        raised = next((fact for fact in facts.values() if isinstance(fact, Raised)), None)
+        if function is self._reference and raised is not None:
+            raise RuntimeError(f"{self.name}, {aspect}: the solution raised {raised.told(True)}")
+        return facts
 
     def _passes(
         self, aspect: str, function: Function, seed: str = VISIBLE, echo: bool = False

@@ -405,8 +405,9 @@ def _(function: Function, draw: Draw) -> Facts:
     generator = _generator(seed)
     first, second = order(generator), order(generator)
     again, other = order(_generator(seed)), order(_generator(seed + 1))
-    flat = [row for rows in first for row in rows]
-    yield "the order, beside that of x", "the same" if flat == sorted(flat) else "another"
+    flat = [[row for rows in epoch for row in rows] for epoch in (first, second, other)]
+    unshuffled = all(rows == sorted(rows) for rows in flat)
+    yield "the order, beside that of x", "the same" if unshuffled else "another"
     parts = [rows for rows in first + second + other if 1 < len(rows) < len(x)]
     pieces = parts and all(max(rows) - min(rows) == len(rows) - 1 for rows in parts)
     yield "what a minibatch holds", "neighbours of x" if pieces else "examples from everywhere"

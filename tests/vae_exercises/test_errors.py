@@ -80,6 +80,12 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: float(x), "where one number is needed"),
     (lambda: 1 if x > 0.5 else 0, "where one number is needed"),
     (lambda: x.T.view(6), "use `reshape`"),
+    (lambda: torch.stack([x, x.T]), "print them"),
+    (lambda: torch.stack(x, 0), "`torch.stack([a, b])`"),
+    (lambda: x[::-1], "`x.flip(0)`"),
+    (lambda: torch.linspace(x[0], x[1], 3), "let it broadcast"),
+    (lambda: torch.autograd.grad(leaf.sum(), x), "plays no part in the result"),
+    (lambda: (leaf * 2).requires_grad_(False), "on a fresh copy only"),
     (lambda: x.reshape(5, 3), "take it from `x.shape`"),
     (lambda: (2.0).log(), "make a tensor of it"),  # type: ignore[attr-defined]
     (lambda: Bernoulli(10 * x), "write `Bernoulli(logits=…)`"),

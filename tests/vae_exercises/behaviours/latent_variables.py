@@ -94,10 +94,11 @@ def _grids(draw: Draw) -> dict[str, tuple[Tensor, ...]]:
         f"{g, n}, {scale}": (
             scale * draw.normal(g, n),
             draw.normal(g),
-            draw.uniform(0.001, 2, g),
+            draw.uniform(-8, 1, g).exp(),
         )
-        for g, n in [(6, 4), (3, 5), (2, 2), (4, 1), (30, 2)]
+        for g, n in [(6, 4), (3, 5), (2, 2), (4, 1), (30, 2), (1, 3), (1, 1)]
         for scale in SCALES
+        if g > 1 or scale <= 1  # a grid of one point is a matter of shapes alone
     }
 
 
