@@ -465,7 +465,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @_assignment.task(
-    "Spot the bug",
+    "The whole run",
     hint="Keep model.training, call model.eval(), and go through x.split(batch_size) inside "
     "`with torch.no_grad():`. Weigh each loss by len(batch), divide by len(x), and call "
     "model.train(…) with what you kept.",

@@ -24,7 +24,7 @@ Outcome = tuple[str, Any]
 # By task: patterns of mutants that pass all checks though they do something else, and the reasons.
 REASONS: dict[str, dict[str, str]] = {}
 BEHAVIOUR: dict[str, Callable[[Function, Draw], Iterator[Outcome]]] = {}
-SECONDS = 5
+SECONDS = 5  # of the processor
 
 
 def behaviour(task: str) -> Callable[[Function], Function]:
@@ -44,8 +44,8 @@ def outcomes(task: str, function: Function, draws: bool = False) -> dict[str, An
     def stop(*_: object) -> None:
         raise TimeoutError
 
-    signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     default = torch.get_default_dtype()
     watched = Watched(function, draws)
     try:
@@ -56,7 +56,7 @@ def outcomes(task: str, function: Function, draws: bool = False) -> dict[str, An
     except Exception as error:
         found["error"] = type(error).__name__
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         torch.set_default_dtype(default)
     found["left behind"] = tuple(watched.left)
     return found
