@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import yaml
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 from nbgrader.preprocessors import (
@@ -86,7 +87,8 @@ def write_pages(app: Sphinx, config: Config) -> None:
 
 def page(notebook: NotebookNode, name: str) -> str:
     """The notebook for the page: not executed, and with a note on how to start."""
-    chapter = name.partition("-")[2]
+    items = yaml.safe_load(Path(__file__).with_name("lecture-items.yml").read_text("utf-8"))
+    (chapter,) = [chapter for chapter, exercise in items["chapters"].items() if exercise == name]
     note = NOTE.format(chapter=chapter, page=f"{PAGES}/{name}", name=name)
     notebook.cells.insert(1, new_markdown_cell(note, id="how-to-start"))
     notebook.metadata["mystnb"] = {"execution_mode": "off"}
