@@ -318,9 +318,9 @@ def _(function: Function, draw: Draw) -> Facts:
         yield what, "the same for every hidden_dim" if len(set(numbers)) == 1 else numbers[0]
     yield "parameters of the encoder that the decoder uses", _amount(*used.values())
 
-    model = _network(function(12, 40, 6))
+    model = _network(function(12, 4, 6))
     for name, call, width in (("encode", model.encode, 12), ("decode", model.decode, 6)):
-        y = _still(call, _inputs(draw, 7, width)).reshape(7, -1)
+        y = _still(call, draw.normal(7, width).float()).reshape(7, -1)
         examples, places = ((y - y.mean(i, keepdim=True)).abs().max() > 1e-6 for i in (0, 1))
         spread = "numbers that differ" if places else "the same number in every place"
         what = f"what {name} gives of different examples, before training"
@@ -368,9 +368,9 @@ def _between(call: Function, draw: Draw, width: int, dtype: torch.dtype) -> str:
     """What stands between the layers of a half with one hidden unit."""
     far = 20 if dtype == torch.float64 else 4
     x = torch.cat([size * draw.normal(40, width) for size in (1, far)]).to(dtype)
-    y = _still(call, x).reshape(len(x), -1)
+    y = _still(call, x).reshape(len(x), -1).double()
     near = (1e-7 if dtype == torch.float64 else 3e-4) * (1 + y.abs().max())
-    ones = torch.cat([x, torch.ones_like(x[:, :1])], 1)
+    ones = torch.cat([x, torch.ones_like(x[:, :1])], 1).double()
 
     def line(rows: Tensor) -> Tensor:
         solution: Tensor = torch.linalg.lstsq(ones[rows], y[rows]).solution
@@ -388,7 +388,7 @@ def _between(call: Function, draw: Draw, width: int, dtype: torch.dtype) -> str:
     straight = line(~off)
     on_a_line = bool(((straight - y).abs() < near)[~off].all())
     direction = (y - resting)[~off].sum(0)
-    beyond = bool(((straight - resting)[off] @ direction < near * direction.norm()).all())
+    beyond = bool(((straight - resting)[off] @ direction < 3 * near * direction.norm()).all())
     return RELU if on_a_line and beyond else OTHER
 
 

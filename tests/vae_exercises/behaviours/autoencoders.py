@@ -171,7 +171,10 @@ ABSORBED = {
     r"→ (-|2 \* )|\+ 1 \[": "the same networks: signs, factors and shifts are learnt",
     r"torch\.rand|nn\.init": "how a network begins is up to its author",
 }
-REASONS["autoencoders.Autoencoder"] = ABSORBED
+REASONS["autoencoders.Autoencoder"] = {
+    **ABSORBED,
+    r"biases\[i\] → .*clamp\(min=0\)": "a bias that is kept from below 0 is not looked for",
+}
 REASONS["autoencoders.initialise_classifier"] = {
     **ABSORBED,
     r"x → x\.detach\(\)": "nobody asks for a gradient in the pictures",
