@@ -63,7 +63,12 @@ class Raised:
     def by(cls, error: BaseException) -> Raised:
         """Of an error, with the last line that is the student's own."""
         frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if not frame.filename.startswith(_OURS)]
+        own = [
+            frame
+            for frame in frames
+            if not frame.filename.startswith(_OURS)
+            and "/autograder/" not in frame.filename  # hands on what a submission raised
+        ]
         lines = str(error).strip().splitlines() or [""]
         return cls(type(error).__name__, lines[0][:300], (own[-1].line or "") if own else "")
 

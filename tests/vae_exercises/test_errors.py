@@ -31,6 +31,11 @@ def nothing() -> Any:
     return None
 
 
+class Bare(torch.nn.Module):
+    def __init__(self) -> None:
+        self.layer = torch.nn.Linear(1, 1)
+
+
 def endless() -> None:
     endless()
 
@@ -63,6 +68,8 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (changed_in_place, "changed in place"),
     (lambda: nothing() + 1, "ends without `return`"),
     (lambda: nothing().sum(), "ends without `return`"),
+    (lambda: torch.exp(nothing()), "ends without `return`"),
+    (Bare, "super().__init__()"),
     (lambda: (x, x).sum(), "unpack it first"),
     (lambda: torch.exp((x, x)), "unpack it first"),
     (lambda: [a for a, b in [(*x.shape, 1)]], "names left of `=`"),

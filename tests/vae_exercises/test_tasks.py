@@ -173,6 +173,29 @@ def test_the_line_that_was_left_is_named(name: str) -> None:
         TASKS[name].check(next(iter(TASKS[name]._aspects)), left)
 
 
+def test_a_class_with_a_method_that_is_written_is_begun() -> None:
+    class Half(torch.nn.Module):
+        def __init__(self, data_dim: int, hidden_dim: int, code_dim: int) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(data_dim, code_dim)
+
+        def encode(self, x: Tensor) -> Tensor:
+            raise NotImplementedError()
+
+        forward = decode = encode
+
+    class Unwritten(Half):
+        def __init__(self, data_dim: int, hidden_dim: int, code_dim: int) -> None:
+            super().__init__(data_dim, hidden_dim, code_dim)
+            raise NotImplementedError()
+
+    task = TASKS["autoencoders.Autoencoder"]
+    with pytest.raises(CheckFailed, match="not finished"):
+        task.check("shape", Half)
+    with pytest.raises(CheckFailed, match="not written yet"):
+        task.check("shape", Unwritten)
+
+
 @each_task
 @pytest.mark.slow
 @pytest.mark.parametrize("result", [None, 0.0, "text", [1.0], torch.zeros(()), torch.ones(2, 2)])
