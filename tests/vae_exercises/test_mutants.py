@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import random
@@ -25,7 +26,7 @@ from .tasks import BEHAVIOUR, TASKS, WAYS
 
 SECRETS = ["a secret", "another secret"]
 # Of each task; `MUTANTS=all` tries all of them, some 40,000.
-MUTANTS = None if os.environ.get("MUTANTS") == "all" else 120
+MUTANTS = None if os.environ.get("MUTANTS") == "all" else 80
 
 
 @dataclass
@@ -65,10 +66,12 @@ def judged(name: str, most: int | None = MUTANTS) -> Judged:
     task, result = TASKS[name], Judged()
     origins = [task._reference, *WAYS[name]]
     right = [outcomes(name, origin, task._draws) for origin in origins]
+    done_by = functools.cache(lambda mistake: outcomes(name, mistake.function, task._draws))
     for what, function, i in made(name, most):
         result.made += 1
         lost = [task._fails(function, seed) for seed in (VISIBLE, SECRETS[0])]
-        done = outcomes(name, function, task._draws)
+        all_lost = all(aspects == set(task._aspects) for aspects in lost)
+        done = {} if all_lost else outcomes(name, function, task._draws)
         if same(done, right[i]) or same(done, right[0]):
             result.equivalent += 1
             if any(lost):
@@ -86,7 +89,8 @@ def judged(name: str, most: int | None = MUTANTS) -> Judged:
             if mistake is None:
                 continue
             result.named += 1
-            if not same(done, outcomes(name, mistake.function, task._draws)) and not all(
+            done = done or outcomes(name, function, task._draws)
+            if not same(done, done_by(mistake)) and not all(
                 task._diagnosis(aspect, function, secret) is mistake for secret in SECRETS
             ):
                 result.misnamed.append(f"{what} [{aspect}: {mistake.name}]")
@@ -116,7 +120,7 @@ def test_every_mutant_is_equivalent_or_loses_a_point(
     known = REASONS.get(name, {})
     assert [s for s in result.survivors if not any(re.search(r, s) for r in known)] == []
     assert result.refused == []
-    assert result.caught > 50
+    assert result.caught > 30
 
 
 @pytest.mark.slow
