@@ -210,7 +210,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
     alone = of(sigma)
     yield "whether σ makes a difference", not torch.allclose(alone, of(1.7 * sigma))
-    yield "the result for σ = 2, an int, divided by that for 2.0", _ratio(of(2), of(2.0))
+    yield "the result where σ is an int, divided by that for the same float", _ratio(of(2), of(2.0))
     one = torch.tensor(sigma, dtype=draw.dtype)
     for some in (one, one.reshape(1)):
         name = f"the result for a tensor σ of shape {tuple(some.shape)}, divided by the number's"
@@ -258,7 +258,7 @@ def _(function: Function, draw: Draw) -> Facts:
 def _(function: Function, draw: Draw) -> Facts:
     # The density is 0 in float32 from some 14 σ on, its logarithm is a plain number.
     mean, _, sigma = _greys(draw, 2, 3)
-    mean, far = mean.float(), sigma * draw.uniform(20, 25, 2, 3).float() * draw.sign(2, 3).float()
+    mean, far = mean.float(), sigma * draw.uniform(20, 25, 2, 3).float() * draw.sign(1).float()
     near, twice = (
         tensor(function(mean.clone(), mean + factor * far, sigma)).sum().double()
         for factor in (1, 2)
@@ -379,6 +379,8 @@ def _(function: Function, draw: Draw) -> Facts:
             losses.append(_number(function(sign * terms["log_likelihood"], terms["kl"])))
         what = f"the losses of {len(BATCHES)} batches, log-likelihoods {name}"
         yield what, torch.cat([loss.to(draw.dtype) for loss in losses])
+    kl = draw.uniform(1, 3, 4)
+    yield "a negative loss", _number(function(kl + draw.uniform(1, 2, 4), kl)).to(draw.dtype)
     terms = _terms(draw, 3, 1)
     terms["kl"][2] = math.inf
     yield "the loss where one KL is infinite", _number(function(*terms.values())).to(draw.dtype)
@@ -397,3 +399,6 @@ def _(function: Function, draw: Draw) -> Facts:
             inputs = {"log_likelihood": sign * terms["log_likelihood"], "kl": terms["kl"]}
             for name, slope in _slopes(function, **inputs):
                 yield f"{name}, batch {n}, log-likelihoods times {sign}", slope
+    kl = draw.uniform(1, 3, 4)
+    for name, slope in _slopes(function, log_likelihood=kl + draw.uniform(1, 2, 4), kl=kl):
+        yield f"{name} where the loss is negative", slope
