@@ -26,7 +26,7 @@ from .tasks import BEHAVIOUR, TASKS, WAYS
 
 SECRETS = ["a secret", "another secret"]
 # Of each task; `MUTANTS=all` tries all of them, some 40,000.
-MUTANTS = None if os.environ.get("MUTANTS") == "all" else 80
+MUTANTS = None if os.environ.get("MUTANTS") == "all" else 60
 
 
 @dataclass
@@ -51,7 +51,7 @@ def made(name: str, most: int | None) -> list[tuple[str, Callable[..., Any], int
             texts.setdefault(text, (f"way {i}: {what}", i))
     chosen = list(texts.items())
     if most is not None:
-        chosen = random.Random(name).sample(chosen, min(most, len(chosen)))
+        chosen = random.Random(name).sample(chosen, min(2 * most, len(chosen)))[:most]
     found = []
     for text, (what, i) in chosen:
         with contextlib.suppress(Exception):
@@ -120,7 +120,7 @@ def test_every_mutant_is_equivalent_or_loses_a_point(
     known = REASONS.get(name, {})
     assert [s for s in result.survivors if not any(re.search(r, s) for r in known)] == []
     assert result.refused == []
-    assert result.caught > 30
+    assert result.caught > 20
 
 
 @pytest.mark.slow

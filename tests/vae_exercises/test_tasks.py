@@ -59,6 +59,7 @@ def test_a_mistake_loses_what_it_breaks_and_is_named(name: str, mistake: Mistake
     assert re.sub(r"\s+", " ", mistake.hint) in re.sub(r"\s+", " ", " ".join(rest))
 
 
+@pytest.mark.slow
 @each_mistake
 def test_the_second_hint_comes_when_asked_for(
     name: str, mistake: Mistake, capsys: pytest.CaptureFixture[str]
@@ -210,6 +211,7 @@ def test_any_other_result_ends_in_a_message(name: str, result: Any) -> None:
             task.check(aspect, lambda *inputs: result)
 
 
+@pytest.mark.slow
 @each_mistake
 def test_hidden_checks_print_no_number(name: str, mistake: Mistake) -> None:
     task = TASKS[name]
