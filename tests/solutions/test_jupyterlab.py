@@ -131,7 +131,7 @@ def test_a_student_writes_a_solution_and_a_mistake(home: Path, lab: Lab) -> None
     report = lab.page.get_by_role("dialog")
     expect(report).to_be_visible(timeout=60_000)
     expect(report).to_contain_text("the ½ is missing")
-    expect(report).to_contain_text("kl_monte_carlo, value: not written yet")
+    expect(report).to_contain_text("kl_monte_carlo, value (2 points): not written yet")
     expect(report).not_to_contain_text("✗ kl_to_standard_normal, value")
     report.get_by_role("button").last.click()
 
