@@ -403,8 +403,9 @@ def _bends(call: Function, way: Tensor, dtype: torch.dtype) -> int:
 
 @_autoencoders.aspect("range", points=1)
 def _(function: Function, draw: Draw) -> Facts:
-    # So many numbers that some are high and some are low, wherever parameters have both signs.
-    model = _network(function(40, 5, 30))
+    # So many numbers that some are high and some are low, wherever parameters have both signs, and
+    # so many hidden units that some are not off.
+    model = _network(function(40, 20, 30))
     _fill(model.parameters(), draw)
     x, h = _inputs(draw, 4, 40), _inputs(draw, 4, 30)
     codes, pixels = _still(model.encode, x), _still(model.decode, h)

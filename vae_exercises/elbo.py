@@ -338,6 +338,8 @@ def _(function: Function, draw: Draw) -> Facts:
         ),
     ):
         yield f"the estimates where {name}, divided by those half as far", grows(600 + where)
+    impossible = torch.full((2, 1), -math.inf)
+    yield "the estimate of an example that no sample can make", finite(function(impossible))
 
 
 # --- negative_elbo -------------------------------------------------------------------------------
