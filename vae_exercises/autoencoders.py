@@ -6,7 +6,7 @@ Networks are judged by what they do, whatever their layers are called and howeve
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,24 @@ from vae_exercises.assignment import Assignment
 from vae_exercises.draw import Draw
 from vae_exercises.errors import WrongResult, described
 from vae_exercises.facts import Near
+from vae_exercises.networks import (
+    CURVE,
+    OTHER,
+    RELU,
+    alike,
+    before_sigmoid,
+    bends_along,
+    between_layers,
+    dtype_of,
+    fill_parameters,
+    how_many,
+    parameters_of_halves,
+    positive,
+    reached_by,
+    still,
+    trainable,
+    used_by,
+)
 from vae_exercises.observe import Watched, form, gradients, seeds, tensor
 
 Facts = Iterator[tuple[str, Any]]
@@ -195,66 +213,6 @@ class Autoencoder(nn.Module):
 
 
 _autoencoders = _assignment.tasks["Autoencoder"]
-RELU, OTHER, CURVE = "a ReLU", "another function than ReLU", 1000
-REGISTER = (
-    "an optimizer would not find them. Layers are found when they are attributes of the module, "
-    "made in __init__ (a Python list hides them)"
-)
-
-
-def _network(model: Any) -> Any:
-    """A module that has something to train, in evaluation mode."""
-    if not isinstance(model, nn.Module):
-        raise WrongResult(described(model, "an nn.Module"))
-    if not list(model.parameters()):
-        raise WrongResult(f"parameters() is empty: {REGISTER}")
-    return model.eval()
-
-
-def _still(call: Function, x: Tensor) -> Tensor:
-    """What a call gives, with the same random numbers each time, should it draw any."""
-    torch.default_generator.manual_seed(1)
-    with torch.no_grad():
-        return tensor(call(x)).clone()
-
-
-def _fill(parameters: Iterable[nn.Parameter], draw: Draw, sign: int | None = None) -> None:
-    """Give parameters values of one sign, or of both, so that a network shows what it can do.
-
-    Weights are larger than biases: the bend of a ReLU lies near 0.
-    """
-    with torch.no_grad():
-        for parameter in parameters:
-            shape = tuple(parameter.shape)
-            size = draw.uniform(0.4, 0.8, *shape) / (shape[-1] if len(shape) > 1 else 8)
-            signs = draw.sign(*shape) if sign is None else sign
-            parameter.copy_((size * signs).to(parameter.dtype))
-
-
-def _used(model: nn.Module, call: Function, x: Tensor) -> list[nn.Parameter]:
-    """The parameters that the result of a call depends on, be they frozen or not."""
-    found = []
-    before = _still(call, x)
-    for parameter in model.parameters():
-        kept = parameter.detach().clone()
-        with torch.no_grad():
-            parameter.mul_(1.5)
-        if not torch.equal(_still(call, x), before):
-            found.append(parameter)
-        with torch.no_grad():
-            parameter.copy_(kept)
-    return found
-
-
-def _amount(some: Sequence[nn.Parameter], others: Sequence[nn.Parameter]) -> str:
-    """How many of some parameters are among others."""
-    here = [any(p is q for q in others) for p in some]
-    return "all" if here and all(here) else "some" if any(here) else "none"
-
-
-def _inputs(draw: Draw, *shape: int) -> Tensor:
-    """Positive, and float32 as parameters are."""
-    return draw.uniform(0.2, 0.9, *shape).float()
 
 
 MODES = ("", ", in training mode")
@@ -263,11 +221,11 @@ MODES = ("", ", in training mode")
 @_autoencoders.aspect("shape", points=1, conduct=True)
 def _(function: Function, draw: Draw) -> Facts:
     for d, hidden, k in ((7, 5, 3), (3, 1, 1), (1, 2, 4)):
-        model = _network(function(d, hidden, k))
+        model = trainable(function(d, hidden, k))
         call = Watched(lambda module, name, x: getattr(module, name)(x), draws=False)
         for n, training in ((4, False), (1, False), (4, True), (1, True)):
             model.train(training)
-            inputs = {"encode": _inputs(draw, n, d), "decode": _inputs(draw, n, k)}
+            inputs = {"encode": positive(draw, n, d), "decode": positive(draw, n, k)}
             for name, value in inputs.items():
                 result = tensor(call(model, name, value))
                 what = f"of {name}'s result, N = {n} and sizes {d, hidden, k}"
@@ -286,129 +244,63 @@ def _left(call: Watched) -> str:
 @_autoencoders.aspect("layers", points=2)
 def _(function: Function, draw: Draw) -> Facts:
     # Doubles show bends best. A network that takes no doubles is looked at in singles.
-    model = _network(function(4, 1, 3))
-    dtype = _dtype(model, 4, 3)
-    halves = {"encoder": (4, model.encode), "decoder": (3, lambda h: _undone(model.decode(h)))}
+    model = trainable(function(4, 1, 3))
+    dtype = dtype_of(model, 4, 3)
+    halves = {
+        "encoder": (4, model.encode),
+        "decoder": (3, lambda h: before_sigmoid(model.decode(h))),
+    }
     seen: dict[str, set[str]] = {half: set() for half in halves}
     for sign in (None, None, 1, -1, None, None):
-        _fill(model.parameters(), draw, sign)
+        fill_parameters(model.parameters(), draw, sign)
         for half, (width, call) in halves.items():
-            seen[half].add(_between(call, draw, width, dtype))
+            seen[half].add(between_layers(call, draw, width, dtype))
     for half, found in seen.items():
         others = sorted(found - {RELU}) or [RELU]
         yield f"between the two layers of the {half}", others[0] if len(others) == 1 else OTHER
 
-    model = _network(function(4, 3, 2))
-    dtype = _dtype(model, 4, 2)
-    halves = {"encoder": (4, model.encode), "decoder": (2, lambda h: _undone(model.decode(h)))}
+    model = trainable(function(4, 3, 2))
+    dtype = dtype_of(model, 4, 2)
+    halves = {
+        "encoder": (4, model.encode),
+        "decoder": (2, lambda h: before_sigmoid(model.decode(h))),
+    }
     bends: dict[str, list[int]] = {half: [] for half in halves}
     for _ in range(4):
-        _fill(model.parameters(), draw)
+        fill_parameters(model.parameters(), draw)
         for half, (width, call) in halves.items():
-            bends[half] += [_bends(call, way, dtype) for way in torch.eye(width)]
+            bends[half] += [bends_along(call, way, dtype) for way in torch.eye(width)]
     for half, counts in bends.items():
         most = "a curve all along" if max(counts) == CURVE else "more than 3"
         what = f"bends of the {half} along a straight line, with hidden_dim = 3"
         yield what, most if max(counts) > 3 else max(counts)
 
-    used, more = (_halves(_network(function(4, hidden, 2)), draw) for hidden in (3, 5))
+    used, more = (
+        parameters_of_halves(trainable(function(4, hidden, 2)), draw) for hidden in (3, 5)
+    )
     for half in halves:
         numbers = [sum(p.numel() for p in parameters[half]) for parameters in (used, more)]
         what = f"numbers in the weights and biases of the {half}, sizes (4, 3, 2)"
         yield what, "the same for every hidden_dim" if len(set(numbers)) == 1 else numbers[0]
-    yield "parameters of the encoder that the decoder uses", _amount(*used.values())
+    yield "parameters of the encoder that the decoder uses", how_many(*used.values())
 
-    model = _network(function(12, 4, 6))
+    model = trainable(function(12, 4, 6))
     for name, call, width in (("encode", model.encode, 12), ("decode", model.decode, 6)):
-        y = _still(call, draw.normal(7, width).float()).reshape(7, -1)
+        y = still(call, draw.normal(7, width).float()).reshape(7, -1)
         examples, places = ((y - y.mean(i, keepdim=True)).abs().max() > 1e-6 for i in (0, 1))
         spread = "numbers that differ" if places else "the same number in every place"
         what = f"what {name} gives of different examples, before training"
         yield what, spread if examples else "the same for all of them"
 
 
-def _halves(model: Any, draw: Draw) -> dict[str, list[nn.Parameter]]:
-    """The parameters of encoder and decoder, which may be called as they like."""
-    _fill(model.parameters(), draw, 1)  # no ReLU is off
-    x, h = _inputs(draw, 5, 4), _inputs(draw, 5, 2)
-    used = {"encoder": _used(model, model.encode, x), "decoder": _used(model, model.decode, h)}
-    for half, found in used.items():
-        if not found:
-            raise WrongResult(f"parameters() does not list the layers of the {half}: {REGISTER}")
-    return used
-
-
-def _dtype(model: Any, d: int, k: int) -> torch.dtype:
-    """float64, after the network is made so; float32 where it is not at home in it."""
-    model.double()
-    try:
-        results = [
-            model.encode(torch.zeros(2, d, dtype=torch.float64)),
-            model.decode(torch.zeros(2, k, dtype=torch.float64)),
-        ]
-    except (RuntimeError, TypeError):
-        results = []
-    if results and all(tensor(result).dtype == torch.float64 for result in results):
-        return torch.float64
-    model.float()
-    return torch.float32
-
-
-def _undone(result: Any) -> Tensor:
-    """Pixels before the sigmoid, or before the softmax, or as they are without either."""
-    pixels = tensor(result).reshape(len(result), -1)
-    if pixels.min() <= 0 or pixels.max() >= 1:
-        return pixels
-    if (pixels.sum(1) - 1).abs().max() < 1e-5:
-        pixels = pixels / (pixels + pixels[:, :1])
-    return torch.logit(pixels)
-
-
-def _between(call: Function, draw: Draw, width: int, dtype: torch.dtype) -> str:
-    """What stands between the layers of a half with one hidden unit."""
-    far = 20 if dtype == torch.float64 else 4
-    x = torch.cat([size * draw.normal(40, width) for size in (1, far)]).to(dtype)
-    y = _still(call, x).reshape(len(x), -1).double()
-    near = (1e-7 if dtype == torch.float64 else 3e-4) * (1 + y.abs().max())
-    ones = torch.cat([x, torch.ones_like(x[:, :1])], 1).double()
-
-    def line(rows: Tensor) -> Tensor:
-        solution: Tensor = torch.linalg.lstsq(ones[rows], y[rows]).solution
-        return ones @ solution
-
-    if bool(((y - y[0]).abs() < near).all()):
-        return "what lets nothing through"
-    if bool(((line(torch.ones(len(x), dtype=torch.bool)) - y).abs() < near).all()):
-        return "nothing"
-    alike = ((y[:, None] - y).abs().amax(-1) < near).sum(1)
-    resting = y[alike.argmax()]
-    off = (y - resting).abs().amax(1) < near
-    if not 10 <= off.sum() <= 70:
-        return OTHER
-    straight = line(~off)
-    on_a_line = bool(((straight - y).abs() < near)[~off].all())
-    direction = (y - resting)[~off].sum(0)
-    beyond = bool(((straight - resting)[off] @ direction < 3 * near * direction.norm()).all())
-    return RELU if on_a_line and beyond else OTHER
-
-
-def _bends(call: Function, way: Tensor, dtype: torch.dtype) -> int:
-    """At how many places along a straight line the slope of a half changes."""
-    y = _still(call, torch.linspace(-8, 8, 4001, dtype=dtype)[:, None] * way.to(dtype))
-    y = y.reshape(4001, -1)
-    change = (y[2:] - 2 * y[1:-1] + y[:-2]).abs().amax(1)
-    bent = change > (1e-9 if dtype == torch.float64 else 3e-6) * (1 + y.abs().max())
-    return int((bent[1:] & ~bent[:-1]).sum()) if bent.double().mean() < 0.1 else CURVE
-
-
 @_autoencoders.aspect("range", points=1)
 def _(function: Function, draw: Draw) -> Facts:
     # So many numbers that some are high and some are low, wherever parameters have both signs, and
     # so many hidden units that some are not off.
-    model = _network(function(40, 20, 30))
-    _fill(model.parameters(), draw)
-    x, h = _inputs(draw, 4, 40), _inputs(draw, 4, 30)
-    codes, pixels = _still(model.encode, x), _still(model.decode, h)
+    model = trainable(function(40, 20, 30))
+    fill_parameters(model.parameters(), draw)
+    x, h = positive(draw, 4, 40), positive(draw, 4, 30)
+    codes, pixels = still(model.encode, x), still(model.decode, h)
     signs = [name for name, some in (("below", codes < 0), ("above", codes > 0)) if some.any()]
     yield "the codes", f"{' and '.join(signs)} 0"
     low, high = pixels.min().item(), pixels.max().item()
@@ -419,19 +311,19 @@ def _(function: Function, draw: Draw) -> Facts:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(200)
-    size = _still(model.encode, x).abs().max()
+    size = still(model.encode, x).abs().max()
     yield "the largest codes", "within ±1" if size <= 1 else "within ±5" if size <= 5 else "large"
-    yield "the largest pixels", "above 1" if _still(model.decode, h).max() > 1 else "1 at most"
+    yield "the largest pixels", "above 1" if still(model.decode, h).max() > 1 else "1 at most"
 
 
 @_autoencoders.aspect("forward", points=1)
 def _(function: Function, draw: Draw) -> Facts:
-    model = _network(function(7, 5, 3))
-    _fill(model.parameters(), draw)
-    x = torch.cat([_inputs(draw, 4, 7), 60 * draw.normal(4, 7).float()])
-    code = _still(model.encode, x)
-    parts = _still(model.decode, code)
-    whole = _still(model, x)
+    model = trainable(function(7, 5, 3))
+    fill_parameters(model.parameters(), draw)
+    x = torch.cat([positive(draw, 4, 7), 60 * draw.normal(4, 7).float()])
+    code = still(model.encode, x)
+    parts = still(model.decode, code)
+    whole = still(model, x)
     others = {
         "decode(encode(x))": parts,
         "encode(x), not decoded": code,
@@ -439,48 +331,34 @@ def _(function: Function, draw: Draw) -> Facts:
         "the sigmoid of decode(encode(x))": parts.sigmoid(),
         "decode(encode(x)) before its sigmoid": parts.logit(),
     }
-    found = [name for name, other in others.items() if _alike(whole, other)]
+    found = [name for name, other in others.items() if alike(whole, other)]
     shape = "something else" if whole.shape == parts.shape else "a result of another shape"
     yield "what forward(x) gives", found[0] if found else shape
     model.train()
     torch.default_generator.manual_seed(2)
     with torch.no_grad():
-        again = [_alike(tensor(model(x)), tensor(model(x))) for _ in range(3)]
-        apart = _alike(torch.cat([model(x[:2]), model(x[2:])]), tensor(model(x)))
+        again = [alike(tensor(model(x)), tensor(model(x))) for _ in range(3)]
+        apart = alike(torch.cat([model(x[:2]), model(x[2:])]), tensor(model(x)))
     yield "forward(x), called twice in training mode", "the same" if all(again) else "not the same"
     if all(again):
         what = "forward of two examples, alone and beside others, in training mode"
         yield what, "the same" if apart else "not the same"
 
 
-def _alike(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.allclose(a, b, 1e-4, 1e-5, equal_nan=True)
-
-
 @_autoencoders.aspect("gradient", points=1)
 def _(function: Function, draw: Draw) -> Facts:
-    model = _network(function(7, 5, 3))
-    _fill(model.parameters(), draw, 1)  # no ReLU is off
-    x, h = _inputs(draw, 4, 7).requires_grad_(), _inputs(draw, 4, 3).requires_grad_()
+    model = trainable(function(7, 5, 3))
+    fill_parameters(model.parameters(), draw, 1)  # no ReLU is off
+    x, h = positive(draw, 4, 7).requires_grad_(), positive(draw, 4, 3).requires_grad_()
     calls = {"encode": (model.encode, x), "decode": (model.decode, h)}
-    arrived = _reached(tensor(model(x)), [*model.parameters()])
+    arrived = reached_by(tensor(model(x)), [*model.parameters()])
     for name, (call, value) in calls.items():
-        own = _used(model, call, value.detach())
+        own = used_by(model, call, value.detach())
         asking = [p for p in own if p.requires_grad]
-        yield f"parameters of {name} with requires_grad", _amount(own, asking)
-        yield f"parameters of {name} that get a gradient from forward(x)", _amount(own, arrived)
-        there = "there" if _reached(tensor(call(value)), [value]) else "missing"
+        yield f"parameters of {name} with requires_grad", how_many(own, asking)
+        yield f"parameters of {name} that get a gradient from forward(x)", how_many(own, arrived)
+        there = "there" if reached_by(tensor(call(value)), [value]) else "missing"
         yield f"the gradient of {name} in its input", there
-
-
-def _reached(result: Tensor, leaves: Sequence[Tensor]) -> list[Any]:
-    """Where a gradient of the result arrives."""
-    wanted = [leaf for leaf in leaves if leaf.requires_grad]
-    if not result.requires_grad or not wanted:
-        return []
-    weights = torch.arange(1.0, 1 + result.numel()).reshape(result.shape)
-    arrived = torch.autograd.grad((result * weights).sum(), wanted, allow_unused=True)
-    return [leaf for leaf, g in zip(wanted, arrived, strict=True) if g is not None and g.any()]
 
 
 # --- initialise_classifier -----------------------------------------------------------------------
@@ -581,14 +459,14 @@ class _Made:
         self.autoencoder = model = _autoencoder(function.function, *sizes[:-1])
         self.parameters = list(model.parameters())
         x = torch.linspace(-1, 1, 3 * sizes[0]).reshape(3, -1)
-        before, outputs = self._state(), [_still(model.encode, x), _still(model, x)]
+        before, outputs = self._state(), [still(model.encode, x), still(model, x)]
         call = Watched(lambda: function.function(model, code_dim, n_classes), draws=True)
         made = call()
         changed = [name for name, value in self._state().items() if value != before[name]]
         self.left = ", ".join([*call.left, *changed]) or "nothing"
-        self.classifier = _network(made)
+        self.classifier = trainable(made)
         self.kept = [
-            _alike(old, _still(call, x))
+            alike(old, still(call, x))
             for old, call in zip(outputs, (model.encode, model), strict=True)
         ]
         self.own, self.copies = [], []
@@ -612,25 +490,25 @@ def _(function: Function, draw: Draw) -> Facts:
     for name, kept in zip(("codes", "reconstructions"), made.kept, strict=True):
         yield f"the autoencoder's {name} after the call", "unchanged" if kept else "changed"
 
-    x = _inputs(draw, 8, 6)
+    x = positive(draw, 8, 6)
     listed = list(classifier.parameters())
-    _fill(made.parameters, draw, 1)  # no ReLU is off
-    encoder = _used(autoencoder, autoencoder.encode, x)
-    among = _amount(encoder, listed)
+    fill_parameters(made.parameters, draw, 1)  # no ReLU is off
+    encoder = used_by(autoencoder, autoencoder.encode, x)
+    among = how_many(encoder, listed)
     if among == "none" and made.copies:
         among = "copies of them"
     yield "the encoder's parameters among the classifier's", among
     asking = all(p.requires_grad for p in encoder)
     yield "the encoder's parameters", "to be trained" if asking else "frozen"
 
-    _fill(made.own or listed, draw, 1)
-    logits = _still(classifier, x)
+    fill_parameters(made.own or listed, draw, 1)
+    logits = still(classifier, x)
     with torch.no_grad():
         for parameter in encoder:
             parameter.mul_(1.5)
-    same = torch.allclose(_still(classifier, x), logits)
+    same = torch.allclose(still(classifier, x), logits)
     yield "the logits when the encoder changes", "unchanged" if same else "changed"
-    trained = _amount(encoder, _reached(tensor(classifier(x)), listed))
+    trained = how_many(encoder, reached_by(tensor(classifier(x)), listed))
     yield "parameters of the encoder that a gradient step on the classifier changes", trained
 
 
@@ -640,7 +518,7 @@ def _(function: Function, draw: Draw) -> Facts:
     autoencoder, classifier = made.autoencoder, made.classifier
 
     def fill(sign: int | None, size: float) -> None:
-        _fill([*made.parameters, *made.own], draw, sign)
+        fill_parameters([*made.parameters, *made.own], draw, sign)
         with torch.no_grad():
             for p in [*made.parameters, *made.own]:
                 p.mul_(size)
@@ -651,16 +529,16 @@ def _(function: Function, draw: Draw) -> Facts:
     kinds = []
     for _ in range(4):
         fill(None, 8)  # codes and logits are large
-        kinds.append(_kind(_still(classifier, x), _still(autoencoder.encode, x)))
+        kinds.append(_kind(still(classifier, x), still(autoencoder.encode, x)))
     yield "the logits", next((kind for kind in kinds if kind != LINEAR), LINEAR)
 
     fill(1, 1)  # no ReLU is off, and no sigmoid at its end
-    x = _inputs(draw, 8, 6)
-    encoder, used = _used(autoencoder, autoencoder.encode, x), _used(autoencoder, classifier, x)
+    x = positive(draw, 8, 6)
+    encoder, used = used_by(autoencoder, autoencoder.encode, x), used_by(autoencoder, classifier, x)
     decoder = [p for p in used if any(p is q for q in made.parameters)]
     decoder = [p for p in decoder if not any(p is q for q in encoder)]
     yield "what the decoder has to do with the logits", "something" if decoder else "nothing"
-    numbers = sum(p.numel() for p in _reached(tensor(classifier(x)), made.own))
+    numbers = sum(p.numel() for p in reached_by(tensor(classifier(x)), made.own))
     what = "numbers in the new layer that a gradient step changes, code_dim = 3 and n_classes = 4"
     yield what, numbers if numbers <= 16 else "more than in V and c"
 
@@ -675,9 +553,9 @@ def _kind(logits: Tensor, codes: Tensor) -> str:
         line = inputs @ torch.linalg.lstsq(inputs, logits.double(), driver="gelsd").solution
         if (line - logits).abs().max() < 1e-4 * (1 + logits.abs().max()):
             return LINEAR
-    if _alike(logits.sum(-1, keepdim=True), ones) and bool((logits >= 0).all()):
+    if alike(logits.sum(-1, keepdim=True), ones) and bool((logits >= 0).all()):
         return "probabilities"
-    if _alike(logits.exp().sum(-1, keepdim=True), ones):
+    if alike(logits.exp().sum(-1, keepdim=True), ones):
         return "logarithms of probabilities"
     if logits.min() >= 0:
         return "between 0 and 1" if logits.max() <= 1 else "never negative"
@@ -691,7 +569,7 @@ def _(function: Any, draw: Draw) -> Facts:
         call = Watched(lambda module, x: module(x), draws=False)
         for n, training in ((7, False), (1, False), (7, True), (1, True)):
             made.classifier.train(training)
-            logits = tensor(call(made.classifier, _inputs(draw, n, sizes[0])))
+            logits = tensor(call(made.classifier, positive(draw, n, sizes[0])))
             what = f"of the logits, N = {n} and sizes {sizes}{MODES[training]}"
             yield f"the shape {what}", tuple(logits.shape)
             yield f"the dtype {what}", f"{logits.dtype}"[6:]
