@@ -6,7 +6,6 @@ Networks are judged by what they do, whatever their layers are called and howeve
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,10 +34,7 @@ from vae_exercises.networks import (
     trainable,
     used_by,
 )
-from vae_exercises.observe import Watched, form, gradients, seeds, tensor
-
-Facts = Iterator[tuple[str, Any]]
-Function = Callable[..., Any]
+from vae_exercises.observe import Function, Observed, Watched, form, gradients, seeds, tensor
 
 _assignment = Assignment("1-autoencoders", ("autoencoders", "Autoencoders"))
 
@@ -104,14 +100,14 @@ def _projection(w: Tensor) -> Tensor:
 
 
 @linear_autoencoder_weights.aspect("mean", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for name, (n, d, k, scale) in CLOUDS.items():
         mean, _ = _mean_and_columns(function, _cloud(draw, n, d, k, scale), k)
         yield f"the mean of {name}, {n, d}", mean.reshape(-1)
 
 
 @linear_autoencoder_weights.aspect("subspace", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for name, (n, d, k, scale) in CLOUDS.items():
         x = _cloud(draw, n, d, k, scale)
         _, w = _mean_and_columns(function, x, k)
@@ -123,14 +119,14 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @linear_autoencoder_weights.aspect("orthonormal", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for name, (n, d, k, scale) in CLOUDS.items():
         _, w = _mean_and_columns(function, _cloud(draw, n, d, k, scale), k)
         yield f"Wᵀ W, for {name} {n, d} and k = {k}", (w.mT @ w)[:k, :k]
 
 
 @linear_autoencoder_weights.aspect("shape", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for n, d, k in ((11, 6, 2), (9, 5, 1), (7, 4, 3)):
         cloud = _cloud(draw, 11, d, k)[:n]
         for dtype in (torch.float32, torch.float64):
@@ -165,19 +161,19 @@ def _pictures(draw: Draw, *shape: int) -> dict[str, Tensor]:
 
 
 @reconstruction_error.aspect("value", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for shape in SHAPES:
         error = tensor(function(*_pictures(draw, *shape).values())).reshape(-1)
         yield f"the error of each example, inputs {shape}", error
 
 
 @reconstruction_error.aspect("shape", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     yield from form(function, *(_pictures(draw, *shape) for shape in SHAPES))
 
 
 @reconstruction_error.aspect("gradient", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     yield from gradients(function, draw.uniform(0.5, 1.5, 5), **_pictures(draw, 5, 7))
     # Of both signs and any size: some losses are not defined here.
     far = {name: 9 * draw.mean(5, 3) for name in ("x", "x_hat")}
@@ -219,7 +215,7 @@ MODES = ("", ", in training mode")
 
 
 @_autoencoders.aspect("shape", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for d, hidden, k in ((7, 5, 3), (3, 1, 1), (1, 2, 4)):
         model = trainable(function(d, hidden, k))
         call = Watched(lambda module, name, x: getattr(module, name)(x), draws=False)
@@ -242,7 +238,7 @@ def _left(call: Watched) -> str:
 
 
 @_autoencoders.aspect("layers", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     # Doubles show bends best. A network that takes no doubles is looked at in singles.
     model = trainable(function(4, 1, 3))
     dtype = dtype_of(model, 4, 3)
@@ -294,7 +290,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @_autoencoders.aspect("range", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     # So many numbers that some are high and some are low, wherever parameters have both signs, and
     # so many hidden units that some are not off.
     model = trainable(function(40, 20, 30))
@@ -317,7 +313,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @_autoencoders.aspect("forward", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     model = trainable(function(7, 5, 3))
     fill_parameters(model.parameters(), draw)
     x = torch.cat([positive(draw, 4, 7), 60 * draw.normal(4, 7).float()])
@@ -346,7 +342,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @_autoencoders.aspect("gradient", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     model = trainable(function(7, 5, 3))
     fill_parameters(model.parameters(), draw, 1)  # no ReLU is off
     x, h = positive(draw, 4, 7).requires_grad_(), positive(draw, 4, 3).requires_grad_()
@@ -484,7 +480,7 @@ class _Made:
 
 
 @initialise_classifier.aspect("sharing", points=3)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     made = _Made(function, 6, 5, 3, 4)
     autoencoder, classifier = made.autoencoder, made.classifier
     for name, kept in zip(("codes", "reconstructions"), made.kept, strict=True):
@@ -513,7 +509,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @initialise_classifier.aspect("logits", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     made = _Made(function, 6, 5, 3, 4)
     autoencoder, classifier = made.autoencoder, made.classifier
 
@@ -563,7 +559,7 @@ def _kind(logits: Tensor, codes: Tensor) -> str:
 
 
 @initialise_classifier.aspect("shape", points=1)
-def _(function: Any, draw: Draw) -> Facts:
+def _(function: Any, draw: Draw) -> Observed:
     for sizes in ((6, 5, 3, 4), (4, 3, 2, 7), (3, 2, 1, 2)):
         made = _Made(function, *sizes)
         call = Watched(lambda module, x: module(x), draws=False)

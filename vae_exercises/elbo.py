@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -13,10 +12,7 @@ from torch import Tensor
 from vae_exercises.assignment import Assignment
 from vae_exercises.draw import Draw
 from vae_exercises.facts import Clue, Rough
-from vae_exercises.observe import finite, form, gradients, tensor
-
-Facts = Iterator[tuple[str, Any]]
-Function = Callable[..., Any]
+from vae_exercises.observe import Function, Observed, finite, form, gradients, tensor
 
 _assignment = Assignment("2-elbo", ("elbo", "The evidence lower bound"), written={"derivation": 6})
 
@@ -43,7 +39,7 @@ def _ratio(result: Tensor, other: Tensor) -> Tensor:
     return result / other if result.shape == other.shape else result
 
 
-def _slopes(function: Function, weights: Tensor | None = None, **inputs: Tensor) -> Facts:
+def _slopes(function: Function, weights: Tensor | None = None, **inputs: Tensor) -> Observed:
     """The gradients of `gradients`, how many numbers came back, and whether they depend on it."""
     seen: list[Tensor] = []
 
@@ -92,7 +88,7 @@ def _of_grey(function: Function, logits: Tensor, x: Tensor, grey: float) -> Tens
 
 
 @bernoulli_log_likelihood.aspect("value", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for size in SIZES:
         result = tensor(function(*_pixels(draw, *size).values()))
         yield f"the log-likelihood of each example, inputs {size}", result.reshape(-1)
@@ -105,7 +101,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @bernoulli_log_likelihood.aspect("shape", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     yield from form(function, *(_pixels(draw, *size) for size in (*SIZES, *IMAGES)))
     for size in IMAGES:
         images = _pixels(draw, *size)
@@ -117,7 +113,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @bernoulli_log_likelihood.aspect("gradient", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for n, d in SIZES:
         weights = draw.uniform(0.5, 1.5, n)
         logits, x = _pixels(draw, n, d).values()
@@ -134,7 +130,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @bernoulli_log_likelihood.aspect("numerics", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     # The pixels are what the logits deny: each costs as many nats as the logit is far from 0.
     half = draw.uniform(45, 50, 2, 3).float()
     for sign in (1, -1):
@@ -186,7 +182,7 @@ def _greys(
 
 
 @gaussian_log_likelihood.aspect("value", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for size in SIZES:
         result = tensor(function(*_greys(draw, *size)))
         yield f"the log-likelihood of each example, inputs {size}", result.reshape(-1)
@@ -200,7 +196,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @gaussian_log_likelihood.aspect("sigma", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     # Beside the function's own results for numbers: so that a wrong factor loses the value alone.
     mean, x, sigma = _greys(draw, 5, 4)
 
@@ -229,7 +225,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @gaussian_log_likelihood.aspect("shape", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for size in (*SIZES, *IMAGES):
         mean, x, sigma = _greys(draw, *size)
         yield from form(lambda mean, x, s=sigma: function(mean, x, s), {"mean": mean, "x": x})
@@ -239,7 +235,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @gaussian_log_likelihood.aspect("gradient", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for (n, d), scale in (((5, 7), 1), ((4, 1), 10)):
         mean, x, sigma = _greys(draw, n, d, scale=scale)
         for s in (torch.tensor(sigma, dtype=draw.dtype), draw.uniform(0.4, 1.2, d)):
@@ -255,7 +251,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @gaussian_log_likelihood.aspect("numerics", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     # The density is 0 in float32 from some 14 σ on, its logarithm is a plain number.
     mean, _, sigma = _greys(draw, 2, 3)
     mean, far = mean.float(), sigma * draw.uniform(20, 25, 2, 3).float() * draw.sign(1).float()
@@ -284,7 +280,7 @@ SAMPLES = [(7, 4), (5, 1), (1, 3)]  # (S, N)
 
 
 @log_marginal_monte_carlo.aspect("value", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for s, n in SAMPLES:
         result = tensor(function(draw.uniform(-6, -2, s, n)))
         yield f"the estimate of each example, {s} samples of {n}", result.reshape(-1)
@@ -294,12 +290,12 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @log_marginal_monte_carlo.aspect("shape", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     yield from form(function, *({"log_likelihood": draw.uniform(-6, -2, *s)} for s in SAMPLES))
 
 
 @log_marginal_monte_carlo.aspect("gradient", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for s, n in SAMPLES:
         log_likelihood = draw.uniform(-3, 3, s, n)
         weights = draw.uniform(0.5, 1.5, n)
@@ -311,7 +307,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @log_marginal_monte_carlo.aspect("numerics", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     def grows(where: Tensor) -> Rough:
         """How many times as large the estimates are if all is twice as far from 0."""
         inputs = (some[: len(where)] + factor * where for factor in (1, 2))
@@ -372,7 +368,7 @@ def _number(loss: Any) -> Tensor:
 
 
 @negative_elbo.aspect("value", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     # One number alone might be right by accident.
     for name, sign in (("mostly negative", 1), ("mostly positive", -1)):
         losses = []
@@ -389,12 +385,12 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @negative_elbo.aspect("shape", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     yield from form(function, *(_terms(draw, n, 1) for n in (5, 1)))
 
 
 @negative_elbo.aspect("gradient", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for n, scale in ((5, 1), (3, 10), (1, 1)):
         terms = _terms(draw, n, scale)
         for sign in (1, -1):

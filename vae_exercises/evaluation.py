@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,10 +14,7 @@ from vae_exercises.assignment import Assignment
 from vae_exercises.draw import Draw
 from vae_exercises.errors import WrongResult, described
 from vae_exercises.facts import Rough
-from vae_exercises.observe import finite, tensor
-
-Facts = Iterator[tuple[str, Any]]
-Function = Callable[..., Any]
+from vae_exercises.observe import Function, Observed, finite, tensor
 
 _assignment = Assignment("7-evaluation", ("conclusion", "Conclusion"))
 
@@ -52,7 +49,7 @@ def _dtypes(tensors: tuple[Tensor, ...]) -> Iterator[tuple[str, list[Tensor]]]:
         yield str(dtype).removeprefix("torch."), [x.to(dtype) for x in tensors]
 
 
-def _form_of_numbers(what: str, *values: Any) -> Facts:
+def _form_of_numbers(what: str, *values: Any) -> Observed:
     """Whether they are tensors, and the shape and dtype of each."""
     for name, value in zip(("mean", "standard error"), values, strict=True):
         seen = (tuple(value.shape), str(value.dtype)) if isinstance(value, Tensor) else "no tensor"
@@ -90,14 +87,14 @@ def _coded(draw: Draw, n: int, k: int, c: int, scale: float = 1) -> tuple[Tensor
 
 
 @linear_probe.aspect("weights", points=3)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for n, k, c, ridge, scale in PROBES:
         weight, _ = _parts(function(*_coded(draw, n, k, c, scale), c, ridge), "(weight, bias)")
         yield f"the weights for {n} codes of {k}, {c} classes, ridge {ridge}", tensor(weight)
 
 
 @linear_probe.aspect("bias", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     # With wrong weights, too, the bias may be right: then the means of the codes are given the
     # means of the targets.
     for n, k, c, ridge, scale in PROBES:
@@ -113,7 +110,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @linear_probe.aspect("shape", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for n, k, c in ((7, 3, 4), (6, 1, 2), (5, 2, 3)):
         codes, labels = _coded(draw, n, k, c)
         for dtype, (given,) in _dtypes((codes,)):
@@ -147,7 +144,7 @@ def _log_weights(draw: Draw, s: int, n: int) -> Tensor:
 
 
 @log_likelihood_estimate.aspect("mean", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for size in [*WEIGHTS, (9, 6), (2, 7)]:
         mean, _ = _parts(function(_log_weights(draw, *size)), ESTIMATE)
         yield f"the mean, log-weights {size}", _number(mean, draw)
@@ -157,7 +154,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @log_likelihood_estimate.aspect("error", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for size in [(7, 5), (4, 2), (3, 3), (9, 6), (2, 7)]:
         _, error = _parts(function(_log_weights(draw, *size)), ESTIMATE)
         yield f"the standard error, log-weights {size}", _number(error, draw)
@@ -166,7 +163,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @log_likelihood_estimate.aspect("numerics", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for at, height, name in (
         (2, 2000, "one sample far above the others"),
         (0, 2000, "the first sample far above the others"),
@@ -184,7 +181,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @log_likelihood_estimate.aspect("shape", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for size in WEIGHTS:
         for dtype, (log_w,) in _dtypes((_log_weights(draw, *size),)):
             parts = _parts(function(log_w), ESTIMATE)
@@ -221,14 +218,14 @@ def _pairs(draw: Draw) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
 
 
 @paired_difference.aspect("difference", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for name, pair in _pairs(draw):
         mean, _ = _parts(function(*pair), "(difference, standard error)")
         yield f"the mean difference, {name}", _number(mean, draw)
 
 
 @paired_difference.aspect("error", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for name, pair in _pairs(draw):
         _, error = _parts(function(*pair), "(difference, standard error)")
         yield f"the standard error, {name}", _number(error, draw)
@@ -238,7 +235,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @paired_difference.aspect("shape", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for name, pair in _pairs(draw):
         for dtype, given in _dtypes(pair):
             parts = _parts(function(*given), "(difference, standard error)")
@@ -306,14 +303,14 @@ def _chosen(value: Any) -> Any:
 
 
 @select_and_report.aspect("choice", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for name, scores in _rivals(draw):
         best, _, _ = _parts(function(*scores), REPORT)
         yield f"the model that is chosen of {name}", _chosen(best)
 
 
 @select_and_report.aspect("report", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for name, scores in _rivals(draw):
         _, mean, error = _parts(function(*scores), REPORT)
         yield f"the mean that is reported, {name}", _number(mean, draw)
@@ -321,7 +318,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @select_and_report.aspect("shape", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     one = draw.normal(1, 3), draw.normal(1, 4)
     for name, scores in [*_rivals(draw), ("one model", one)]:
         for dtype, given in _dtypes(scores):

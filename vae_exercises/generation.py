@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,10 +14,8 @@ from vae_exercises.assignment import Assignment
 from vae_exercises.draw import Draw
 from vae_exercises.errors import WrongResult, described
 from vae_exercises.facts import Near, Rough
-from vae_exercises.observe import finite, form, gradients, tensor
+from vae_exercises.observe import Function, Observed, finite, form, gradients, tensor
 
-Facts = Iterator[tuple[str, Any]]
-Function = Callable[..., Any]
 Decode = Callable[[Tensor], Tensor]
 
 _assignment = Assignment("6-generation", ("generation", "Generation"))
@@ -80,7 +78,7 @@ def _generator(draw: Draw) -> Generator:
 
 
 @sample_prior.aspect("value", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for (n, k, d), scale in zip([*IMAGES, IMAGES[0]], (1, 1, 1, 1, 10), strict=True):
         logits = scale * draw.mean(n, d)
         pixels = tensor(function(_Decoder(logits), n, k, _generator(draw))).reshape(-1)
@@ -101,7 +99,7 @@ def _kind(pixels: Tensor, logits: Tensor) -> str:
 
 
 @sample_prior.aspect("prior", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     n, k = 2_000, 3
     decoder = _Decoder(draw.mean(1, 2))
     function(decoder, n, k, _generator(draw))
@@ -127,7 +125,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @sample_prior.aspect("generator", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for n, k in ((8, 3), (1, 1)):
         logits, seed = draw.uniform(0.2, 0.8, 1, 20), draw.seed()
 
@@ -150,7 +148,7 @@ def _compared(a: Tensor, b: Tensor) -> str:
 
 
 @sample_prior.aspect("shape", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for dtype in (torch.float32, torch.float64):
         for n, k, d in IMAGES:
             decoder = _Decoder(draw.mean(n, d).to(dtype))
@@ -192,13 +190,13 @@ def _grid(grid: Any, n: int) -> Tensor:
 
 
 @latent_grid.aspect("quantiles", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for n in _sizes(draw):
         yield f"the numbers in a grid, n = {n}, sorted", _grid(function(n), n).ravel().sort().values
 
 
 @latent_grid.aspect("layout", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     # Ranks, 0 for the least: what the numbers are is not judged here.
     for n in _sizes(draw):
         grid = (_grid(function(n), n) * 1e4).round()
@@ -208,7 +206,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @latent_grid.aspect("tail", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     tail = draw.uniform(0.08, 0.3).item()
     for name, size in (("a large tail", tail), ("a small tail", tail / 10)):
         for n in (2, 4, 5):
@@ -217,7 +215,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @latent_grid.aspect("shape", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for n in _sizes(draw):
         grid = tensor(function(n, 0.1))
         yield f"the shape of a grid, n = {n}", tuple(grid.shape)
@@ -258,7 +256,7 @@ def _two(draw: Draw, k: int, scale: float = 1.0) -> dict[str, Tensor]:
 
 
 @interpolate.aspect("ends", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for k, steps, scale in WALKS:
         points = _rows(function(*_two(draw, k, scale).values(), steps), k)
         yield f"the first of {steps} points", points[0]
@@ -266,7 +264,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @interpolate.aspect("line", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     # Relative to the way that the points themselves go: where they start is not judged here.
     for k, steps, scale in WALKS:
         points = _rows(function(*_two(draw, k, scale).values(), steps), k)
@@ -275,7 +273,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @interpolate.aspect("gradient", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     # The gradient of the points that come back, be they right or not: a step of an end moves
     # them by as much as it says.
     for k, steps in ((3, 5), (1, 4)):
@@ -298,7 +296,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @interpolate.aspect("shape", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for k, steps in ((3, 7), (3, 2), (1, 4), (2, 11)):
 
         def walk(z_start: Tensor, z_end: Tensor, steps: int = steps) -> Any:
@@ -332,20 +330,20 @@ def _log_weights(draw: Draw, s: int, n: int, add: float = -5, scale: float = 1) 
 
 
 @importance_weighted_bound.aspect("value", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for size in WEIGHTS:
         bound = tensor(function(_log_weights(draw, *size))).reshape(-1)
         yield f"the bound of each example, (S, N) = {size[:2]}", bound
 
 
 @importance_weighted_bound.aspect("shape", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     sizes = [*(size[:2] for size in WEIGHTS), (1, 1)]
     yield from form(function, *({"log_w": _log_weights(draw, *size)} for size in sizes))
 
 
 @importance_weighted_bound.aspect("gradient", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for size in WEIGHTS:
         weights = draw.uniform(0.5, 1.5, size[1])
         for name, value in gradients(function, weights, log_w=_log_weights(draw, *size)):
@@ -353,7 +351,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @importance_weighted_bound.aspect("numerics", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     # e^−800 is 0 and e^800 is ∞ in float64 too; two examples may be as far apart, or the samples
     # of one. Where one sample is lower than the three others by 1000, their mean is by 250.
     high, low = [500.0, 500.0], [-500.0, -500.0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -19,10 +18,7 @@ from torch.distributions import (
 from vae_exercises.assignment import Assignment
 from vae_exercises.draw import Draw
 from vae_exercises.facts import Near, Rough
-from vae_exercises.observe import finite, form, gradients, seeds, tensor
-
-Facts = Iterator[tuple[str, Any]]
-Function = Callable[..., Any]
+from vae_exercises.observe import Function, Observed, finite, form, gradients, seeds, tensor
 
 _assignment = Assignment("3-kl", ("kl", "KL divergence"))
 
@@ -48,7 +44,7 @@ SIZES = [(5, 3), (4, 1), (1, 3)]  # (N, K)
 
 
 @kl_to_standard_normal.aspect("value", points=3)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for n, k in SIZES:
         mu, logvar = draw.mean(n, k), draw.logvar(n, k)
         yield f"the KL of each example, inputs {n, k}", tensor(function(mu, logvar)).reshape(-1)
@@ -57,14 +53,14 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @kl_to_standard_normal.aspect("shape", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     yield from form(
         function, *({"mu": draw.mean(n, k), "logvar": draw.logvar(n, k)} for n, k in SIZES)
     )
 
 
 @kl_to_standard_normal.aspect("gradient", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for scale in (1, 5):
         weights = draw.uniform(0.5, 1.5, 5)
         inputs = {"mu": scale * draw.mean(5, 3), "logvar": scale * draw.logvar(5, 3)}
@@ -73,7 +69,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @kl_to_standard_normal.aspect("numerics", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     mu, logvar = draw.mean(2, 3).float(), draw.uniform(14, 16, 2, 3).float()
     for sign in (-1, 1):
         size = [tensor(function(mu, sign * factor * logvar)).sum() for factor in (1, 2)]
@@ -108,24 +104,24 @@ def _pair(draw: Draw, n: int, k: int, scale: float = 1) -> dict[str, Tensor]:
 
 
 @kl_between_gaussians.aspect("value", points=3)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for (n, k), scale in zip([*SIZES, (3, 2)], (1, 1, 1, 12), strict=True):
         divergence = tensor(function(*_pair(draw, n, k, scale).values())).reshape(-1)
         yield f"the KL of each example, inputs {n, k}", divergence
 
 
 @kl_between_gaussians.aspect("shape", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     yield from form(function, *(_pair(draw, *size) for size in SIZES))
 
 
 @kl_between_gaussians.aspect("gradient", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     yield from gradients(function, draw.uniform(0.5, 1.5, 5), **_pair(draw, 5, 3, 1.5))
 
 
 @kl_between_gaussians.aspect("numerics", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     # exp(95) is ∞ in float32, but the two variances are near each other.
     pair = {name: value.float() for name, value in _pair(draw, 2, 3).items()}
     pair["mu_p"] = pair["mu_q"]
@@ -183,7 +179,7 @@ def _moments(q: Normal, p: Distribution) -> tuple[Tensor, Tensor]:
 
 
 @kl_monte_carlo.aspect("value", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for n in (4, 1):
         q = _normal(draw, n)
         p = _mixture(draw, q)
@@ -215,7 +211,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @kl_monte_carlo.aspect("spread", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     # The same pair 3,000 times: what differs among the estimates is chance alone. The estimates
     # of two Gaussians must vary, too, though a closed form is known.
     q = _normal(draw, 1)
@@ -232,7 +228,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @kl_monte_carlo.aspect("shape", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for dtype in (torch.float32, torch.float64):
         for shape in BATCHES:
             q, p = (
@@ -255,7 +251,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @kl_monte_carlo.aspect("gradient", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     values = [draw.mean(3), draw.uniform(0.7, 0.9, 3), draw.mean(3), draw.uniform(1.1, 1.4, 3)]
     names = ("loc of q", "scale of q", "loc of p", "scale of p")
     mu, sigma, m, s = values

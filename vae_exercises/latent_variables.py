@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,10 +12,7 @@ from vae_exercises.assignment import Assignment
 from vae_exercises.draw import Draw
 from vae_exercises.errors import WrongResult, described
 from vae_exercises.facts import Near, Rough
-from vae_exercises.observe import form, gradients, tensor
-
-Facts = Iterator[tuple[str, Any]]
-Function = Callable[..., Any]
+from vae_exercises.observe import Function, Observed, form, gradients, tensor
 
 _assignment = Assignment("1b-latent-variables", ("latent-variables", "Latent variable models"))
 
@@ -78,7 +75,7 @@ def _kind(rows: Tensor) -> str:
     return "all the same" if (rows == rows[0]).all() else "different ones"
 
 
-def _moments(rows: Tensor) -> Facts:
+def _moments(rows: Tensor) -> Observed:
     """Whether rows are draws of N(0, I): their mean, second moments and fourth moment."""
     n, k = rows.shape
     one, error = torch.eye(k, dtype=rows.dtype), 6.5 / n**0.5
@@ -95,7 +92,7 @@ def _moments(rows: Tensor) -> Facts:
 
 
 @ancestral_sample.aspect("prior", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for k, d in ((3, 2), (1, 4)):
         decode, asked = _curved(draw, k, d)
         z, _ = _sampled(function, decode, draw.integer(2, 4) / 4, CODES, k, draw.seed())
@@ -113,7 +110,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @ancestral_sample.aspect("conditional", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for k, d, sigma in ((2, 2, 0.25), (1, 2, 3.0)):
         decode, _ = _curved(draw, k, d)
         z, x = _sampled(function, decode, sigma, CODES, k, draw.seed())
@@ -136,7 +133,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @ancestral_sample.aspect("generator", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     decode, _ = _curved(draw, 3, 2)
     seed = draw.seed()
     generator = Generator().manual_seed(seed)
@@ -161,7 +158,7 @@ def _compared(a: Tensor, b: Tensor) -> str:
 
 
 @ancestral_sample.aspect("shape", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for n, k, d in ((5, 3, 4), (1, 2, 3), (4, 1, 1), (3, 1, 2)):
         decode, asked = _curved(draw, k, d)
         z, x = _sampled(function, decode, 0.5, n, k, draw.seed())
@@ -211,7 +208,7 @@ def _far(draw: Draw) -> Iterator[tuple[str, dict[str, Tensor]]]:
 
 
 @log_marginal_quadrature.aspect("value", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for size in GRIDS:
         result = tensor(function(*_grid(draw, *size).values())).reshape(-1)
         yield f"log p(x) of each example, log-likelihoods {size}", result
@@ -224,19 +221,19 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @log_marginal_quadrature.aspect("shape", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     yield from form(function, *(_grid(draw, *size) for size in GRIDS))
 
 
 @log_marginal_quadrature.aspect("gradient", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     inputs = _grid(draw, 6, 3)
     width = inputs.pop("width")
     yield from gradients(lambda *two: function(*two, width), draw.uniform(0.5, 1.5, 3), **inputs)
 
 
 @log_marginal_quadrature.aspect("numerics", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for name, inputs in _far(draw):
         result = tensor(function(*inputs.values())).reshape(-1)
         yield f"log p(x), {name}", Rough(result, 1.3)
@@ -257,7 +254,7 @@ def posterior_on_grid(log_likelihood: Tensor, log_prior: Tensor, width: Tensor) 
 
 
 @posterior_on_grid.aspect("value", points=3)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for size in GRIDS:
         result = tensor(function(*_grid(draw, *size).values()))
         yield f"the posterior density, log-likelihoods {size}", result.reshape(-1)
@@ -268,14 +265,14 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @posterior_on_grid.aspect("numerics", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for name, inputs in _far(draw):
         result = tensor(function(*inputs.values()))
         yield f"the sum of the posterior densities, {name}", Rough(result.sum(0))
 
 
 @posterior_on_grid.aspect("shape", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     yield from form(function, *(_grid(draw, *size) for size in GRIDS))
 
 
@@ -303,14 +300,14 @@ def _likelihood(draw: Draw, s: int, n: int) -> Tensor:
 
 
 @marginal_monte_carlo.aspect("estimate", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for size in SAMPLES:
         estimate, _ = _pair(function(_likelihood(draw, *size)), "(estimate, standard error)")
         yield f"the estimate of p(x), likelihoods {size}", estimate.reshape(-1)
 
 
 @marginal_monte_carlo.aspect("error", points=3)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for size in SAMPLES:
         _, error = _pair(function(_likelihood(draw, *size)), "(estimate, standard error)")
         yield f"the standard error, likelihoods {size}", error.reshape(-1)
@@ -322,7 +319,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @marginal_monte_carlo.aspect("shape", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     def part(i: int) -> Function:
         return lambda likelihood: _pair(function(likelihood), "(estimate, standard error)")[i]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vae_exercises.draw import Draw
 from vae_exercises.errors import WrongResult, described
-from vae_exercises.observe import tensor
+from vae_exercises.observe import Function, tensor
 
 __all__ = [
     "CURVE",
@@ -32,7 +32,6 @@ __all__ = [
     "used_by",
 ]
 
-Function = Callable[..., Any]
 RELU, OTHER, CURVE = "a ReLU", "another function than ReLU", 1000
 REGISTER = (
     "an optimizer would not find them. Layers are found when they are attributes of the module, "

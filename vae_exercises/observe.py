@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from vae_exercises.errors import WrongResult, described
 
-__all__ = ["Watched", "finite", "form", "gradients", "seeds", "tensor"]
+__all__ = ["Function", "Observed", "Watched", "finite", "form", "gradients", "seeds", "tensor"]
+
+Function = Callable[..., Any]
+Observed = Iterator[tuple[str, Any]]  # facts, each with its name
 
 
 def tensor(value: Any) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,7 @@ from vae_exercises.assignment import Assignment
 from vae_exercises.draw import Draw
 from vae_exercises.errors import WrongResult, described
 from vae_exercises.facts import Clue, Near
-from vae_exercises.observe import form, gradients, tensor
-
-Facts = Iterator[tuple[str, Any]]
-Function = Callable[..., Any]
+from vae_exercises.observe import Function, Observed, form, gradients, tensor
 
 _assignment = Assignment("4-reparameterization", ("reparameterization", "Reparameterization"))
 
@@ -90,7 +87,7 @@ def _encoded(draw: Draw, n: int, k: int) -> dict[str, Tensor]:
 
 
 @reparameterize.aspect("value", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     inputs = tuple(_encoded(draw, 5, 3).values())
     noise = _noise(function, *inputs)
     yield "the noise in your samples", noise
@@ -107,12 +104,12 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @reparameterize.aspect("shape", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     yield from form(function, *(_encoded(draw, n, k) for n, k in SIZES))
 
 
 @reparameterize.aspect("gradient", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     # Beside the sample's own distance from μ: so that wrong noise loses the value alone.
     for n, k in SIZES:
         weights = draw.uniform(0.5, 1.5, n * k)
@@ -136,7 +133,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @reparameterize.aspect("numerics", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     # exp(96) is ∞ in float32 and exp(−112) is 0; neither holds for the standard deviation.
     eps = draw.normal(8, 5).float()
     for value in (-112, 96):
@@ -190,7 +187,7 @@ def _correlated(draw: Draw, n: int, k: int, *batch: int) -> dict[str, Tensor]:
 
 
 @sample_gaussian.aspect("value", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     inputs = _correlated(draw, 5, 3)
     noise = _noise(function, *inputs.values())
     yield "the noise in your samples", noise
@@ -225,7 +222,7 @@ def _root_of(function: Function, covariance: Tensor) -> str:
 
 
 @sample_gaussian.aspect("batch", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     # Beside the function's own samples of single rows: so that another root loses the value alone.
     noise = _noise(function, *_correlated(draw, 4, 3, 4).values())
     yield "the noise in your samples", noise
@@ -252,7 +249,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @sample_gaussian.aspect("shape", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     yield from form(function, *(_correlated(draw, n, k) for n, k in SIZES))
     inputs = _correlated(draw, 4, 3, 4).values()
     for dtype in (torch.float32, torch.float64):
@@ -264,7 +261,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @sample_gaussian.aspect("gradient", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     weights = draw.uniform(0.5, 1.5, 12)
     found = _gradients(function, draw, weights)
     yield from found.items()
@@ -316,7 +313,7 @@ def _gradients(function: Function, draw: Draw, weights: Tensor, *batch: int) -> 
 
 
 @sample_gaussian.aspect("numerics", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     # Positive correlations, so that even the root of each entry is a number.
     covariance = _covariance(draw.uniform(0.2, 0.6, 3, 3))
     eps = draw.normal(20, 3)
@@ -353,7 +350,7 @@ def _scalars(draw: Draw, s: int = 7) -> dict[str, Tensor]:
 
 def _estimates(
     function: Function, draw: Draw, number: int, make: Callable[[Draw], Function]
-) -> Facts:
+) -> Observed:
     """One of the two estimates, in all cases: a number alone might be right by accident."""
     for s, low, high, far in CASES:
         mu = _far(draw) if far == "mu" else draw.mean()
@@ -373,7 +370,7 @@ def _estimates(
         yield f"your estimate of ∂/∂{'μσ'[number]} from {s} sample{'s' * (s > 1)}", estimate
 
 
-def _form_of_two(function: Function, draw: Draw) -> Facts:
+def _form_of_two(function: Function, draw: Draw) -> Observed:
     f = _wave(draw)
     yield from form(
         lambda *inputs: function(f, *inputs), _scalars(draw), _scalars(draw, 1), _scalars(draw, 2)
@@ -397,17 +394,17 @@ def pathwise_gradient(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Te
 
 
 @pathwise_gradient.aspect("mu", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     yield from _estimates(function, draw, 0, _wave)
 
 
 @pathwise_gradient.aspect("sigma", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     yield from _estimates(function, draw, 1, _wave)
 
 
 @pathwise_gradient.aspect("shape", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     yield from _form_of_two(function, draw)
 
 
@@ -438,22 +435,22 @@ def _flat_wave(draw: Draw) -> Function:
 
 
 @score_function_gradient.aspect("mu", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     yield from _estimates(function, draw, 0, _flat_wave)
 
 
 @score_function_gradient.aspect("sigma", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     yield from _estimates(function, draw, 1, _flat_wave)
 
 
 @score_function_gradient.aspect("shape", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     yield from _form_of_two(function, draw)
 
 
 @score_function_gradient.aspect("black-box", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     given: set[str] = set()
 
     def simulator(z: Tensor) -> Tensor:

@@ -11,9 +11,8 @@ import contextlib
 import functools
 import io
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +21,7 @@ from vae_exercises.draw import Draw
 from vae_exercises.errors import Raised
 from vae_exercises.facts import Facts, agree, difference, passes, same, telling
 from vae_exercises.mistakes import Mistake
-from vae_exercises.observe import Watched
+from vae_exercises.observe import Function, Observed, Watched
 from vae_exercises.section import Section
 
 __all__ = ["Aspect", "CheckFailed", "Task"]
@@ -30,8 +29,7 @@ __all__ = ["Aspect", "CheckFailed", "Task"]
 VISIBLE = "visible"
 LEFT = "what a call leaves behind"
 
-Function = Callable[..., Any]
-Observer = Callable[[Function, Draw], Iterator[tuple[str, Any]]]
+Observer = Callable[[Function, Draw], Observed]
 
 
 class CheckFailed(AssertionError):

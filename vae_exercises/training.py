@@ -16,10 +16,8 @@ from vae_exercises.assignment import Assignment
 from vae_exercises.draw import Draw
 from vae_exercises.errors import WrongResult, described
 from vae_exercises.facts import Clue, Rough
-from vae_exercises.observe import form, gradients, seeds, tensor
+from vae_exercises.observe import Function, Observed, form, gradients, seeds, tensor
 
-Facts = Iterator[tuple[str, Any]]
-Function = Callable[..., Any]
 Loss = tuple[Tensor, Tensor, Tensor]
 
 _assignment = Assignment("5-training", ("training", "Training"))
@@ -77,7 +75,7 @@ def _inputs(
 
 
 @vae_loss.aspect("reconstruction", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for size, scale in [*((size, 1) for size in SIZES), (SIZES[0], 5), (SIZES[1], 5)]:
         for grey in (False, True):
             result = _three(function(*_inputs(draw, size, scale, grey).values()))
@@ -86,7 +84,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @vae_loss.aspect("kl", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for size, scale in [*((size, 1) for size in SIZES), (SIZES[0], 5), (SIZES[3], 5)]:
         result = _three(function(*_inputs(draw, size, scale).values()))
         yield f"the KL, (N, K) = {size[0], size[2]}{', far' * (scale > 1)}", _number(result[2])
@@ -98,7 +96,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @vae_loss.aspect("loss", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for size, scale in [*((size, 1) for size in SIZES), (SIZES[0], 5)]:
         inputs = _inputs(draw, size, scale)
         case = f"(N, D, K) = {size}{', far' * (scale > 1)}"
@@ -114,7 +112,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @vae_loss.aspect("shape", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     cases = [_inputs(draw, size) for size in SIZES]
     for i, name in enumerate(("loss", "reconstruction", "kl")):
 
@@ -126,7 +124,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @vae_loss.aspect("numerics", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     inputs = {name: value.float() for name, value in _inputs(draw, SIZES[0]).items()}
     inputs["mu"], inputs["logvar"] = torch.zeros(4, 3), torch.ones(4, 3)
     for pixel in (0.0, 1.0):  # the logits are certain, and wrong
@@ -279,7 +277,7 @@ def _optimizers(draw: Draw, scale: float = 1) -> Iterator[tuple[str, _Model, Opt
 
 
 @training_step.aspect("value", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for n, scale in ((5, 1), (3, 1), (1, 1), (4, 3), (2, 3), (1, 3)):
         model = _Model(draw, scale)
         result = function(model, SGD(model.parameters(), lr=0.1), _pixels(draw, n))
@@ -288,7 +286,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @training_step.aspect("step", points=2, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for name, model, optimizer in _optimizers(draw):
         before = model.flat()
         for count, n in (("one step", 5), ("two steps", 3), ("three steps", 1)):
@@ -308,7 +306,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @training_step.aspect("stale", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     # Against the function's own steps: that those are right is another aspect.
     model = _Model(draw)
     fresh = _twin(model)
@@ -328,7 +326,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @training_step.aspect("float", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     model = _Model(draw)
     optimizer = SGD(model.parameters(), lr=0.1)
     yield "what comes back", _kind(function(model, optimizer, _pixels(draw, 5)))
@@ -374,7 +372,7 @@ def _generator(seed: int) -> torch.Generator:
 
 
 @train_epoch.aspect("coverage", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for n, batch_size in ((9, 4), (8, 4), (3, 5), (3, 1), (1, 3)):
         model, x = _Model(draw), _pixels(draw, n)
         optimizer = SGD(model.parameters(), lr=0.05)
@@ -391,7 +389,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @train_epoch.aspect("order", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     # With 13 examples two orders agree by chance once in 6 · 10⁹. In one epoch in 12,000 each
     # minibatch holds neighbours by chance, and so in all three once in 10¹².
     x, model, seed = _pixels(draw, 13), _Model(draw), draw.seed()
@@ -420,7 +418,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @train_epoch.aspect("steps", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     # Against right steps on the minibatches that were seen, whichever they are.
     modes: set[str] = set()
     for alike, n, batch_size in ((True, 11, 4), (True, 8, 5), (False, 11, 4)):
@@ -444,7 +442,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @train_epoch.aspect("mean", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for alike, n, batch_size in ((True, 9, 8), (True, 11, 5), (True, 13, 4), (False, 11, 5)):
         x, model = _pixels(draw, n, alike), _Model(draw)
         optimizer = SGD(model.parameters(), lr=0.2)
@@ -484,7 +482,7 @@ def evaluate(model: nn.Module, x: Tensor, batch_size: int) -> float:
 
 
 @evaluate.aspect("mean", points=2)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     # A model that is found in evaluation mode: setting it is another aspect.
     for n, batch_size, scale in ((9, 8, 1), (11, 4, 1), (8, 4, 1), (3, 5, 1), (1, 2, 1), (5, 2, 3)):
         result = function(_Model(draw, scale).eval(), _pixels(draw, n), batch_size)
@@ -493,7 +491,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @evaluate.aspect("mode", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for mode in (True, False):
         model = _Model(draw).train(mode)
         model.bias.requires_grad_(False)  # frozen, and so it stays
@@ -510,7 +508,7 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @evaluate.aspect("memory", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     for n, batch_size in ((11, 4), (12, 5)):
         model = _Model(draw)
         function(model, _pixels(draw, n), batch_size)
@@ -522,5 +520,5 @@ def _(function: Function, draw: Draw) -> Facts:
 
 
 @evaluate.aspect("float", points=1)
-def _(function: Function, draw: Draw) -> Facts:
+def _(function: Function, draw: Draw) -> Observed:
     yield "what comes back", _kind(function(_Model(draw), _pixels(draw, 5), 3))
