@@ -1,4 +1,4 @@
-"""JupyterLab as a student sees it: its server, and one notebook in the browser."""
+"""JupyterLab as a student sees it: a server, and one notebook in the browser."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from playwright.sync_api import Locator, Page, expect
 
 
 @contextmanager
-def serve(folder: Path, environment: Mapping[str, str], log: Path) -> Iterator[str]:
-    """JupyterLab in a folder; its address."""
+def serve(
+    folder: Path, environment: Mapping[str, str], log: Path, module: str = "jupyterlab"
+) -> Iterator[str]:
+    """A server in a folder, JupyterLab's by default; its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with log.open("w") as out:
         server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
+            [sys.executable, "-m", module, "--no-browser", "--allow-root",
              f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=",
              "--ServerApp.ip=127.0.0.1"],
             cwd=folder, env=environment, stdout=out, stderr=out,

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import standin
+from lab import serve
 from playwright.sync_api import Browser, Page, expect
 from small_course import named
 
@@ -34,33 +31,16 @@ Shown()
 @pytest.fixture
 def formgrader(course: Course, chromium: Browser, tmp_path: Path) -> Iterator[tuple[Page, str]]:
     """A browser and the address of a server in the course's folder."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     folders = ("config", "data", "runtime")
     environment = os.environ | {
         **{f"JUPYTER_{name.upper()}_DIR": str(tmp_path / name) for name in folders},
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "PYTHONPATH": str(ROOT),
     }
-    server = subprocess.Popen(
-        [sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root",
-         f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=",
-         "--ServerApp.ip=127.0.0.1"],
-        cwd=course.root, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(120):
-        try:
-            urllib.request.urlopen(f"{url}/api").close()
-            break
-        except OSError:
-            time.sleep(0.5)
-    page = chromium.new_page(viewport={"width": 1280, "height": 2000})
-    yield page, f"{url}/formgrader"
-    page.close()
-    server.terminate()
-    server.wait(30)
+    with serve(course.root, environment, tmp_path / "log", "jupyter_server") as url:
+        page = chromium.new_page(viewport={"width": 1280, "height": 2000})
+        yield page, f"{url}/formgrader"
+        page.close()
 
 
 def attack(notebook: dict[str, Any]) -> None:
