@@ -113,3 +113,8 @@ def test_completion_offers_no_answer(text: str, jedi: bool) -> None:
         offered = {completion.text for completion in completer.completions(text, len(text))}
     assert offered or jedi  # which gives up on a busy machine
     assert not [name for name in offered if "reference" in name or "mistake" in name]
+
+
+def test_the_library_knows_nothing_of_exercises() -> None:
+    for path in (ROOT / "vaelib").rglob("*.py"):
+        assert "vae_exercises" not in path.read_text("utf-8"), path
