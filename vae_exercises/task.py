@@ -187,9 +187,12 @@ class Task:
         facts: Facts = {}
         default = torch.get_default_dtype()
         quiet = contextlib.nullcontext() if echo else contextlib.redirect_stdout(io.StringIO())
-        # So that what a function draws repeats, and what it switches off comes back.
-        with torch.random.fork_rng(devices=[]), torch.enable_grad(), quiet:
+        # So that what a function draws repeats, what it switches off comes back, and nothing
+        # depends on what the notebook has set.
+        fresh = torch.random.fork_rng(devices=[])
+        with fresh, torch.inference_mode(False), torch.enable_grad(), quiet:
             torch.default_generator.manual_seed(draw.seed())
+            torch.set_default_dtype(torch.float32)
             try:
                 for name, value in self._aspects[aspect].observer(watched, draw):
                     facts[name] = value.detach().clone() if isinstance(value, Tensor) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import re
@@ -105,6 +106,24 @@ def test_there_are_four_right_ways_at_least(name: str) -> None:
 def test_a_right_way_passes(name: str, way: Callable[..., Any]) -> None:
     for seed in SEEDS:
         assert not TASKS[name]._fails(way, seed)
+
+
+@contextlib.contextmanager
+def doubles() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@each_task
+@pytest.mark.parametrize("setting", [doubles, torch.no_grad, torch.inference_mode])
+def test_what_a_notebook_has_set_does_not_count(name: str, setting: Callable[[], Any]) -> None:
+    TASKS[name]._known.cache_clear()  # type: ignore[attr-defined]
+    with setting():
+        assert not TASKS[name]._fails(TASKS[name]._reference)
+        assert not TASKS[name]._fails(WAYS[name][0])
 
 
 @each_way
