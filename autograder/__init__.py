@@ -1,8 +1,8 @@
 """Grades nbgrader submissions: isolated, in parallel, and still nbgrader's.
 
-Three stages: `prepare` makes a job of a submission (it has the gradebook), `execute` runs a job
-(bytes in, bytes out; it sees nothing else), `record` writes the result through nbgrader's own
-autograding (one writer).
+Three stages: `prepare` makes a job of a submission, `execute` runs a job (bytes in, bytes out; it
+sees nothing else), `record` makes of the result what nbgrader's own autograding scores. Each is a
+folder, and each folder one trust boundary; what runs in the sandbox is in `inside` and `link`.
 
 Two lines in `nbgrader_config.py` isolate `nbgrader autograde`, its Python API and formgrader's
 button; then `python -m autograder grade ASSIGNMENT` grades a class in parallel:
@@ -41,21 +41,21 @@ def install(c: Any) -> None:
         return [*old[:place], new, *old[place:]]
 
     c.Autograde.autograde_preprocessors = [
-        "autograder.record.Isolated" if step.endswith(".Execute") else step
+        "autograder.steps.Isolated" if step.endswith(".Execute") else step
         for step in steps(Autograde, "autograde_preprocessors")
     ]
-    c.Autograde.exporter_class = "autograder.record.Reader"
+    c.Autograde.exporter_class = "autograder.steps.Reader"
     c.GenerateAssignment.preprocessors = insert(
-        "autograder.secret.CourseSecret",
+        "autograder.steps.CourseSecret",
         "ComputeChecksums",
         steps(GenerateAssignment, "preprocessors"),
     )
     c.GenerateFeedback.preprocessors = insert(
-        "autograder.feedback.HideTests", "GetGrades", steps(GenerateFeedback, "preprocessors")
+        "autograder.steps.HideTests", "GetGrades", steps(GenerateFeedback, "preprocessors")
     )
     # Formgrader and feedback both draw a notebook by this exporter.
     c.HTMLExporter.sanitize_html = True
     c.HTMLExporter.filters = {
         **c.HTMLExporter.get("filters", {}),
-        "markdown2html": "autograder.feedback.safe_markdown",
+        "markdown2html": "autograder.record.feedback.safe_markdown",
     }

@@ -7,9 +7,7 @@ import copy
 import glob
 import io
 import logging
-import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,8 +32,8 @@ from sqlalchemy import make_url
 from traitlets.config import Config
 
 import autograder
-from autograder.prepare import SourceNotebook, source_notebooks
-from autograder.record import work_folder
+from autograder.prepare.source import SourceNotebook, source_notebooks
+from autograder.steps import work_folder
 
 __all__ = ["Course", "CourseError"]
 
@@ -211,13 +209,3 @@ def messages(level: int = logging.ERROR) -> Iterator[list[str]]:
         yield caught
     finally:
         quiet().removeHandler(handler)
-
-
-def scratch(folder: Path) -> Path:
-    """An empty folder; what was there before is removed."""
-    if folder.exists():
-        for path, _, _ in os.walk(folder):
-            Path(path).chmod(0o700)
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    return folder

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autograder.course import Course, CourseError
-from autograder.sandbox import problem
+from autograder.execute.sandbox import problem
 
 __all__ = ["findings"]
 

@@ -7,7 +7,10 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Cell", "CellResult", "Job", "Limits", "Reason", "Result", "Role"]
+__all__ = ["VERSION", "Cell", "CellResult", "Job", "Limits", "Reason", "Result", "Role"]
+
+VERSION = 3
+"""Of the grader's verdicts: raised when the same job may end otherwise, so that it runs again."""
 
 Role = Literal["student", "shared", "test"]
 

@@ -16,8 +16,8 @@ from typing import Any
 from nbformat import NotebookNode
 from nbgrader.utils import is_grade, is_solution
 
+from autograder.atomic import write
 from autograder.course import Course
-from autograder.store import write
 
 __all__ = ["Check", "ClassReport", "Row", "collect", "explain", "page", "table", "write_page"]
 

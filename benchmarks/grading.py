@@ -30,7 +30,7 @@ from nbgrader.api import Gradebook
 from nbgrader.utils import is_grade, is_locked
 
 import vae_exercises.kl as bank
-from autograder.execute import execute
+from autograder.execute.run import execute
 from autograder.job import Cell, Job
 from benchmarks.report import Report, spread
 from book.exercises import solved

@@ -1,4 +1,4 @@
-"""Stands in for `autograder.execute` where no sandbox is needed: all cells in one namespace."""
+"""Stands in for `autograder.execute.run` where no sandbox is needed: all cells in one namespace."""
 
 from __future__ import annotations
 

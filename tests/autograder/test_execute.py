@@ -14,10 +14,10 @@ from typing import Any
 import nbformat
 import pytest
 
-from autograder import warm
-from autograder.execute import execute
+from autograder.execute import parents
+from autograder.execute.run import execute
+from autograder.execute.sandbox import SandboxError, problem
 from autograder.job import Cell, CellResult, Job, Limits, Result
-from autograder.sandbox import SandboxError, problem
 
 pytestmark = pytest.mark.skipif(problem() is not None, reason=str(problem()))
 
@@ -535,7 +535,7 @@ class TestWhere:
     @pytest.mark.slow
     def test_broken_parents_are_replaced(self) -> None:
         run("1")
-        for parent in warm.here().pair(IMPORTS, (), True):
+        for parent in parents.here().pair(IMPORTS, (), True):
             parent.close()
         assert run("1").reason is None
 
@@ -545,7 +545,7 @@ class TestWhere:
         with ThreadPoolExecutor(1) as pool:
             future = pool.submit(run, "import time\ntime.sleep(2)\nprint('done')")
             time.sleep(1)
-            warm.here().pair(IMPORTS, (), True)[0].close()
+            parents.here().pair(IMPORTS, (), True)[0].close()
             result = future.result()
         assert result.reason is None
         assert text(result.cells[0]) == "done\n"
@@ -553,14 +553,14 @@ class TestWhere:
     @pytest.mark.slow
     @pytest.mark.parametrize("moment", ["warming up", "running"])
     def test_stop_ends_what_runs_and_what_starts(self, moment: str) -> None:
-        warm.stop()
+        parents.stop()
         if moment == "running":
             run("1")
         with ThreadPoolExecutor(2) as pool:
             futures = [pool.submit(run, "while True: pass") for _ in range(2)]
             time.sleep(0.5)
             started = time.monotonic()
-            warm.stop()
+            parents.stop()
             for future in futures:
                 with pytest.raises(SandboxError):
                     future.result()

@@ -23,20 +23,20 @@ from fuzz import fuzzed
 from nbgrader.plugins.export import CsvExportPlugin
 from small_course import named, source_notebook, write_course
 
-from autograder import grade as module
-from autograder import record
+from autograder import gradebook, steps
+from autograder.atomic import exchange, write
 from autograder.course import Course, CourseError
-from autograder.grade import Busy, Summary, exchange, grade
+from autograder.execute.sandbox import SandboxError
+from autograder.execute.store import Store
+from autograder.grade import Busy, Summary, grade
 from autograder.job import Job
-from autograder.sandbox import SandboxError
-from autograder.store import Store, write
 
 ALL = {"test_mean": 2, "test_hidden": 3, "test_partial": 2, "why": 0, "task": None}
 
 
 @pytest.fixture(autouse=True)
 def _nothing_runs_while_recording(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "run", never)
+    monkeypatch.setattr(steps, "run", never)
 
 
 def run(course: Course, **options: Any) -> Summary:
@@ -434,7 +434,7 @@ def test_a_full_disk_leaves_the_old_result(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    for place, name in ((module, "exchange"), (os, "fsync")):
+    for place, name in ((gradebook, "exchange"), (os, "fsync")):
         submit("anna", f"def mean(values):\n    return 2  # {name}")
         with monkeypatch.context() as patch:
             patch.setattr(place, name, full)

@@ -12,21 +12,13 @@ import nbformat
 import pytest
 from fuzz import fuzzed
 
+from autograder.execute.store import job_key
+from autograder.hidden import hidden_lines, strip_hidden
 from autograder.job import Limits
-from autograder.prepare import (
-    Refused,
-    SourceCell,
-    SourceNotebook,
-    blank,
-    hidden_lines,
-    job_key,
-    make_job,
-    odd_name,
-    read_bytes,
-    read_files,
-    restore,
-    strip_hidden,
-)
+from autograder.prepare.files import Refused, odd_name, read_bytes, read_files
+from autograder.prepare.notebook import blank, restore
+from autograder.prepare.source import SourceCell, SourceNotebook
+from autograder.prepare.submission import make_job
 
 HIDDEN = "assert f(1)\n### BEGIN HIDDEN TESTS\nassert f(2)\n### END HIDDEN TESTS"
 NONE = {"grade": False, "solution": False, "task": False, "points": 0.0, "checksum": "0" * 32}

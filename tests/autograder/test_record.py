@@ -14,18 +14,21 @@ from nbgrader.converters.base import NbGraderException
 from small_course import named
 
 import autograder
-from autograder import record
+from autograder import steps
 from autograder.course import Course, messages, quiet
-from autograder.execute import execute
-from autograder.feedback import HIDDEN_CHECK, RAISED_BY_STUDENT, HideTests, clean_html
+from autograder.execute.run import execute
 from autograder.job import CellResult, Result
-from autograder.prepare import SourceCell, SourceNotebook, make_job, restore
-from autograder.record import apply
+from autograder.prepare.notebook import restore
+from autograder.prepare.source import SourceCell, SourceNotebook
+from autograder.prepare.submission import make_job
+from autograder.record.feedback import HIDDEN_CHECK, RAISED_BY_STUDENT, clean_html
+from autograder.record.outcome import apply
+from autograder.steps import HideTests
 
 
 @pytest.fixture(autouse=True)
 def _no_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "run", standin.execute)
+    monkeypatch.setattr(steps, "run", standin.execute)
 
 
 def autograde(course: Course, student: str = "*") -> list[str]:
@@ -123,7 +126,7 @@ def test_what_was_executed_once_is_taken_from_the_store(
     def never(job: bytes, isolated: bool) -> bytes:
         raise AssertionError("it runs again")
 
-    monkeypatch.setattr(record, "run", never)
+    monkeypatch.setattr(steps, "run", never)
     assert autograde(course) == []
     assert scores("anna")["test_mean"] == 2
 

@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 
-from autograder import confine, sandbox
-from autograder.execute import execute
+from autograder.execute import sandbox
+from autograder.execute.run import execute
+from autograder.execute.sandbox import SandboxError, problem
+from autograder.inside.seccomp import seccomp_program
 from autograder.job import Cell, Job, Limits, Result
-from autograder.sandbox import SandboxError, problem
 
 in_sandbox = pytest.mark.skipif(problem() is not None, reason=str(problem()))
 
@@ -373,13 +374,13 @@ class TestRefusals:
 
     def test_an_unknown_machine(self) -> None:
         with pytest.raises(ValueError, match="no seccomp filter for 'vax'"):
-            confine.seccomp_program("vax")
+            seccomp_program("vax")
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_the_filter_decides_as_listed(machine: str) -> None:
     """The program, run here by a small interpreter of classic BPF."""
-    program = confine.seccomp_program(machine)
+    program = seccomp_program(machine)
     arch = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}[machine]
     names = {"x86_64": (56, 41, 101, 0), "aarch64": (220, 198, 117, 63)}[machine]
     clone, make_socket, ptrace, read = names
@@ -434,7 +435,7 @@ def test_everything_ends_with_the_host(tmp_path: Path) -> None:
         [
             sys.executable,
             "-c",
-            "import pathlib, sys; from autograder.execute import execute;"
+            "import pathlib, sys; from autograder.execute.run import execute;"
             f"execute(pathlib.Path({str(tmp_path / 'job')!r}).read_bytes())",
         ],
         cwd=Path(sandbox.__file__).parents[1],

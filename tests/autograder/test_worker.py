@@ -1,4 +1,4 @@
-"""`autograder.worker`: a warm parent outlives what becomes of its forks."""
+"""`autograder.inside.main`: a warm parent outlives what becomes of its forks."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from autograder.execute.sandbox import environment
 from autograder.job import Limits
-from autograder.sandbox import environment
 
 NO_ROOM_AT_FIRST = """
 import errno, os, sys
-from autograder.worker import main
+from autograder.inside.main import main
 fork = os.fork
 def no_room():
     os.fork = fork

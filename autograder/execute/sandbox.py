@@ -17,13 +17,15 @@ from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
-from autograder.confine import HOME
+from autograder.inside.confine import HOME
 
 __all__ = ["NAMESPACES", "SandboxError", "command", "environment", "fingerprint", "problem"]
 
 _PACKAGES = Path("/packages")
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32")
 _OF_ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "fonts", "localtime")
+_LINK = ["incoming", "known", "names", "outgoing", "randomness", "remote", "standin", "wire"]
+_OF_GRADER = ("__init__.py", "job.py", "inside", *(f"{name}.py" for name in _LINK))
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _INSTALL = (
     "Install bubblewrap (on Debian and Ubuntu: sudo apt-get install bubblewrap), or run without a "
@@ -138,19 +140,19 @@ def command(
         role: `"student"` or `"tests"`.
         fd: the inherited file descriptor by which it takes requests.
         imports: modules that it imports before the first request.
-        withheld: modules that are replaced by `autograder.withheld` for the student.
+        withheld: modules that are replaced by `autograder.inside.withheld` for the student.
         isolated: whether bubblewrap is put around it.
 
     Raises:
         SandboxError: bubblewrap is not installed, or a module does not exist.
     """
-    own = Path(__file__).parent
+    own = Path(__file__).parent.parent
     bound = _prefixes()
     packages = _packages([*imports, *withheld], [*bound, *map(Path, _SYSTEM)])
     path = [str(_PACKAGES)] if isolated else sorted({str(p.parent) for p in packages.values()})
     start = (
         f"import sys; sys.path[:0] = {path if isolated else [str(own.parent), *path]!r}; "
-        "from autograder.worker import main; "
+        "from autograder.inside.main import main; "
         f"main({fd}, {role!r}, {imports!r}, {withheld!r}, {isolated!r})"
     )
     python = [sys.executable, "-s", "-P", "-c", start]
@@ -198,8 +200,8 @@ def command(
         line += ["--ro-bind", str(prefix), str(prefix)]
     for ours in (_PACKAGES, _PACKAGES / "autograder"):
         line += ["--perms", "0755", "--dir", str(ours)]
-    for source in sorted(own.glob("*.py")):
-        line += ["--ro-bind", str(source), str(_PACKAGES / "autograder" / source.name)]
+    for part in _OF_GRADER:
+        line += ["--ro-bind", str(own / part), str(_PACKAGES / "autograder" / part)]
     for package in packages.values():
         line += ["--ro-bind", str(package), str(_PACKAGES / package.name)]
     masked = withheld if role == "student" else ()
@@ -208,7 +210,7 @@ def command(
         for package in packages.values():
             if file.is_relative_to(package):
                 inside = _PACKAGES / file.relative_to(package.parent)
-        line += ["--ro-bind", str(own / "withheld.py"), str(inside)]
+        line += ["--ro-bind", str(own / "inside" / "withheld.py"), str(inside)]
         if (file.parent / "__pycache__").exists():
             line += ["--tmpfs", str(inside.parent / "__pycache__")]
     return [*line, "--remount-ro", "/", "--chdir", "/", "--", *python]

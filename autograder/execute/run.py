@@ -16,9 +16,11 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
 
-from autograder.job import Cell, CellResult, Job, Limits, Reason, Result
-from autograder.sandbox import NAMESPACES, SandboxError
-from autograder.warm import Fork, Pairs, here
+from autograder.execute.fork import Fork
+from autograder.execute.outputs import Outputs, ran_out_of_memory
+from autograder.execute.parents import Pairs, here
+from autograder.execute.sandbox import NAMESPACES, SandboxError
+from autograder.job import Cell, CellResult, Job, Reason, Result
 
 __all__ = ["execute"]
 
@@ -26,11 +28,6 @@ _START_SECONDS = 60.0
 _GRACE_SECONDS = 2.0
 _LOOK_SECONDS = 0.1  # between two looks at the memory
 _MEMORY_SLACK = 1.25  # a single process meets its limit first, by a MemoryError, and lives
-_RESULT = 20_000  # characters of a cell's value that are kept above the limit on output
-_ITEM = 200  # characters that an output counts beside what it holds
-_ERRORS = 5  # in a cell
-_MESSAGES = 2_000_000  # in a cell; more are a flood
-_FLOOD = 64  # times the limit on output: what is read and thrown away before the cell is stopped
 
 
 def execute(job: bytes, *, isolated: bool = True) -> bytes:
@@ -96,120 +93,13 @@ def _malformed(job: Job, isolated: bool) -> bytes:
     return Result(cells, reason="malformed", isolated=isolated).to_bytes()
 
 
-class _Outputs:
-    """The outputs of one cell in nbformat's form, cut at a number of bytes."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.items: list[dict[str, Any]] = []
-        self.flooded = False
-        self._thrown = 0
-        self._limit = limits.output
-        self._left = limits.output
-        self._shown: dict[str, dict[str, Any]] = {}
-        self._clear = False
-        self._is_cut = False
-        self._messages = 0
-        self._has_result = False
-
-    def add(self, message: dict[str, Any]) -> None:
-        """Take a message of `autograder.worker`; one that is none is left out."""
-        self._messages += 1
-        if self._messages > _MESSAGES or message.get("flood"):
-            self.flooded = True
-        elif message.get("clear"):
-            self._clear = True
-        elif message.get("full"):
-            self._cut("stdout")
-        elif message.get("stream") in ("stdout", "stderr"):
-            self._stream(message["stream"], _text(message.get("text")))
-        elif "error" in message:
-            self._error(message["error"])
-        elif "display" in message or "result" in message:
-            self._data(message)
-
-    def _append(self, item: dict[str, Any], size: int, always: bool = False) -> bool:
-        if self._clear:
-            self.items.clear()
-            self._clear = False
-        self._left -= size + _ITEM
-        if self._left < 0 and not always:
-            self._cut("stdout")
-            return False
-        self.items.append(item)
-        return True
-
-    def _stream(self, name: str, text: str) -> None:
-        if self._left <= 0:
-            self._thrown += len(text)
-            self.flooded = self.flooded or self._thrown > _FLOOD * self._limit
-            return
-        rest, text = len(text) - self._left, text[: self._left]
-        last = self.items[-1] if self.items else {}
-        if not self._clear and last.get("name") == name:
-            last["text"] += text
-            self._left -= len(text)
-        else:
-            self._append({"output_type": "stream", "name": name, "text": text}, len(text))
-        if rest > 0:
-            self._cut(name)
-
-    def _cut(self, name: str) -> None:
-        self._left = 0
-        if not self._is_cut:
-            self._is_cut = True
-            text = f"\n... output of more than {self._limit} bytes is cut here ...\n"
-            self.items.append({"output_type": "stream", "name": name, "text": text})
-
-    def _error(self, error: Any) -> None:
-        if not (isinstance(error, list) and len(error) == 3 and isinstance(error[2], list)):
-            return
-        lines = [_text(line)[:2000] for line in error[2][:200]]
-        self.error(_text(error[0])[:200], _text(error[1])[:10000], lines)
-
-    def error(self, name: str, value: str, traceback: list[str] | None = None) -> None:
-        """Add an error; the first few are always kept."""
-        if sum(item["output_type"] == "error" for item in self.items) >= _ERRORS:
-            return
-        traceback = traceback or [f"{name}: {value}"]
-        self.items.append(
-            {"output_type": "error", "ename": name, "evalue": value, "traceback": traceback}
-        )
-
-    def _data(self, message: dict[str, Any]) -> None:
-        kind = "result" if "result" in message else "display"
-        bundle = message[kind]
-        if not isinstance(bundle, dict):
-            return
-        data = {_text(k)[:100]: _text(v) for k, v in bundle.items() if isinstance(v, str)}
-        size = sum(map(len, data.values()))
-        shown = message.get("id")
-        if message.get("update"):
-            if isinstance(shown, str) and shown in self._shown and self._left >= size:
-                self._shown[shown]["data"] = data
-                self._left -= size
-            return
-        item: dict[str, Any] = {"output_type": "display_data", "data": data, "metadata": {}}
-        if kind == "result":
-            item |= {"output_type": "execute_result", "execution_count": None}
-        # The value of a test cell is partial credit, whatever else the cell has printed.
-        always = kind == "result" and size <= _RESULT and not self._has_result
-        self._has_result = self._has_result or always
-        if self._append(item, size, always) and isinstance(shown, str):
-            self._shown[shown] = item
-
-
-def _text(value: Any) -> str:
-    """A string that every file can hold: no lone surrogates."""
-    return str(value).encode(errors="replace").decode() if isinstance(value, str) else ""
-
-
 class _Run:
     """One job on its two forks."""
 
     def __init__(self, job: Job, student: Fork, tests: Fork) -> None:
         self.tampering: list[str] = []
         self._job, self._student, self._tests = job, student, tests
-        self._sinks: dict[Fork, _Outputs | None] = {student: None, tests: None}
+        self._sinks: dict[Fork, Outputs | None] = {student: None, tests: None}
         self._end = 0.0
         self._dead: dict[Fork, tuple[Reason, str]] = {}
         self._looked = 0.0
@@ -249,20 +139,20 @@ class _Run:
     def cell(self, cell: Cell) -> CellResult:
         """Run one cell where it belongs."""
         start = time.monotonic()
-        outputs = _Outputs(self._job.limits)
+        outputs = Outputs(self._job.limits)
         reason: Reason | None = None
         if cell.role != "test":
             reason = self._on(self._student, cell, outputs)
             if cell.role == "student":
                 self._bound |= _names((self._student.done or {}).get("bound"))
         if cell.role == "shared":
-            self._on(self._tests, cell, _Outputs(self._job.limits))
+            self._on(self._tests, cell, Outputs(self._job.limits))
         if cell.role == "test":
             reason = self._on(self._tests, cell, outputs)
             reason = reason or self._missed(outputs)
         return CellResult(cell.id, outputs.items, time.monotonic() - start, reason)
 
-    def _on(self, fork: Fork, cell: Cell, outputs: _Outputs) -> Reason | None:
+    def _on(self, fork: Fork, cell: Cell, outputs: Outputs) -> Reason | None:
         if fork in self._dead:
             _, why = self._dead[fork]
             outputs.error("DeadKernelError", f"The process had ended before this cell: {why}.")
@@ -297,7 +187,7 @@ class _Run:
                 "DeadKernelError", f"The process ended in this cell: {self._dead[fork][1]}."
             )
             reason = reason or found
-        elif reason is None and _out_of_memory(outputs.items):
+        elif reason is None and ran_out_of_memory(outputs.items):
             reason = "out of memory"
         if fork is self._tests and fork.done and self._student not in self._dead:
             reason = self._broken(fork.done.get("broken"), cell) or reason
@@ -318,7 +208,7 @@ class _Run:
             self._until(lambda: not self._student.usable, time.monotonic() + _GRACE_SECONDS)
         return self._bury(self._student)
 
-    def _missed(self, outputs: _Outputs) -> Reason | None:
+    def _missed(self, outputs: Outputs) -> Reason | None:
         """Why a test failed, where it is that the student's process is not there to answer it."""
         before = self._student in self._dead
         if not before and not self._student.usable:
@@ -331,13 +221,13 @@ class _Run:
         outputs.error("DeadKernelError", f"The student's process is not there to answer: {why}.")
         return "stopped" if before else reason
 
-    def _timeout(self, outputs: _Outputs, whole: bool) -> None:
+    def _timeout(self, outputs: Outputs, whole: bool) -> None:
         limits = self._job.limits
         what = "the whole notebook" if whole else "this cell"
         seconds = limits.total_seconds if whole else limits.cell_seconds
         outputs.error("CellTimeoutError", f"{what} ran longer than {seconds:g} s")
 
-    def _too_much(self, fork: Fork, outputs: _Outputs) -> bool:
+    def _too_much(self, fork: Fork, outputs: Outputs) -> bool:
         """Whether memory or output are used up; looks at the memory once in a while."""
         now = time.monotonic()
         if now - self._looked > _LOOK_SECONDS:
@@ -415,11 +305,3 @@ def _names(found: Any) -> set[str]:
     if not isinstance(found, list):
         return set()
     return {name for name in found if isinstance(name, str) and name.isidentifier()}
-
-
-def _out_of_memory(outputs: list[dict[str, Any]]) -> bool:
-    return any(
-        item["output_type"] == "error"
-        and (item["ename"] == "MemoryError" or "can't allocate memory" in item["evalue"])
-        for item in outputs
-    )

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import hashlib
+import json
 from pathlib import Path
 
-from autograder.job import Result
+from autograder.atomic import write
+from autograder.execute.packages import environment
+from autograder.job import VERSION, Job, Result
 
-__all__ = ["Store", "write"]
-
-
-def write(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all: beside, to the disk, then renamed.
-
-    Raises:
-        OSError: it cannot be written; what was there before is still there.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        Path(beside).replace(path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
+__all__ = ["Store", "job_key"]
 
 
 class Store:
@@ -49,3 +32,11 @@ class Store:
     def put(self, key: str, result: Result) -> None:
         """Keeps a result."""
         write(self._path(key), result.to_bytes())
+
+
+def job_key(job: Job, *, isolated: bool = True) -> str:
+    """A name for all that a job's result depends on: itself, the packages, this grader."""
+    digest = hashlib.sha256(job.to_bytes())
+    modules = tuple(sorted({name.split(".")[0] for name in (*job.imports, *job.withheld)}))
+    digest.update(json.dumps([VERSION, isolated, environment(modules)]).encode())
+    return digest.hexdigest()

@@ -1,15 +1,9 @@
-"""Stage 2 anywhere: runs jobs on an executor. Workers elsewhere import little but this module."""
+"""Runs jobs on any executor. Workers elsewhere import little but this module."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import importlib.metadata
-import json
 import os
-import platform
 import resource
-import site
 from collections.abc import Callable, Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -19,46 +13,22 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     wait,
 )
-from pathlib import Path
 
+from autograder.execute.packages import environment
+from autograder.execute.parents import stop
+from autograder.execute.sandbox import SandboxError
 from autograder.job import Result
-from autograder.sandbox import SandboxError, fingerprint
-from autograder.warm import stop
 
-__all__ = ["Execute", "Pool", "environment", "run"]
+__all__ = ["Execute", "Pool", "run"]
 
 Execute = Callable[[bytes, bool], bytes]
 
 
 def run(job: bytes, isolated: bool) -> bytes:
     """Executes a job: the bytes of a `Job` in, those of a `Result` out."""
-    from autograder.execute import execute  # only where jobs run
+    from autograder.execute.run import execute  # only where jobs run
 
     return execute(job, isolated=isolated)
-
-
-def environment(modules: tuple[str, ...] = ()) -> str:
-    """A digest of the Python, the installed packages, and the sources of `modules`.
-
-    A module that is installed in place changes without a new version, so its files count too.
-    """
-    return _digest(fingerprint(modules))
-
-
-@functools.lru_cache(maxsize=16)
-def _digest(files: tuple[tuple[str, int], ...]) -> str:
-    digest = hashlib.sha256(_packages())
-    for file, _ in files:
-        digest.update(Path(file).read_bytes())
-    return digest.hexdigest()
-
-
-@functools.cache
-def _packages() -> bytes:
-    # Not all of sys.path: some packages put their own copies of others there.
-    installed = importlib.metadata.distributions(path=site.getsitepackages())
-    packages = {f"{package.name}=={package.version}" for package in installed}
-    return json.dumps([platform.python_version(), sorted(packages)]).encode()
 
 
 def _work(execute: Execute, job: bytes, isolated: bool, expected: str) -> bytes:

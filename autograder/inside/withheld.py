@@ -38,7 +38,7 @@ class _Withheld:
 
 def __getattr__(name: str) -> _Withheld:
     if (
-        name.startswith("__") or __name__ == "autograder.withheld"
+        name.startswith("__") or __name__ == "autograder.inside.withheld"
     ):  # under its own name: no stand-in
         raise AttributeError(name)
     return _Withheld(f"{__name__}.{name}")

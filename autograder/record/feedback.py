@@ -13,15 +13,12 @@ from jinja2 import pass_context
 from jinja2.runtime import Context
 from nbconvert.exporters import HTMLExporter
 from nbformat import NotebookNode
-from nbgrader.preprocessors import ClearHiddenTests, NbGraderPreprocessor
-
-from autograder.prepare import strip_hidden
 
 __all__ = [
     "HIDDEN_CHECK",
     "RAISED_BY_STUDENT",
-    "HideTests",
     "clean_html",
+    "hide_inputs",
     "safe_markdown",
     "safe_output",
 ]
@@ -152,25 +149,7 @@ _EXCEPTIONS |= {"LinkClosed", "Tampered", "TimedOut", "TooLarge", "Unsupported"}
 _SPEAKING = {"AssertionError", "CheckFailed", "NameError"}
 
 
-class HideTests(NbGraderPreprocessor):  # type: ignore[misc]
-    """Takes hidden tests and their inputs out of a graded notebook before it becomes feedback."""
-
-    def preprocess_cell(
-        self, cell: NotebookNode, resources: dict[str, Any], cell_index: int
-    ) -> tuple[NotebookNode, dict[str, Any]]:
-        """Removes hidden regions; one without an end reaches to the last line."""
-        marks = ClearHiddenTests(parent=self)
-        if cell.metadata.get("nbgrader", {}).get("locked"):
-            cell.source = strip_hidden(
-                cell.source, marks.begin_test_delimeter, marks.end_test_delimeter
-            )
-            for output in cell.get("outputs", []):
-                if output.output_type == "error":
-                    _hide_inputs(output)
-        return cell, resources
-
-
-def _hide_inputs(error: NotebookNode) -> None:
+def hide_inputs(error: NotebookNode) -> None:
     """Leaves of an error in a hidden check what no submission can write hidden inputs into.
 
     That is a check's own message; of others the name, if Python, torch or the grader gave it.

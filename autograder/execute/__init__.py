@@ -1,0 +1,1 @@
+"""Stage 2, on the host: runs a job in a sandbox; bytes in, bytes out."""

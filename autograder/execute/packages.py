@@ -1,0 +1,39 @@
+"""What a result depends on besides its job: Python, its packages, modules installed in place."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import platform
+import site
+from pathlib import Path
+
+from autograder.execute.sandbox import fingerprint
+
+__all__ = ["environment"]
+
+
+def environment(modules: tuple[str, ...] = ()) -> str:
+    """A digest of the Python, the installed packages, and the sources of `modules`.
+
+    A module that is installed in place changes without a new version, so its files count too.
+    """
+    return _digest(fingerprint(modules))
+
+
+@functools.lru_cache(maxsize=16)
+def _digest(files: tuple[tuple[str, int], ...]) -> str:
+    digest = hashlib.sha256(_packages())
+    for file, _ in files:
+        digest.update(Path(file).read_bytes())
+    return digest.hexdigest()
+
+
+@functools.cache
+def _packages() -> bytes:
+    # Not all of sys.path: some packages put their own copies of others there.
+    installed = importlib.metadata.distributions(path=site.getsitepackages())
+    packages = {f"{package.name}=={package.version}" for package in installed}
+    return json.dumps([platform.python_version(), sorted(packages)]).encode()

@@ -1,0 +1,228 @@
+"""Records results in the gradebook: nbgrader's own autograding, of notebooks that are restored.
+
+A submission's graded folder is made beside and exchanged for the old one, so it is whole or as it
+was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import shutil
+import sqlite3
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import nbgrader.api
+from nbformat import NotebookNode
+from nbgrader.converters import Autograde
+from nbgrader.converters.base import NbGraderException
+from nbgrader.preprocessors import (
+    CheckCellMetadata,
+    DeduplicateIds,
+    OverwriteCells,
+    OverwriteKernelspec,
+)
+from nbgrader.utils import determine_grade, is_grade
+from sqlalchemy.exc import SAWarning
+from traitlets.utils.importstring import import_item
+
+from autograder.atomic import exchange, scratch
+from autograder.course import Course, CourseError, messages, quiet
+from autograder.prepare.files import ABOUT_SUBMISSION
+from autograder.steps import rules_of
+
+__all__ = ["NotRecorded", "Recorder", "Submission", "one_engine"]
+
+
+@dataclass
+class Submission:
+    """A submission whose jobs wait for their results.
+
+    Attributes:
+        student: whose it is.
+        notebooks: restored.
+        keys: of the jobs, by notebook.
+        files: those beside the notebooks.
+        about: nbgrader's own files beside them.
+    """
+
+    student: str
+    notebooks: dict[str, NotebookNode]
+    keys: dict[str, str]
+    files: dict[str, bytes]
+    about: dict[str, bytes]
+
+
+@contextlib.contextmanager
+def one_engine() -> Iterator[None]:
+    """Has nbgrader use one engine for a database.
+
+    It opens the gradebook nine times a submission, each time by an engine of its own, for which
+    SQLAlchemy compiles every statement anew: a third of the time that recording takes.
+    """
+    create = nbgrader.api.create_engine
+    nbgrader.api.create_engine = functools.cache(create)
+    try:
+        yield
+    finally:
+        nbgrader.api.create_engine = create
+
+
+_DONE_BY_RESTORE = (DeduplicateIds, OverwriteKernelspec, OverwriteCells, CheckCellMetadata)
+
+
+class _Autograde(Autograde):  # type: ignore[misc]
+    """nbgrader's, for one folder whose name may be anything, where its own takes a pattern.
+
+    The notebooks there are restored: what nbgrader's own preprocessors would restore of them, or
+    check, is left out. Others that the course's configuration names stay.
+    """
+
+    folder = Path()
+
+    def _init_preprocessors(self) -> None:
+        for name in ("sanitize_preprocessors", "autograde_preprocessors"):
+            steps = [import_item(s) if isinstance(s, str) else s for s in getattr(self, name)]
+            setattr(self, name, [step for step in steps if step not in _DONE_BY_RESTORE])
+        super()._init_preprocessors()
+
+    def init_notebooks(self) -> None:
+        self.assignments = {str(self.folder): sorted(map(str, self.folder.glob("*.ipynb")))}
+
+
+class NotRecorded(Exception):
+    """Why one submission's result could not be recorded."""
+
+
+class Recorder:
+    """Records the results of submissions through nbgrader's own autograding."""
+
+    def __init__(
+        self,
+        course: Course,
+        assignment: str,
+        staging: Path,
+        isolated: bool,
+    ) -> None:
+        self.course = course
+        self.assignment = assignment
+        self.staging = staging
+        self.isolated = isolated
+        self.rehearsal = False
+        config = copy.deepcopy(course.config)
+        config.Reader.trusted = True
+        config.NotebookExporter.optimistic_validation = True
+        config.Isolated.sandbox = isolated
+        relative = staging.relative_to(course.root)
+        self.directory = course.directory(
+            assignment_id=assignment,
+            submitted_directory=str(relative / "submitted"),
+            autograded_directory=str(relative / "autograded"),
+        )
+        self.db_url = self.directory.db_url
+        self.config = config
+        self.converter = _Autograde(coursedir=self.directory, config=config, log=quiet())
+        self.rules = rules_of(_Autograde(coursedir=course.directory(), config=config), assignment)
+
+    def rehearse(self) -> None:
+        """From now on grades go into a copy of the gradebook, and the folders stay as they are."""
+        path = self.course.database
+        if path is None:
+            raise CourseError("--dry-run needs a gradebook in SQLite, of which it makes a copy")
+        rehearsed = self.staging / "gradebook.db"
+        with (
+            contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as source,
+            contextlib.closing(sqlite3.connect(rehearsed)) as target,
+        ):
+            source.backup(target)
+        self.db_url = self.directory.db_url = f"sqlite:///{rehearsed}"
+        self.rehearsal = True
+
+    def is_recorded(
+        self, submission: Submission, scores: dict[tuple[str, str], float | None]
+    ) -> bool:
+        """Whether graded folder and gradebook hold just what grading would make again."""
+        graded = self.course.graded(self.assignment, submission.student)
+        notebooks = self.course.graded_notebooks(self.assignment, submission.student)
+        if notebooks.keys() != submission.notebooks.keys() or not scores:
+            return False
+        for name, notebook in notebooks.items():
+            about = notebook.metadata.get("autograder", {})
+            wanted = submission.notebooks[name].metadata.autograder
+            if about.get("key") != submission.keys.get(name):
+                return False
+            if about.get("refused") != wanted.get("refused") or "reason" not in about:
+                return False
+            if _written(notebook) != _written(submission.notebooks[name]):  # Markdown has no job
+                return False
+            for cell in filter(is_grade, notebook.cells):
+                score, _ = determine_grade(cell)
+                if scores.get((name, cell.metadata.nbgrader.grade_id), -1) != score:
+                    return False
+        for name in ABOUT_SUBMISSION:
+            kept = graded / name
+            if (kept.read_bytes() if kept.exists() else None) != submission.about.get(name):
+                return False
+        return True
+
+    def _stage(self, submission: Submission) -> Path:
+        """Writes the clean submission to where nbgrader is to find it."""
+        folder = Path(
+            self.directory.format_path(
+                self.directory.submitted_directory, submission.student, self.assignment
+            )
+        )
+        scratch(folder)
+        for name, data in {**submission.files, **submission.about}.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        for name, notebook in submission.notebooks.items():
+            nbformat.write(notebook, folder / f"{name}.ipynb")
+        return folder
+
+    def record(self, submission: Submission) -> None:
+        """Has nbgrader autograde the clean submission, then exchanges the graded folder.
+
+        Raises:
+            NotRecorded: nbgrader could not; the old result is still there.
+            CourseError, OSError: it could not for a reason that ends the run.
+        """
+        submitted = self._stage(submission)
+        made = Path(
+            self.directory.format_path(
+                self.directory.autograded_directory, submission.student, self.assignment
+            )
+        )
+        self.converter.folder = submitted
+        with messages() as errors, warnings.catch_warnings():
+            warnings.simplefilter("ignore", SAWarning)  # nbgrader's, of a newer SQLAlchemy
+            try:
+                self.converter.start()
+            except NbGraderException:
+                raise NotRecorded(_last_line(errors)) from None
+        if not self.rehearsal:
+            exchange(made, self.course.graded(self.assignment, submission.student))
+        scratch(made)
+        shutil.rmtree(submitted)
+
+
+def _written(notebook: NotebookNode) -> list[tuple[str, str, dict[str, Any]]]:
+    """What the student wrote and attached, cell by cell."""
+    return [(c.cell_type, c.source, c.get("attachments", {})) for c in notebook.cells]
+
+
+def _last_line(errors: list[str]) -> str:
+    """What nbgrader's log says was the matter."""
+    told = "\n".join(errors)
+    for name in ("OperationalError", "OSError"):
+        if found := [line for line in told.splitlines() if name in line]:
+            raise CourseError(f"the results cannot be written: {found[-1]}")
+    lines = [e.strip().splitlines()[-1] for e in errors if "Traceback" in e]
+    return (lines or errors or ["nbgrader gave no reason"])[-1]

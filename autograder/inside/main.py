@@ -1,0 +1,249 @@
+"""The program inside a sandbox: a warm parent whose forks each run one submission.
+
+The parent has imported what notebooks import. A request brings the sockets of a submission, no
+bytes of it; the fork shuts itself off from the parent and its siblings (`confine`) before it reads
+any. Three processes make a submission's half:
+
+  parent ─ (gone) ─ init ─ main
+
+`init` is the first process of the fork's own pid namespace: when it ends, the kernel ends all
+others there. `main` runs the cells.
+"""
+
+from __future__ import annotations
+
+import base64
+import builtins
+import contextlib
+import gc
+import importlib
+import importlib.util
+import io
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import traceback
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from autograder.inside import confine
+from autograder.inside.cells import NoMagics, run_student, run_tests, value_of
+from autograder.inside.control import receive
+from autograder.inside.output import Messages
+from autograder.inside.shell import make_shell
+from autograder.job import Limits
+
+__all__ = ["main"]
+
+_NOBODY = 65534
+_DISK_FILES = 4  # so many files of the largest size fit on each of the private file systems
+_FDS = ("control", "link", "stdout", "stderr", "status")
+
+
+def _main(fds: dict[str, int], role: str, limits: Limits, isolated: bool, shell: Any) -> None:
+    """What becomes of the fork that runs the cells."""
+    confine.own_descriptors({0, 1, 2, *fds.values()})
+    if isolated:
+        confine.mount_private(_DISK_FILES * limits.file_size)
+    control = socket.socket(fileno=fds["control"])
+    link = socket.socket(fileno=fds["link"])
+    order = receive(control)
+    home = Path(order["home"])
+    os.chdir(home)
+    try:
+        for name, content in order["files"].items():
+            path = home / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(base64.b64decode(content))
+    except OSError as error:
+        os.write(fds["status"], f"files {error}".encode()[:4000])
+        os._exit(1)
+    confine.limit(limits)
+    with contextlib.suppress(OSError):  # should the machine run out of memory, this goes first
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    if isolated:
+        confine.drop_privileges()
+        confine.set_dumpable(True)  # the host measures it; nobody else can see it
+    os.dup2(fds["stdout"], 1)
+    os.dup2(fds["stderr"], 2)
+    os.close(fds["stdout"])
+    os.close(fds["stderr"])
+    os.write(fds["status"], b"main")
+    os.close(fds.pop("status"))
+    random.seed(0)  # alike in both halves, and in every run of a job; torch starts alike anyway
+    sys.modules["numpy"].random.seed(0)
+    messages = Messages(control, limits.output)
+    with contextlib.suppress(EOFError):
+        if role == "student":
+            run_student(control, link, messages, shell)
+        else:
+            run_tests(control, link, messages)
+
+
+def _init(fds: dict[str, int], role: str, limits: Limits, isolated: bool, shell: Any) -> None:
+    """Start `main`, wait for its end among all that end here, and say what it was."""
+    os.write(fds["status"], b"init")
+    pid = os.fork()
+    if pid == 0:
+        _guarded(_main, fds, role, limits, isolated, shell)
+    for name in ("control", "link", "stdout", "stderr"):
+        os.close(fds[name])
+    confine.set_dumpable(False)
+    while True:
+        ended, status = os.wait()
+        if ended == pid:
+            os.write(fds["status"], b"ended %d" % os.waitstatus_to_exitcode(status))
+            os._exit(0)
+
+
+def _guarded(function: Any, fds: dict[str, int], *rest: Any) -> None:
+    """Call it in a process that must never return to its caller."""
+    try:
+        function(fds, *rest)
+        os._exit(0)
+    except BaseException as error:
+        with contextlib.suppress(OSError, KeyError):
+            os.write(fds["status"], f"error {type(error).__name__}: {error}".encode()[:4000])
+        with contextlib.suppress(OSError):
+            os.write(2, traceback.format_exc().encode(errors="replace"))
+    finally:
+        os._exit(1)
+
+
+def _fork(fds: dict[str, int], role: str, limits: Limits, isolated: bool, shell: Any) -> None:
+    if isolated:
+        confine.enter_namespaces()
+    pid = os.fork()
+    if pid == 0:
+        if not isolated:
+            os.setsid()
+            confine.be_subreaper()
+        _guarded(_init, fds, role, limits, isolated, shell)
+
+
+class _WithheldFinder:
+    """Where no sandbox masks the files of withheld modules, keeps them from being imported."""
+
+    def __init__(self, withheld: tuple[str, ...]) -> None:
+        self._withheld = withheld
+
+    def find_spec(
+        self, name: str, path: Any = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if not any(name == one or name.startswith(f"{one}.") for one in self._withheld):
+            return None
+        stub = Path(__file__).with_name("withheld.py")
+        return importlib.util.spec_from_file_location(name, stub, submodule_search_locations=[])
+
+
+def _rehearse() -> None:
+    """What notebooks do, for the sake of what torch imports only when it is done.
+
+    No backward pass: the threads of autograd do not survive a fork.
+    """
+    import torch
+    from torch import nn
+
+    with contextlib.suppress(ImportError):  # what the first torch.autograd.grad imports
+        importlib.import_module("torch.fx.experimental.symbolic_shapes")
+    state = torch.get_rng_state()
+    x, model = torch.ones(4, 2), nn.Linear(2, 1)
+    for kind in (torch.optim.SGD, torch.optim.Adam):
+        optimizer = kind(model.parameters(), 0.1)
+        model(x).sum().detach()
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        optimizer.zero_grad()
+    torch.testing.assert_close(x, x)
+    normal = torch.distributions.Normal(0.0, 1.0)
+    torch.distributions.kl_divergence(normal, normal)
+    torch.save(model.state_dict(), io.BytesIO())
+    data: Any = x
+    next(iter(torch.utils.data.DataLoader(data, 2, shuffle=True)))
+    importlib.import_module("numpy.random")
+    torch.set_rng_state(state)
+
+
+def _warm(role: str, imports: tuple[str, ...]) -> Any:
+    """Import, and do once what costs time the first time; no thread may be left running."""
+    for name in (*imports, "autograder.remote"):
+        importlib.import_module(name)
+    sys.modules["torch"].set_num_threads(1)
+    _rehearse()
+    shell = None
+    if role == "tests":
+        from IPython.display import display
+
+        # what a notebook's kernel adds to the names that are always there
+        vars(builtins).update(display=display, get_ipython=NoMagics)
+        value_of("%warm\n1", "<warm>", {})
+    else:
+        shell = make_shell()
+        if "matplotlib.pyplot" in sys.modules:
+            shell.run_cell(
+                "%matplotlib inline\n"
+                "import matplotlib.pyplot as plt\n"
+                "plt.plot([0, 1], label='$x$')\n"
+                "plt.legend();"
+            )
+            # Figures are shown and closed after a cell; matplotlib would draw each before, too.
+            shell.run_cell("plt.uninstall_repl_displayhook()")
+        shell.run_cell("raise ValueError")  # imports what shows tracebacks
+        shell.reset()
+        shell.execution_count = 1
+    if len([*Path("/proc/self/task").iterdir()]) > 1:
+        raise RuntimeError(
+            f"one of {', '.join(imports)} starts threads, which a fork does not survive"
+        )
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    if any(line.split()[1][1::2] == "ws" for line in maps):  # such as rw-s
+        raise RuntimeError(
+            f"one of {', '.join(imports)} maps memory that all submissions would share"
+        )
+    gc.collect()
+    gc.freeze()  # keeps the collector from copying the pages that forks share
+    return shell
+
+
+def main(
+    fd: int, role: str, imports: tuple[str, ...], withheld: tuple[str, ...], isolated: bool
+) -> None:
+    """Be a warm parent: take requests from the socket `fd` until the host closes it."""
+    if isolated and os.getuid() == 0:  # root of the machine, without its privileges
+        os.setgroups([])
+        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+        os.execv(sys.executable, sys.orig_argv)
+    confine.set_dumpable(False)
+    requests = socket.socket(fileno=fd)
+    if role == "student" and not isolated:
+        sys.meta_path.insert(0, _WithheldFinder(withheld))
+    try:
+        shell = _warm(role, imports)
+    except Exception as error:
+        requests.send(f"error {type(error).__name__}: {error}".encode()[:4000])
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    requests.send(b"ready")
+    while True:
+        request, received, _, _ = socket.recv_fds(requests, 65536, len(_FDS))
+        if not request:
+            return
+        fds = dict(zip(_FDS, received, strict=True))
+        try:
+            pid = os.fork()
+        except OSError:  # no room for another process: the host sees this one's sockets close
+            pid = -1
+        if pid == 0:
+            requests.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _guarded(_fork, fds, role, Limits(**json.loads(request)), isolated, shell)
+        for received_fd in received:
+            os.close(received_fd)

@@ -1,0 +1,1 @@
+"""Stage 1, on the host: makes a clean job of a submission, which nobody vouches for."""

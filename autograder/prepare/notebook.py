@@ -1,0 +1,208 @@
+"""A submitted notebook, which nobody vouches for, with all that nbgrader decides by put back.
+
+Everything that nbgrader decides by comes from the gradebook: which cells are locked, graded,
+worth how many points, what the locked ones say and in what order they stand. Of the submission
+remain the sources of the student's own cells and attached pictures.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_raw_cell
+
+from autograder.hidden import strip_hidden
+from autograder.job import VERSION
+from autograder.prepare.files import Refused, odd_name
+from autograder.prepare.source import SourceCell, SourceNotebook
+
+__all__ = ["blank", "restore"]
+
+CELLS_COUNT = 2000
+
+
+_NEW_CELL = {"code": new_code_cell, "markdown": new_markdown_cell, "raw": new_raw_cell}
+_TAGS = ("skip-execution", "remove-cell", "remove-output")
+_PICTURES = ("image/png", "image/jpeg", "image/gif")
+
+
+def _text(value: object) -> str:
+    """A source, which nbformat allows to be a list of lines; without what breaks later steps."""
+    if isinstance(value, list) and all(isinstance(line, str) for line in value):
+        value = "".join(value)
+    if not isinstance(value, str):
+        raise Refused("malformed", "the source of a cell is no text")
+    # A lone surrogate cannot be written, a NUL not be shown.
+    return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _read(data: bytes) -> dict[str, Any]:
+    """The notebook's JSON, as nbformat 4."""
+    try:
+        record = json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise Refused("malformed", "the notebook is not in UTF-8") from None
+    except RecursionError:
+        raise Refused("malformed", "the notebook's JSON is nested too deep") from None
+    except ValueError as error:
+        what = "is empty" if not data.strip() else f"is no JSON: {error}"
+        raise Refused("malformed", f"the notebook {what}") from None
+    if not isinstance(record, dict):
+        raise Refused("malformed", "the notebook is no JSON object")
+    version = record.get("nbformat")
+    if version in (1, 2, 3) and not isinstance(version, bool):
+        try:
+            record = nbformat.convert(nbformat.from_dict(record), 4)
+        except Exception as error:  # whatever an old format's converter stumbles on
+            raise Refused(
+                "malformed", f"the notebook is not a valid notebook of nbformat {version}"
+            ) from error
+    elif version != 4:
+        raise Refused("malformed", "the notebook names no format (nbformat) that is known")
+    cells = record.get("cells")
+    if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
+        raise Refused("malformed", "the notebook has no list of cells")
+    if len(cells) > CELLS_COUNT:
+        raise Refused("malformed", f"the notebook has more than {CELLS_COUNT} cells")
+    return dict(record)
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _attachments(cell: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """The pictures pasted into a Markdown cell."""
+    kept: dict[str, dict[str, str]] = {}
+    for name, bundle in _dict(cell.get("attachments")).items():
+        for mime in _PICTURES:
+            picture = _dict(bundle).get(mime)
+            if isinstance(picture, str) and odd_name(name) is None:
+                try:
+                    base64.b64decode(picture.replace("\n", ""), validate=True)
+                except ValueError:
+                    continue
+                kept.setdefault(name, {})[mime] = picture
+    return kept
+
+
+def _new_cell(kind: str, source: str, metadata: dict[str, Any]) -> NotebookNode:
+    new: Callable[..., NotebookNode] = _NEW_CELL[kind]
+    return new(source, metadata=nbformat.from_dict(metadata))
+
+
+def _assemble(source: SourceNotebook, cells: Sequence[NotebookNode]) -> NotebookNode:
+    for position, cell in enumerate(cells):
+        cell["id"] = f"cell-{position}"
+    metadata = {"language_info": {"name": "python"}, "autograder": {"version": VERSION}}
+    if {"name", "display_name"} <= source.kernelspec.keys():
+        metadata["kernelspec"] = dict(source.kernelspec)
+    notebook: NotebookNode = new_notebook(cells=list(cells), metadata=nbformat.from_dict(metadata))
+    return notebook
+
+
+def restore(
+    data: bytes, source: SourceNotebook, visible: Callable[[str], str] = strip_hidden
+) -> tuple[NotebookNode, list[str]]:
+    """The submitted notebook with all that nbgrader decides by put back.
+
+    Cells that the gradebook knows stand in its order, each followed by the student's own cells
+    that followed it; the locked ones say what the gradebook has; those missing come back. Of a
+    cell that is there more than once the last counts, as in nbgrader; the others stay as cells of
+    the student's own, unless they were locked. No outputs and no other metadata remain.
+
+    Args:
+        data: the submitted file.
+        source: the notebook as the gradebook has it.
+        visible: makes of a locked cell's source what students are given of it.
+
+    Returns:
+        The notebook, and a line for each thing that a student is not meant to change.
+
+    Raises:
+        Refused: `data` is no notebook.
+    """
+    record = _read(data)
+    known = {cell.name: cell for cell in source.cells}
+    tampering = []
+
+    kernelspec = _dict(_dict(record.get("metadata")).get("kernelspec"))
+    language = str(kernelspec.get("language") or "python").lower()[:40]
+    if language != "python":
+        tampering.append(f"the kernel was changed to one for {language!r}; it is Python's again")
+
+    # The last copy of a cell counts.
+    place: dict[str, int] = {}
+    names: list[str | None] = []
+    for position, cell in enumerate(record["cells"]):
+        name = _dict(_dict(cell.get("metadata")).get("nbgrader")).get("grade_id")
+        name = name if isinstance(name, str) and name in known else None
+        names.append(name)
+        if name:
+            if name in place:
+                tampering.append(f"the cell {name} is there more than once; the last one counts")
+            place[name] = position
+    order = [cell.name for cell in source.cells if cell.name in place]
+    if order != sorted(order, key=place.__getitem__):
+        tampering.append("the order of the assignment's cells was changed; it is put back")
+
+    # Each known cell heads the student's own cells up to the next one.
+    segments: dict[str | None, list[NotebookNode]] = {None: []}
+    head: str | None = None
+    for position, (cell, name) in enumerate(zip(record["cells"], names, strict=True)):
+        kind, text = cell.get("cell_type"), _text(cell.get("source", ""))
+        if not isinstance(kind, str) or kind not in _NEW_CELL:
+            raise Refused("malformed", "a cell is neither code, Markdown nor raw text")
+        tags = _dict(cell.get("metadata")).get("tags")
+        if name and isinstance(tags, list) and (found := [t for t in tags if t in _TAGS]):
+            tampering.append(f"the cell {name} carried the tag {found[0]}; it is dropped")
+        if name and place[name] == position:
+            head = name
+            segments[head] = [_known_cell(known[name], kind, text, visible, tampering)]
+            attachments = _attachments(cell) if kind == "markdown" else {}
+            if attachments and segments[head][0].cell_type == "markdown":
+                segments[head][0].attachments = nbformat.from_dict(attachments)
+        elif name is None or not known[name].locked:
+            own = _new_cell(kind, text, {})
+            if kind == "markdown" and (attachments := _attachments(cell)):
+                own.attachments = nbformat.from_dict(attachments)
+            segments[head].append(own)
+
+    cells = segments[None]
+    for wanted in source.cells:
+        if wanted.name not in segments:
+            tampering.append(f"the cell {wanted.name} was deleted; it is put back")
+            segments[wanted.name] = [_new_cell(wanted.cell_type, wanted.source, wanted.metadata())]
+        cells += segments[wanted.name]
+    return _assemble(source, cells), tampering
+
+
+def _known_cell(
+    wanted: SourceCell,
+    kind: str,
+    text: str,
+    visible: Callable[[str], str],
+    tampering: list[str],
+) -> NotebookNode:
+    if kind != wanted.cell_type:
+        tampering.append(
+            f"the cell {wanted.name} was turned from {wanted.cell_type} to {kind}; it is put back"
+        )
+    if wanted.locked:
+        if visible(text).strip() != visible(wanted.source).strip():
+            tampering.append(f"the locked cell {wanted.name} was changed; it is put back")
+        text = wanted.source
+    return _new_cell(wanted.cell_type, text, wanted.metadata())
+
+
+def blank(source: SourceNotebook, refused: Refused) -> NotebookNode:
+    """The notebook as it was released, to stand for one that cannot be graded."""
+    cells = [_new_cell(cell.cell_type, cell.source, cell.metadata()) for cell in source.cells]
+    notebook = _assemble(source, cells)
+    notebook.metadata.autograder.refused = [refused.reason, str(refused)]
+    return notebook

@@ -1,0 +1,176 @@
+"""A submission: its notebooks restored, their jobs, and its files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nbformat import NotebookNode
+from nbgrader.utils import parse_utc
+
+from autograder.hidden import strip_hidden
+from autograder.job import Cell, Job, Limits, Role
+from autograder.prepare.files import ABOUT_SUBMISSION, Files, Refused, read_bytes, read_files
+from autograder.prepare.notebook import blank, restore
+from autograder.prepare.source import SourceNotebook
+
+__all__ = ["Prepared", "Rules", "make_job", "prepare", "read_notebook", "submission_files"]
+
+NOTEBOOK_BYTES = 20 * 2**20
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What of a course's settings a submission's jobs depend on.
+
+    Attributes:
+        marks: pairs of marks around what students are not given of a locked cell.
+        ignore: patterns for names of files that are left out, nbgrader's `CourseDirectory.ignore`.
+        given: the instructor's files of the assignment, which take the place of a submission's.
+        limits: see `Job`.
+        imports: see `Job`.
+        withheld: see `Job`.
+    """
+
+    marks: tuple[tuple[str, str], ...] = (("BEGIN HIDDEN TESTS", "END HIDDEN TESTS"),)
+    ignore: tuple[str, ...] = ()
+    given: Mapping[str, bytes] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    imports: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
+
+    def visible(self, source: str) -> str:
+        """What students are given of a locked cell."""
+        for begin, end in self.marks:
+            source = strip_hidden(source, begin, end)
+        return source
+
+    def job(self, notebook: NotebookNode, files: Mapping[str, bytes]) -> Job:
+        """The job of a notebook that `restore` made."""
+        return make_job(
+            notebook, files, limits=self.limits, imports=self.imports, withheld=self.withheld
+        )
+
+
+@dataclass
+class Prepared:
+    """A submission that is ready to run.
+
+    Attributes:
+        notebooks: restored, or blank with the reason in their metadata.
+        jobs: of the notebooks that can be run.
+        files: those beside the notebooks that are taken.
+        about: nbgrader's own files beside them, such as `timestamp.txt`.
+    """
+
+    notebooks: dict[str, NotebookNode] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    about: dict[str, bytes] = field(default_factory=dict)
+
+
+def prepare(folder: Path, sources: Mapping[str, SourceNotebook], rules: Rules) -> Prepared:
+    """Reads one submission; whatever is wrong with it ends in a named reason."""
+    made = Prepared()
+    if folder.is_symlink() or not folder.is_dir():
+        refused = Refused("malformed", "the submission is no folder, but a link or a file")
+        made.notebooks = {name: blank(source, refused) for name, source in sources.items()}
+        return made
+    try:
+        files = submission_files(folder, rules)
+    except OSError as error:
+        files = Files(refused={".": f"the files cannot be read: {error.strerror}"})
+    for name, source in sources.items():
+        path = folder / f"{name}.ipynb"
+        if path.is_symlink() or path.exists():
+            made.notebooks[name] = read_notebook(path, source, rules)
+    if not made.notebooks:
+        name, source = next(iter(sources.items()))
+        refused = Refused("missing", f"{name}.ipynb was not submitted")
+        made.notebooks[name] = blank(source, refused)
+    made.files = files.taken
+    made.about, odd = _about(folder)
+    for name, notebook in made.notebooks.items():
+        told = [*notebook.metadata.autograder.get("tampering", []), *odd]
+        notebook.metadata.autograder.tampering = [*told, *files.refused.values()]
+        if "refused" not in notebook.metadata.autograder:
+            made.jobs[name] = rules.job(notebook, files.taken)
+    return made
+
+
+def read_notebook(path: Path, source: SourceNotebook, rules: Rules) -> NotebookNode:
+    """The notebook in a file, restored; a blank one where it is refused."""
+    try:
+        notebook, tampering = restore(read_bytes(path, NOTEBOOK_BYTES), source, rules.visible)
+    except FileNotFoundError:
+        return blank(source, Refused("missing", f"{path.name} was not submitted"))
+    except Refused as refused:
+        return blank(source, refused)
+    except Exception as error:  # what nobody thought of must not stop the class either
+        return blank(source, Refused("malformed", f"the notebook cannot be read: {error!r}"))
+    if tampering:
+        notebook.metadata.autograder.tampering = tampering
+    return notebook
+
+
+def submission_files(folder: Path, rules: Rules) -> Files:
+    """A submission's files, the instructor's of the same name in their place.
+
+    A student's file where the assignment has a folder, or the other way round, is refused.
+    """
+    files = read_files(folder, rules.ignore)
+    folders = {str(folder) for name in rules.given for folder in Path(name).parents}
+    for name in list(files.taken):
+        if name in folders or any(str(folder) in rules.given for folder in Path(name).parents):
+            files.refused[name] = f"{name} is in the place of a file of the assignment"
+            del files.taken[name]
+    files.taken |= rules.given
+    return files
+
+
+def _about(folder: Path) -> tuple[dict[str, bytes], list[str]]:
+    """nbgrader's own files beside the notebooks, and what is wrong with them."""
+    about: dict[str, bytes] = {}
+    odd: list[str] = []
+    for name in ABOUT_SUBMISSION:
+        try:
+            data = read_bytes(folder / name, 1000)
+            if name == "timestamp.txt":
+                parse_utc(data.decode().strip())
+            about[name] = data
+        except FileNotFoundError:
+            continue
+        except Refused as refused:
+            odd.append(str(refused))
+        except Exception:  # dateutil raises many things
+            odd.append("timestamp.txt holds no time; the submission counts as one without")
+    return about, odd
+
+
+def make_job(
+    notebook: NotebookNode,
+    files: Mapping[str, bytes],
+    *,
+    limits: Limits | None = None,
+    imports: Iterable[str] = (),
+    withheld: Iterable[str] = (),
+) -> Job:
+    """The job of a notebook that `restore` made."""
+    cells = []
+    for position, cell in enumerate(notebook.cells):
+        if cell.cell_type != "code":
+            continue
+        meta = cell.metadata.get("nbgrader", {})
+        role: Role = "student"
+        if meta.get("locked") and not meta.get("solution"):
+            role = "test" if meta.get("grade") else "shared"
+        # A grade_id has no blank, so no other cell can take its name.
+        cells.append(Cell(meta.get("grade_id") or f"cell {position}", role, cell.source))
+    return Job(
+        cells=tuple(cells),
+        files=dict(sorted(files.items())),
+        limits=limits or Limits(),
+        imports=tuple(imports),
+        withheld=tuple(withheld),
+    )

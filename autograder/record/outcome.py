@@ -1,0 +1,109 @@
+"""Writes a result into its notebook, for nbgrader to score by its own rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from nbformat import NotebookNode
+from nbgrader.utils import is_grade, is_solution
+
+from autograder.hidden import hidden_lines
+from autograder.job import Reason, Result
+from autograder.record.feedback import HIDDEN_CHECK, RAISED_BY_STUDENT, safe_output
+
+__all__ = ["apply"]
+
+_EXPLAINED: dict[Reason, str] = {
+    "timeout": "ran longer than allowed",
+    "out of memory": "needed more memory than allowed",
+    "crashed": "the process ended",
+    "tampered": "reached beyond the exercise",
+    "malformed": "the notebook cannot be read",
+    "missing": "the notebook was not submitted",
+    "output": "wrote more than allowed",
+    "stopped": "was not run, since an earlier cell ended the process",
+}
+
+_PLACE = re.compile(r"line (\d+), (test|submission)")
+
+
+def _named(reason: Reason, message: str = "") -> NotebookNode:
+    name = "".join(word.capitalize() for word in reason.split())
+    text = message or _EXPLAINED[reason]
+    return NotebookNode(output_type="error", ename=name, evalue=text, traceback=[f"{name}: {text}"])
+
+
+def apply(
+    notebook: NotebookNode,
+    result: Result,
+    message: str = "",
+    marks: tuple[str, str] = ("BEGIN HIDDEN TESTS", "END HIDDEN TESTS"),
+) -> None:
+    """Writes a result into its notebook, for nbgrader to score by its own rules.
+
+    A test without a result has failed. Of an error in a test are shown its type and message, and
+    the line only where students can see it (feedback tells less: see `hide_inputs`); how the
+    grader's sides ended is kept in the notebook's metadata.
+
+    Args:
+        notebook: that `restore` made.
+        result: of its job.
+        message: what every test says, where nothing ran.
+        marks: of hidden tests, as in nbgrader's `ClearHiddenTests`.
+    """
+    by_id = {cell.id: cell for cell in result.cells}
+    for position, cell in enumerate(notebook.cells):
+        if cell.cell_type != "code":
+            continue
+        name = cell.metadata.get("nbgrader", {}).get("grade_id") or f"cell {position}"
+        is_test = is_grade(cell) and not is_solution(cell)
+        cell.execution_count = None
+        outcome = by_id.get(name)
+        if outcome is None:
+            cell.outputs = [_named(result.reason or "stopped", message)] if is_test else []
+            continue
+        outputs = [out for raw in outcome.outputs if (out := safe_output(raw)) is not None]
+        failed = any(out.output_type == "error" for out in outputs)
+        if outcome.reason and not failed:
+            outputs.append(_named(outcome.reason))
+        if is_test:
+            outputs = [_visible(out, cell.source, marks) for out in outputs]
+        cell.outputs = outputs
+    about = notebook.metadata.autograder
+    about.reason = result.reason
+    about.tampering = list(dict.fromkeys(result.tampering))
+    about.seconds = round(result.seconds, 3)
+    about.isolated = result.isolated
+    about.cells = NotebookNode(
+        {
+            cell.id: NotebookNode(seconds=round(cell.seconds, 3), reason=cell.reason)
+            for cell in result.cells
+        }
+    )
+
+
+def _visible(output: NotebookNode, source: str, marks: tuple[str, str]) -> NotebookNode:
+    """An output of a test: an error is told without the code of hidden tests."""
+    if output.output_type == "error":
+        told = f"{output.ename}: {output.evalue}" if output.evalue else output.ename
+        output.traceback = [*_failing_line(output.traceback, source, marks), told]
+    return output
+
+
+def _failing_line(traceback: Sequence[str], source: str, marks: tuple[str, str]) -> list[str]:
+    """The cell's line that raised, if a student can see it.
+
+    The tests' worker says it in the first line. The others hold words of the submission's.
+    """
+    place = _PLACE.fullmatch(traceback[0]) if traceback else None
+    if place is None:  # the grader's own, such as a timeout
+        return []
+    lines, number = list(hidden_lines(source, *marks)), int(place[1])
+    if 0 < number <= len(lines):
+        line, hidden = lines[number - 1]
+    else:
+        line, hidden = "", any(hidden for _, hidden in lines)
+    if hidden:
+        return [RAISED_BY_STUDENT if place[2] == "submission" else HIDDEN_CHECK]
+    return [f"---> {line.strip()}"] if line else []
