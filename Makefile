@@ -109,7 +109,7 @@ clean: ## remove the book, build/ and caches; marks, release/, exercises/ and .v
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # The stamp is written last: an install that was stopped starts again.
-$(INSTALLED): requirements.txt constraints.txt pyproject.toml
+$(INSTALLED): requirements.txt constraints.txt pyproject.toml autograder/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "The course needs Python 3.11 or newer, and $(PYTHON) is not."; \
 	  echo "Where another one is installed: make PYTHON=python3.12 …"; exit 1; }
@@ -119,7 +119,7 @@ $(INSTALLED): requirements.txt constraints.txt pyproject.toml
 	@echo "==> Installing; the first time takes a few minutes"
 	@set -o pipefail; \
 	$(BIN)/python -m pip install --disable-pip-version-check \
-	  -r requirements.txt -c constraints.txt -e . 2>&1 </dev/null | tee $(VENV)/install.log \
+	  -r requirements.txt -c constraints.txt -e . -e ./autograder 2>&1 </dev/null | tee $(VENV)/install.log \
 	  | grep --line-buffered -oE '(Downloading|Using cached) .*[MG]B\)|^Installing collected packages' \
 	  || { tail -n 30 $(VENV)/install.log; exit 1; }
 	@$(BIN)/python -m pip check

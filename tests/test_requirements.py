@@ -40,9 +40,11 @@ def pins(file: str) -> dict[str, Requirement]:
 
 
 def named() -> dict[str, Requirement]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    groups = [project["dependencies"], *project["optional-dependencies"].values()]
-    wanted = [Requirement(line) for group in groups for line in group]
+    wanted = []
+    for file in ("pyproject.toml", "autograder/pyproject.toml"):
+        project = tomllib.loads((ROOT / file).read_text())["project"]
+        groups = [project["dependencies"], *project["optional-dependencies"].values()]
+        wanted += [Requirement(line) for group in groups for line in group]
     return {canonicalize_name(requirement.name): requirement for requirement in wanted}
 
 
