@@ -29,11 +29,14 @@ class Cell:
         role: `"student"` runs in the student's process, `"test"` (locked, with points) in the
             tests', `"shared"` (locked, without points) in both.
         source: the code.
+        needed: whether grades may depend on it; else it is run only if a cell asks for a name that
+            it binds.
     """
 
     id: str
     role: Role
     source: str
+    needed: bool = True
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,8 @@ class Result:
     """How a submission ended.
 
     Attributes:
-        cells: one for each cell of the job, in order; those after a crash hold an error output.
+        cells: one for each cell of the job that was run, in order; those after a crash hold an
+            error output.
         reason: the first reason among the cells, or why nothing ran.
         tampering: what was seen of attempts to reach beyond the exercise, one line each.
         seconds: of wall time.

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from nbconvert.exporters import NotebookExporter
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook
@@ -65,7 +66,18 @@ def rules_of(converter: Any, assignment: str) -> Rules:
         limits=Limits(**step.limits),
         imports=tuple(step.imports),
         withheld=tuple(step.withheld),
+        unneeded=frozenset() if step.run_all else _unneeded(source),
     )
+
+
+def _unneeded(folder: Path) -> frozenset[str]:
+    """The sources of the cells that carry the tag `skip-grading` in an assignment's notebooks."""
+    found = set()
+    for path in sorted(folder.glob("*.ipynb")):
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "code" and "skip-grading" in cell.metadata.get("tags", []):
+                found.add(cell.source.strip())
+    return frozenset(found)
 
 
 class Reader(NotebookExporter):
@@ -115,6 +127,9 @@ class Isolated(Execute):  # type: ignore[misc]
         config=True
     )
     withheld = List(Unicode(), help="Modules that a student's cells must not reach.").tag(
+        config=True
+    )
+    run_all = Bool(False, help="Whether to run what is tagged `skip-grading`, too.").tag(
         config=True
     )
 

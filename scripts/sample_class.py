@@ -86,11 +86,13 @@ CLASS: dict[str, list[Change]] = {
 }
 
 
-def hand_in(course: Path, student: str, notebook: str, when: str) -> None:
+def hand_in(
+    course: Path, student: str, notebook: str, when: str, assignment: str = ASSIGNMENT
+) -> None:
     """Put a submission where nbgrader collects it."""
-    folder = course / "submitted" / student / ASSIGNMENT
+    folder = course / "submitted" / student / assignment
     folder.mkdir(parents=True)
-    (folder / f"{ASSIGNMENT}.ipynb").write_text(notebook, "utf-8")
+    (folder / f"{assignment}.ipynb").write_text(notebook, "utf-8")
     (folder / "timestamp.txt").write_text(when, "utf-8")
 
 

@@ -7,8 +7,10 @@ once a job.
 
 from __future__ import annotations
 
+import ast
 import base64
 import contextlib
+import re
 import select
 import socket
 import time
@@ -57,6 +59,8 @@ def execute(job: bytes, *, isolated: bool = True) -> bytes:
         again = True
     if again:  # a parent has ended: once more, with new ones
         done = _run(what, pairs, isolated)
+    if done is not None and _asks_for(done[1], _bound([c for c in what.cells if not c.needed])):
+        done = _run(what, pairs, isolated, everything=True)
     if done is None:
         return _malformed(what, isolated)
     run, cells = done
@@ -65,11 +69,15 @@ def execute(job: bytes, *, isolated: bool = True) -> bytes:
     return Result(cells, reason, run.tampering, seconds, isolated).to_bytes()
 
 
-def _run(job: Job, pairs: Pairs, isolated: bool) -> tuple[_Run, list[CellResult]] | None:
+def _run(
+    job: Job, pairs: Pairs, isolated: bool, everything: bool = False
+) -> tuple[_Run, list[CellResult]] | None:
     """Run a job on two new forks; `None` if its files cannot be written."""
     with contextlib.ExitStack() as forks:
         run = _start(job, pairs, isolated, forks)
-        return None if run is None else (run, [run.cell(cell) for cell in job.cells])
+        if run is None:
+            return None
+        return run, [run.cell(cell) for cell in job.cells if cell.needed or everything]
 
 
 def _start(job: Job, pairs: Pairs, isolated: bool, stack: contextlib.ExitStack) -> _Run | None:
@@ -86,6 +94,27 @@ def _start(job: Job, pairs: Pairs, isolated: bool, stack: contextlib.ExitStack) 
         raise SandboxError(f"No sandbox can be asked for: {error}.") from error
     run = _Run(job, *forks)
     return run if run.start() else None
+
+
+def _bound(cells: list[Cell]) -> set[str]:
+    """Names that cells may bind."""
+    names = set()
+    for cell in cells:
+        with contextlib.suppress(SyntaxError):
+            for node in ast.walk(ast.parse(cell.source)):
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                    names.add(node.id)
+                elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                    names.add(node.name)
+                elif isinstance(node, ast.alias):
+                    names.add((node.asname or node.name).partition(".")[0])
+    return names
+
+
+def _asks_for(cells: list[CellResult], names: set[str]) -> bool:
+    """Whether a cell has failed for want of one of these names."""
+    texts = (out["evalue"] for c in cells for out in c.outputs if out["output_type"] == "error")
+    return any(name in names for text in texts for name in re.findall(r"name '(\w+)'", text))
 
 
 def _malformed(job: Job, isolated: bool) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import nbformat
@@ -24,6 +24,8 @@ from autograder.prepare.source import SourceCell, SourceNotebook
 __all__ = ["blank", "restore"]
 
 CELLS_COUNT = 2000
+OUTPUTS_COUNT = 50
+OUTPUTS_BYTES = 2**20
 
 
 _NEW_CELL = {"code": new_code_cell, "markdown": new_markdown_cell, "raw": new_raw_cell}
@@ -91,6 +93,23 @@ def _attachments(cell: dict[str, Any]) -> dict[str, dict[str, str]]:
     return kept
 
 
+def _outputs(cell: dict[str, Any]) -> list[dict[str, Any]]:
+    """The outputs that a submission holds, up to a number and a size; as yet unsafe to show."""
+    found = cell.get("outputs")
+    kept, size = [], 0
+    for output in (found if isinstance(found, list) else [])[:OUTPUTS_COUNT]:
+        size += len(json.dumps(output))
+        if isinstance(output, dict) and size <= OUTPUTS_BYTES:
+            kept.append(output)
+    return kept
+
+
+def _skip(new: NotebookNode, cell: dict[str, Any], unneeded: Collection[str]) -> None:
+    """Keeps the outputs of a cell that need not run; one with any change by the student is run."""
+    if new.cell_type == "code" and new.source.strip() in unneeded:
+        new.metadata.shown = nbformat.from_dict(_outputs(cell))
+
+
 def _new_cell(kind: str, source: str, metadata: dict[str, Any]) -> NotebookNode:
     new: Callable[..., NotebookNode] = _NEW_CELL[kind]
     return new(source, metadata=nbformat.from_dict(metadata))
@@ -107,19 +126,24 @@ def _assemble(source: SourceNotebook, cells: Sequence[NotebookNode]) -> Notebook
 
 
 def restore(
-    data: bytes, source: SourceNotebook, visible: Callable[[str], str] = strip_hidden
+    data: bytes,
+    source: SourceNotebook,
+    visible: Callable[[str], str] = strip_hidden,
+    unneeded: Collection[str] = (),
 ) -> tuple[NotebookNode, list[str]]:
     """The submitted notebook with all that nbgrader decides by put back.
 
     Cells that the gradebook knows stand in its order, each followed by the student's own cells
     that followed it; the locked ones say what the gradebook has; those missing come back. Of a
     cell that is there more than once the last counts, as in nbgrader; the others stay as cells of
-    the student's own, unless they were locked. No outputs and no other metadata remain.
+    the student's own, unless they were locked. No outputs and no other metadata remain, but for
+    cells that need not be run: their metadata have the submission's outputs, as `shown`.
 
     Args:
         data: the submitted file.
         source: the notebook as the gradebook has it.
         visible: makes of a locked cell's source what students are given of it.
+        unneeded: sources of cells that no grade depends on.
 
     Returns:
         The notebook, and a line for each thing that a student is not meant to change.
@@ -164,11 +188,14 @@ def restore(
         if name and place[name] == position:
             head = name
             segments[head] = [_known_cell(known[name], kind, text, visible, tampering)]
+            if known[name].locked and not known[name].grade:
+                _skip(segments[head][0], cell, unneeded)
             attachments = _attachments(cell) if kind == "markdown" else {}
             if attachments and segments[head][0].cell_type == "markdown":
                 segments[head][0].attachments = nbformat.from_dict(attachments)
         elif name is None or not known[name].locked:
             own = _new_cell(kind, text, {})
+            _skip(own, cell, unneeded)
             if kind == "markdown" and (attachments := _attachments(cell)):
                 own.attachments = nbformat.from_dict(attachments)
             segments[head].append(own)

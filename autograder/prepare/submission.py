@@ -28,6 +28,7 @@ class Rules:
         marks: pairs of marks around what students are not given of a locked cell.
         ignore: patterns for names of files that are left out, nbgrader's `CourseDirectory.ignore`.
         given: the instructor's files of the assignment, which take the place of a submission's.
+        unneeded: sources of cells that grades do not depend on, as students are given them.
         limits: see `Job`.
         imports: see `Job`.
         withheld: see `Job`.
@@ -36,6 +37,7 @@ class Rules:
     marks: tuple[tuple[str, str], ...] = (("BEGIN HIDDEN TESTS", "END HIDDEN TESTS"),)
     ignore: tuple[str, ...] = ()
     given: Mapping[str, bytes] = field(default_factory=dict)
+    unneeded: frozenset[str] = frozenset()
     limits: Limits = field(default_factory=Limits)
     imports: tuple[str, ...] = ()
     withheld: tuple[str, ...] = ()
@@ -102,7 +104,8 @@ def prepare(folder: Path, sources: Mapping[str, SourceNotebook], rules: Rules) -
 def read_notebook(path: Path, source: SourceNotebook, rules: Rules) -> NotebookNode:
     """The notebook in a file, restored; a blank one where it is refused."""
     try:
-        notebook, tampering = restore(read_bytes(path, NOTEBOOK_BYTES), source, rules.visible)
+        data = read_bytes(path, NOTEBOOK_BYTES)
+        notebook, tampering = restore(data, source, rules.visible, rules.unneeded)
     except FileNotFoundError:
         return blank(source, Refused("missing", f"{path.name} was not submitted"))
     except Refused as refused:
@@ -166,7 +169,8 @@ def make_job(
         if meta.get("locked") and not meta.get("solution"):
             role = "test" if meta.get("grade") else "shared"
         # A grade_id has no blank, so no other cell can take its name.
-        cells.append(Cell(meta.get("grade_id") or f"cell {position}", role, cell.source))
+        name = meta.get("grade_id") or f"cell {position}"
+        cells.append(Cell(name, role, cell.source, needed="shown" not in cell.metadata))
     return Job(
         cells=tuple(cells),
         files=dict(sorted(files.items())),

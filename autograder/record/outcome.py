@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from nbformat import NotebookNode
 from nbgrader.utils import is_grade, is_solution
@@ -60,10 +61,13 @@ def apply(
         is_test = is_grade(cell) and not is_solution(cell)
         cell.execution_count = None
         outcome = by_id.get(name)
+        shown = cell.metadata.pop("shown", [])
         if outcome is None:
-            cell.outputs = [_named(result.reason or "stopped", message)] if is_test else []
+            cell.outputs = (
+                [_named(result.reason or "stopped", message)] if is_test else _safe(shown)
+            )
             continue
-        outputs = [out for raw in outcome.outputs if (out := safe_output(raw)) is not None]
+        outputs = _safe(outcome.outputs)
         failed = any(out.output_type == "error" for out in outputs)
         if outcome.reason and not failed:
             outputs.append(_named(outcome.reason))
@@ -81,6 +85,10 @@ def apply(
             for cell in result.cells
         }
     )
+
+
+def _safe(outputs: Iterable[Mapping[str, Any]]) -> list[NotebookNode]:
+    return [safe for raw in outputs if (safe := safe_output(raw)) is not None]
 
 
 def _visible(output: NotebookNode, source: str, marks: tuple[str, str]) -> NotebookNode:

@@ -438,7 +438,7 @@ def test_everything_ends_with_the_host(tmp_path: Path) -> None:
             "import pathlib, sys; from autograder.execute.run import execute;"
             f"execute(pathlib.Path({str(tmp_path / 'job')!r}).read_bytes())",
         ],
-        cwd=Path(sandbox.__file__).parents[1],
+        cwd=Path(sandbox.__file__).parents[2],
     )
 
     def sleeping() -> bool:
