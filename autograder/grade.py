@@ -22,7 +22,7 @@ from autograder.course import Course, CourseError
 from autograder.execute.pool import Execute, Pool, run
 from autograder.execute.sandbox import SandboxError
 from autograder.execute.store import Store, job_key
-from autograder.gradebook import NotRecorded, Recorder, Submission, one_engine
+from autograder.gradebook import NotRecorded, Recorder, Submission
 from autograder.prepare.source import SourceNotebook
 from autograder.prepare.submission import Prepared, prepare
 
@@ -83,7 +83,7 @@ def grade(
     """
     sources = course.sources(assignment)
     submissions = course.submissions(assignment)
-    with _locked(course), one_engine():
+    with _locked(course):
         staging = scratch(course.work / "staging")
         recorder = Recorder(course, assignment, staging, isolated)
         store = Store(course.work / "results")
@@ -112,6 +112,7 @@ def grade(
             raise CourseError(f"the results cannot be written: {error}") from error
         finally:
             pool.close()
+            recorder.engine.dispose()
             summary.executed = pool.executed
         if dry_run:
             summary.changes = _changes(before, course.auto_scores(assignment, recorder.db_url))

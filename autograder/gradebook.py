@@ -8,27 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 import shutil
 import sqlite3
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
-import nbgrader.api
 from nbformat import NotebookNode
 from nbgrader.converters import Autograde
-from nbgrader.converters.base import NbGraderException
+from nbgrader.converters.base import BaseConverter, NbGraderException
 from nbgrader.preprocessors import (
     CheckCellMetadata,
+    ClearOutput,
     DeduplicateIds,
     OverwriteCells,
     OverwriteKernelspec,
 )
-from nbgrader.utils import determine_grade, is_grade
+from nbgrader.utils import determine_grade, is_grade, setenv
+from sqlalchemy import create_engine
 from sqlalchemy.exc import SAWarning
 from traitlets.utils.importstring import import_item
 
@@ -36,8 +35,9 @@ from autograder.atomic import exchange, scratch
 from autograder.course import Course, CourseError, messages, quiet
 from autograder.prepare.files import ABOUT_SUBMISSION
 from autograder.steps import rules_of
+from autograder.transaction import one_transaction
 
-__all__ = ["NotRecorded", "Recorder", "Submission", "one_engine"]
+__all__ = ["NotRecorded", "Recorder", "Submission"]
 
 
 @dataclass
@@ -59,22 +59,13 @@ class Submission:
     about: dict[str, bytes]
 
 
-@contextlib.contextmanager
-def one_engine() -> Iterator[None]:
-    """Has nbgrader use one engine for a database.
-
-    It opens the gradebook nine times a submission, each time by an engine of its own, for which
-    SQLAlchemy compiles every statement anew: a third of the time that recording takes.
-    """
-    create = nbgrader.api.create_engine
-    nbgrader.api.create_engine = functools.cache(create)
-    try:
-        yield
-    finally:
-        nbgrader.api.create_engine = create
-
-
-_DONE_BY_RESTORE = (DeduplicateIds, OverwriteKernelspec, OverwriteCells, CheckCellMetadata)
+_DONE_BY_RESTORE = (
+    ClearOutput,
+    DeduplicateIds,
+    OverwriteKernelspec,
+    OverwriteCells,
+    CheckCellMetadata,
+)
 
 
 class _Autograde(Autograde):  # type: ignore[misc]
@@ -91,6 +82,25 @@ class _Autograde(Autograde):  # type: ignore[misc]
             steps = [import_item(s) if isinstance(s, str) else s for s in getattr(self, name)]
             setattr(self, name, [step for step in steps if step not in _DONE_BY_RESTORE])
         super()._init_preprocessors()
+
+    def convert_single_notebook(self, notebook_filename: str) -> None:
+        self._sanitizing = True
+        self._init_preprocessors()
+        if self.sanitize_preprocessors:
+            super().convert_single_notebook(notebook_filename)
+            return
+        # There is nothing to sanitise, so what would only write the notebook anew is left out.
+        about = self.init_single_notebook_resources(notebook_filename)["nbgrader"]
+        made = shutil.copy(
+            notebook_filename, self._format_dest(about["assignment"], about["student"])
+        )
+        self._sanitizing = False
+        self._init_preprocessors()
+        try:
+            with setenv(NBGRADER_EXECUTION="autograde"):
+                BaseConverter.convert_single_notebook(self, made)
+        finally:
+            self._sanitizing = True
 
     def init_notebooks(self) -> None:
         self.assignments = {str(self.folder): sorted(map(str, self.folder.glob("*.ipynb")))}
@@ -126,6 +136,7 @@ class Recorder:
             autograded_directory=str(relative / "autograded"),
         )
         self.db_url = self.directory.db_url
+        self.engine = create_engine(self.db_url)
         self.config = config
         self.converter = _Autograde(coursedir=self.directory, config=config, log=quiet())
         self.rules = rules_of(_Autograde(coursedir=course.directory(), config=config), assignment)
@@ -142,6 +153,7 @@ class Recorder:
         ):
             source.backup(target)
         self.db_url = self.directory.db_url = f"sqlite:///{rehearsed}"
+        self.engine = create_engine(self.db_url)
         self.rehearsal = True
 
     def is_recorded(
@@ -204,7 +216,8 @@ class Recorder:
         with messages() as errors, warnings.catch_warnings():
             warnings.simplefilter("ignore", SAWarning)  # nbgrader's, of a newer SQLAlchemy
             try:
-                self.converter.start()
+                with one_transaction(self.db_url, self.engine):
+                    self.converter.start()
             except NbGraderException:
                 raise NotRecorded(_last_line(errors)) from None
         if not self.rehearsal:

@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import platform
 import site
+import time
 from pathlib import Path
 
 from autograder.execute.sandbox import fingerprint
@@ -18,9 +19,15 @@ __all__ = ["environment"]
 def environment(modules: tuple[str, ...] = ()) -> str:
     """A digest of the Python, the installed packages, and the sources of `modules`.
 
-    A module that is installed in place changes without a new version, so its files count too.
+    A module that is installed in place changes without a new version, so its files count too. They
+    are looked at once a second at most.
     """
-    return _digest(fingerprint(modules))
+    return _digest(_files(modules, int(time.monotonic())))
+
+
+@functools.lru_cache(maxsize=16)
+def _files(modules: tuple[str, ...], second: int) -> tuple[tuple[str, int], ...]:
+    return fingerprint(modules)
 
 
 @functools.lru_cache(maxsize=16)

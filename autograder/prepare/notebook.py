@@ -14,7 +14,7 @@ from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_raw_cell
+from nbformat.v4 import new_notebook
 
 from autograder.hidden import strip_hidden
 from autograder.job import VERSION
@@ -28,7 +28,7 @@ OUTPUTS_COUNT = 50
 OUTPUTS_BYTES = 2**20
 
 
-_NEW_CELL = {"code": new_code_cell, "markdown": new_markdown_cell, "raw": new_raw_cell}
+_KINDS = ("code", "markdown", "raw")
 _TAGS = ("skip-execution", "remove-cell", "remove-output")
 _PICTURES = ("image/png", "image/jpeg", "image/gif")
 
@@ -111,8 +111,12 @@ def _skip(new: NotebookNode, cell: dict[str, Any], unneeded: Collection[str]) ->
 
 
 def _new_cell(kind: str, source: str, metadata: dict[str, Any]) -> NotebookNode:
-    new: Callable[..., NotebookNode] = _NEW_CELL[kind]
-    return new(source, metadata=nbformat.from_dict(metadata))
+    # The notebook is validated as a whole, so its cells are not made by nbformat's new_code_cell.
+    fields: dict[str, Any] = {"cell_type": kind, "metadata": metadata, "source": source}
+    if kind == "code":
+        fields |= {"execution_count": None, "outputs": []}
+    cell: NotebookNode = nbformat.from_dict(fields)
+    return cell
 
 
 def _assemble(source: SourceNotebook, cells: Sequence[NotebookNode]) -> NotebookNode:
@@ -180,7 +184,7 @@ def restore(
     head: str | None = None
     for position, (cell, name) in enumerate(zip(record["cells"], names, strict=True)):
         kind, text = cell.get("cell_type"), _text(cell.get("source", ""))
-        if not isinstance(kind, str) or kind not in _NEW_CELL:
+        if kind not in _KINDS:
             raise Refused("malformed", "a cell is neither code, Markdown nor raw text")
         tags = _dict(cell.get("metadata")).get("tags")
         if name and isinstance(tags, list) and (found := [t for t in tags if t in _TAGS]):

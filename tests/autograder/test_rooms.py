@@ -19,7 +19,7 @@ ARROWS = {
     "doctor": {"course", "execute"},
     "report": {"atomic", "course"},
     "grade": {"atomic", "course", "execute", "gradebook", "prepare"},
-    "gradebook": {"atomic", "course", "prepare", "steps"},
+    "gradebook": {"atomic", "course", "prepare", "steps", "transaction"},
     "course": {"__init__", "prepare", "steps"},
     "steps": {"execute", "hidden", "job", "prepare", "record", "secret"},
     "prepare": {"hidden", "job"},
@@ -31,6 +31,7 @@ ARROWS = {
     "hidden": set(),
     "job": set(),
     "secret": set(),
+    "transaction": set(),
     "__init__": set(),
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
