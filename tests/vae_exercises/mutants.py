@@ -135,27 +135,34 @@ def _walk(node: ast.AST, path: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, .
 def _replaced(
     tree: ast.AST, path: tuple[Step, ...], new: ast.AST | list[ast.stmt] | None
 ) -> str | None:
-    tree = copy.deepcopy(tree)
+    """The text of the tree with one node replaced; the tree itself is as before afterwards.
+
+    A copy of the tree for each mutant would take most of the time.
+    """
     node = tree
     for name, i in path[:-1]:
         node = getattr(node, name) if i is None else getattr(node, name)[i]
     name, i = path[-1]
+    old = getattr(node, name)
     if i is None:
         if new is None:
             return None
         setattr(node, name, new)
     else:
-        parts = getattr(node, name)
+        parts = [*old]
         parts[i : i + 1] = [] if new is None else new if isinstance(new, list) else [new]
         if not parts and name in ("body", "args", "elts", "targets", "values"):
             if name != "body":
                 return None
             parts.append(ast.Pass())
+        setattr(node, name, parts)
     try:
-        text = ast.unparse(ast.fix_missing_locations(tree))
+        text = ast.unparse(tree)
         compile(text, "<mutant>", "exec")
     except (SyntaxError, ValueError, TypeError, AttributeError):
         return None
+    finally:
+        setattr(node, name, old)
     return text
 
 

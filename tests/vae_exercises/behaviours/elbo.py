@@ -71,6 +71,18 @@ def _(function: Function, draw: Draw) -> Iterator[Outcome]:
     yield from values_and_gradients(function, cases)
     levels = torch.tensor([-3000.0, -50.0, 400.0], dtype=torch.float64)
     yield "far apart", plain(attempt(lambda: function(draw.normal(5, 3) + levels)))
+    # Right ways differ in the gradient of what is impossible: the value alone counts.
+    for s, n in SIZES:
+        for dtype in (torch.float64, torch.float32):
+            impossible = {"all": draw.normal(s, n).to(dtype) - torch.inf}
+            if s > 1:
+                impossible["an example"] = draw.normal(s, n).to(dtype)
+                impossible["an example"][:, 0] = -torch.inf
+                impossible["a sample"] = draw.normal(s, n).to(dtype)
+                impossible["a sample"][-1, 0] = -torch.inf
+            for name, given in impossible.items():
+                result = plain(attempt(lambda given=given: function(given.clone())))
+                yield f"impossible: {name}, {s, n}, {dtype}", result
 
 
 @behaviour("elbo.negative_elbo")

@@ -47,12 +47,12 @@ def _(function: Function, draw: Draw) -> Iterator[Outcome]:
 @behaviour("evaluation.log_likelihood_estimate")
 def _(function: Function, draw: Draw) -> Iterator[Outcome]:
     for s, n in ((6, 4), (1, 3), (3, 2), (40, 5)):
-        for scale, level in ((0.1, 0), (1, -90), (20, 10), (300, -1000)):
+        for scale, level in ((0.1, 0), (1, -90), (20, 10), (300, -1000), (1, 2000), (1, -6000)):
             log_w = scale * (draw.normal(s, n) + draw.normal(n)) + level
             for dtype in DTYPES:
                 given = log_w.to(dtype, copy=True)
                 result = attempt(lambda given=given: function(given))
-                yield from parts(f"{s, n}, {scale}, {dtype}", result)
+                yield from parts(f"{s, n}, {scale}, {level}, {dtype}", result)
 
 
 @behaviour("evaluation.paired_difference")

@@ -91,13 +91,14 @@ def _(function: Function, draw: Draw) -> Iterator[Outcome]:
 
 def _grids(draw: Draw) -> dict[str, tuple[Tensor, ...]]:
     return {
-        f"{g, n}, {scale}": (
-            scale * draw.normal(g, n),
+        f"{g, n}, {scale}, {level}": (
+            scale * draw.normal(g, n) + level,
             draw.normal(g),
             draw.uniform(-8, 1, g).exp(),
         )
         for g, n in [(6, 4), (3, 5), (2, 2), (4, 1), (30, 2), (1, 3), (1, 1)]
         for scale in SCALES
+        for level in (0, -3000, 1500)
         if g > 1 or scale <= 1  # a grid of one point is a matter of shapes alone
     }
 

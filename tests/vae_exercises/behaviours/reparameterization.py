@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,6 +34,11 @@ def _(function: Function, draw: Draw) -> Iterator[Outcome]:
                 return function(mu, logvar, eps.to(mu.dtype, copy=True))
 
             yield from values_and_gradients(sample, {f"{size}, {scale}": (mu, logvar)})
+        eps = draw.normal(*size).float()
+        for value in (-112.0, 96.0):  # the variance is 0 or ∞ in float32, its root is neither
+            inputs, sigma = (0 * eps, torch.full_like(eps, value), eps), math.exp(value / 2)
+            result = attempt(lambda inputs=inputs, s=sigma: function(*inputs) / s)
+            yield f"{size}, {value}", plain(result)
 
 
 @behaviour("reparameterization.sample_gaussian")
@@ -49,6 +55,10 @@ def _(function: Function, draw: Draw) -> Iterator[Outcome]:
                     return function(mu, covariance, eps.to(mu.dtype, copy=True))
 
                 yield from values_and_gradients(sample, {f"{n, k}, {batch}, {scale}": (mu, root)})
+            tiny = 1e-20 * torch.eye(k, dtype=draw.dtype).expand(*batch, k, k)
+            inputs = torch.zeros(n, k, dtype=draw.dtype), tiny, draw.normal(n, k)
+            result = attempt(lambda inputs=inputs: function(*(x.clone() for x in inputs)) * 1e10)
+            yield f"{n, k}, {batch}, tiny", plain(result)
 
 
 def _gradient(function: Function, draw: Draw) -> Iterator[Outcome]:
