@@ -200,6 +200,7 @@ def command(
         line += ["--perms", "0755", "--dir", str(ours)]
     for source in sorted(own.glob("*.py")):
         line += ["--ro-bind", str(source), str(_PACKAGES / "autograder" / source.name)]
+    line += ["--ro-bind", str(own / "link"), str(_PACKAGES / "autograder" / "link")]
     for package in packages.values():
         line += ["--ro-bind", str(package), str(_PACKAGES / package.name)]
     masked = withheld if role == "student" else ()

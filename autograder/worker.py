@@ -322,7 +322,7 @@ class _Interrupts:
 
 
 def _student(control: socket.socket, link: socket.socket, messages: Messages, shell: Any) -> None:
-    from autograder.remote import Peer, WireError
+    from autograder.link.peer import Peer, WireError
 
     sys.path.insert(0, "")  # a submission may bring modules; the tests must not import them
     shell.messages = messages
@@ -330,7 +330,7 @@ def _student(control: socket.socket, link: socket.socket, messages: Messages, sh
     space = shell.user_ns
     peer = Peer(link, space)
     interrupts = _Interrupts(
-        {"autograder.worker": ("_student",), "autograder.remote": ("_perform", "_call", "_vjp")}
+        {"autograder.worker": ("_student",), "autograder.link.peer": ("_perform", "_call", "_vjp")}
     )
     messages.checkpoint = interrupts.checkpoint
     asked = link.fileno()  # also when it is closed
@@ -364,20 +364,20 @@ def _student(control: socket.socket, link: socket.socket, messages: Messages, sh
 
 
 def _tests(control: socket.socket, link: socket.socket, messages: Messages) -> None:
-    from autograder.remote import Namespace, Peer, TimedOut
+    from autograder.link.peer import Namespace, Peer, TimedOut
 
     peer = Peer(link)
     namespace = Namespace(peer)
     interrupts = _Interrupts(
         {
             "autograder.worker": ("_tests", "_value"),
-            "autograder.incoming": None,
-            "autograder.known": None,
-            "autograder.names": None,
-            "autograder.outgoing": None,
-            "autograder.remote": None,
-            "autograder.standin": None,
-            "autograder.wire": None,
+            "autograder.link.incoming": None,
+            "autograder.link.table": None,
+            "autograder.link.names": None,
+            "autograder.link.outgoing": None,
+            "autograder.link.peer": None,
+            "autograder.link.standin": None,
+            "autograder.link.values": None,
         }
     )
     messages.checkpoint = interrupts.checkpoint
@@ -411,7 +411,7 @@ def _tests(control: socket.socket, link: socket.socket, messages: Messages) -> N
 def _waited(error: BaseException) -> bool:
     """Whether it came while a call of the submission was under way, whose answer may yet come."""
     frames = traceback.walk_tb(error.__traceback__)
-    return any(frame.f_globals.get("__name__") == "autograder.remote" for frame, _ in frames)
+    return any(frame.f_globals.get("__name__") == "autograder.link.peer" for frame, _ in frames)
 
 
 class _NoMagics:
@@ -454,7 +454,7 @@ def _lines(error: BaseException) -> list[str]:
     The first says which line of the cell it came through, and whether the test raised it or the
     submission. It is of the frames alone: what follows holds words of the submission's.
     """
-    from autograder.standin import RemoteType
+    from autograder.link.standin import RemoteType
 
     trace = error.__traceback__
     while trace is not None and not trace.tb_frame.f_code.co_filename.startswith("<cell "):
@@ -595,7 +595,7 @@ def _rehearse() -> None:
 
 def _warm(role: str, imports: tuple[str, ...]) -> Any:
     """Import, and do once what costs time the first time; no thread may be left running."""
-    for name in (*imports, "autograder.remote"):
+    for name in (*imports, "autograder.link.peer"):
         importlib.import_module(name)
     sys.modules["torch"].set_num_threads(1)
     _rehearse()

@@ -1,4 +1,4 @@
-"""`autograder.wire`: exact values, and only named errors whatever comes."""
+"""`autograder.link.values`: exact values, and only named errors whatever comes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from autograder.wire import (
+from autograder.link.values import (
     Caps,
     Decoder,
     Encoder,

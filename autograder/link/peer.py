@@ -52,13 +52,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from autograder.incoming import Incoming
-from autograder.known import Bundle, Entry, Frame, Message, shown
-from autograder.names import ERRORS, error_name, is_allowed
-from autograder.outgoing import Outgoing
-from autograder.randomness import RandomStates
-from autograder.standin import SPECIAL, Handle, RemoteType
-from autograder.wire import (
+from autograder.link.incoming import Incoming
+from autograder.link.names import ERRORS, error_name, is_allowed
+from autograder.link.outgoing import Outgoing
+from autograder.link.randomness import RandomStates
+from autograder.link.standin import SPECIAL, Handle, RemoteType
+from autograder.link.table import Bundle, Entry, Frame, Message, shown
+from autograder.link.values import (
     Encoder,
     Link,
     LinkClosed,

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from autograder.wire import raw_bytes
+from autograder.link.values import raw_bytes
 
 __all__ = [
     "CLASSES",

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from autograder.remote import Peer
+    from autograder.link.peer import Peer
 
 __all__ = [
     "SPECIAL",

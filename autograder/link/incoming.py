@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from autograder.known import CLASS_SENT, CLASSES, MESSAGE, Bundle, Frame, Known, Message, options_of
-from autograder.names import DISTRIBUTIONS, MODULES, distribution_of, is_allowed
-from autograder.randomness import accept_torch
-from autograder.standin import (
+from autograder.link.names import DISTRIBUTIONS, MODULES, distribution_of, is_allowed
+from autograder.link.randomness import accept_torch
+from autograder.link.standin import (
     Handle,
     RemoteFunction,
     RemoteModule,
@@ -23,10 +22,20 @@ from autograder.standin import (
     handle_of,
     remote_class,
 )
-from autograder.wire import Decoder, Tampered, raw_bytes, unpack_tensor
+from autograder.link.table import (
+    CLASS_SENT,
+    CLASSES,
+    MESSAGE,
+    Bundle,
+    Frame,
+    Known,
+    Message,
+    options_of,
+)
+from autograder.link.values import Decoder, Tampered, raw_bytes, unpack_tensor
 
 if TYPE_CHECKING:
-    from autograder.remote import Peer
+    from autograder.link.peer import Peer
 
 __all__ = ["Incoming", "Stand"]
 

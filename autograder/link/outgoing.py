@@ -10,7 +10,9 @@ import torch
 from torch import nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from autograder.known import (
+from autograder.link.names import DISTRIBUTIONS, FUNCTIONS, distribution_of, name_of, parameters_of
+from autograder.link.standin import SPECIAL, Handle, RemoteMethod, handle_of
+from autograder.link.table import (
     CLASS_SENT,
     CLASSES,
     MESSAGE,
@@ -22,12 +24,17 @@ from autograder.known import (
     parts_of,
     version_of,
 )
-from autograder.names import DISTRIBUTIONS, FUNCTIONS, distribution_of, name_of, parameters_of
-from autograder.standin import SPECIAL, Handle, RemoteMethod, handle_of
-from autograder.wire import Encoder, TooLarge, Unsupported, check_tensor, pack_tensor, raw_bytes
+from autograder.link.values import (
+    Encoder,
+    TooLarge,
+    Unsupported,
+    check_tensor,
+    pack_tensor,
+    raw_bytes,
+)
 
 if TYPE_CHECKING:
-    from autograder.remote import Peer
+    from autograder.link.peer import Peer
 
 __all__ = ["Outgoing"]
 

@@ -1,4 +1,4 @@
-"""`autograder.remote`: a submission in another process behaves in tests as one in this process."""
+"""`autograder.link`: a submission in another process behaves in tests as one in this process."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ import torch
 import torch.distributions as distributions
 from torch import nn
 
-from autograder.remote import Namespace, Peer, RemoteError
-from autograder.wire import Link, LinkClosed, Tampered, WireError
+from autograder.link.peer import Namespace, Peer, RemoteError
+from autograder.link.values import Link, LinkClosed, Tampered, WireError
 
 Connect = Callable[[str], Namespace]
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from autograder.remote import Namespace
+from autograder.link.peer import Namespace
 
-from .test_remote import connect
+from .test_peer import connect
 
 __all__ = ["connect"]
 
