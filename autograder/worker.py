@@ -322,7 +322,8 @@ class _Interrupts:
 
 
 def _student(control: socket.socket, link: socket.socket, messages: Messages, shell: Any) -> None:
-    from autograder.link.peer import Peer, WireError
+    from autograder.link.errors import WireError
+    from autograder.link.peer import Peer
 
     sys.path.insert(0, "")  # a submission may bring modules; the tests must not import them
     shell.messages = messages
@@ -330,7 +331,11 @@ def _student(control: socket.socket, link: socket.socket, messages: Messages, sh
     space = shell.user_ns
     peer = Peer(link, space)
     interrupts = _Interrupts(
-        {"autograder.worker": ("_student",), "autograder.link.peer": ("_perform", "_call", "_vjp")}
+        {
+            "autograder.worker": ("_student",),
+            "autograder.link.calls": None,
+            "autograder.link.gradients": None,
+        }
     )
     messages.checkpoint = interrupts.checkpoint
     asked = link.fileno()  # also when it is closed
@@ -364,19 +369,29 @@ def _student(control: socket.socket, link: socket.socket, messages: Messages, sh
 
 
 def _tests(control: socket.socket, link: socket.socket, messages: Messages) -> None:
-    from autograder.link.peer import Namespace, Peer, TimedOut
+    from autograder.link.errors import TimedOut
+    from autograder.link.namespace import Namespace
+    from autograder.link.peer import Peer
 
     peer = Peer(link)
     namespace = Namespace(peer)
     interrupts = _Interrupts(
         {
             "autograder.worker": ("_tests", "_value"),
+            "autograder.link.calls": None,
+            "autograder.link.errors": None,
+            "autograder.link.failures": None,
+            "autograder.link.frames": None,
+            "autograder.link.gradients": None,
             "autograder.link.incoming": None,
-            "autograder.link.table": None,
+            "autograder.link.messages": None,
             "autograder.link.names": None,
+            "autograder.link.namespace": None,
             "autograder.link.outgoing": None,
             "autograder.link.peer": None,
             "autograder.link.standin": None,
+            "autograder.link.table": None,
+            "autograder.link.tensors": None,
             "autograder.link.values": None,
         }
     )
@@ -595,7 +610,7 @@ def _rehearse() -> None:
 
 def _warm(role: str, imports: tuple[str, ...]) -> Any:
     """Import, and do once what costs time the first time; no thread may be left running."""
-    for name in (*imports, "autograder.link.peer"):
+    for name in (*imports, "autograder.link.namespace"):
         importlib.import_module(name)
     sys.modules["torch"].set_num_threads(1)
     _rehearse()

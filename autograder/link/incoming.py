@@ -3,479 +3,391 @@
 from __future__ import annotations
 
 import math
-import sys
-import types
-import weakref
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
-from autograder.link.names import DISTRIBUTIONS, MODULES, distribution_of, is_allowed
-from autograder.link.randomness import accept_torch
-from autograder.link.standin import (
-    Handle,
-    RemoteFunction,
-    RemoteModule,
-    RemoteType,
-    blank,
-    handle_of,
-    remote_class,
-)
-from autograder.link.table import (
-    CLASS_SENT,
-    CLASSES,
-    MESSAGE,
-    Bundle,
-    Frame,
-    Known,
-    Message,
-    options_of,
-)
-from autograder.link.values import Decoder, Tampered, raw_bytes, unpack_tensor
+from autograder.link import messages
+from autograder.link.errors import Tampered, expect, lookup
+from autograder.link.frames import Caps
+from autograder.link.gradients import Bundle, stands_of
+from autograder.link.messages import HEADS, LONGEST, OBJECTS, UNCHANGED, Answer, Call, Failure
+from autograder.link.names import DISTRIBUTIONS, MODULES, distribution_of, is_allowed, shared_module
+from autograder.link.randomness import RandomStates, accept_torch
+from autograder.link.standin import RemoteFunction, RemoteModule, RemoteType, blank, remote_class
+from autograder.link.table import CLASSES, Frame, Handle, Known, Lent, Table, options_of
+from autograder.link.tensors import TORCH_DTYPES, raw_bytes, shape_of, unpack_tensor
+from autograder.link.values import Decoder
 
-if TYPE_CHECKING:
-    from autograder.link.peer import Peer
-
-__all__ = ["Incoming", "Stand"]
+__all__ = ["Incoming", "Received"]
 
 
-class Stand(torch.autograd.Function):
-    """Where tensors of the other side enter the graph of this one."""
+@dataclass
+class Received:
+    """A message, checked.
 
-    @staticmethod
-    def forward(
-        ctx: Any, handle: Handle, keys: list[Any], values: list[torch.Tensor], *inputs: Any
-    ) -> Any:
-        """The values, as they came."""
-        ctx.handle, ctx.keys = handle, keys
-        ctx.deps = [(x.shape, x.dtype) for x in inputs]
-        ctx.set_materialize_grads(False)
-        return tuple(values)
+    Attributes:
+        serial: the number of the question that is put or answered.
+        head: what it is, a `Call`, an `Answer` or a `Failure`.
+        payload: the value that came with it.
+        frame: of the call, if it is one.
+    """
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        """The vector-Jacobian product, computed on the other side."""
-        if ctx in ctx.handle.peer.ends or all(grad is None for grad in grads):
-            return (None,) * (3 + len(ctx.deps))
-        wanted = list(ctx.needs_input_grad[3:])
-        return (None, None, None, *ctx.handle.peer.vjp(ctx.handle.key, grads, wanted, ctx.deps))
+    serial: int
+    head: Call | Answer | Failure
+    payload: Any
+    frame: Frame
 
 
 class Incoming:
-    """One message that came: what it says, checked."""
+    """Reads one message.
 
-    def __init__(self, peer: Peer, blobs: list[memoryview]) -> None:
-        self.peer = peer
+    Args:
+        table: of the receiver.
+        caps: what a message may hold.
+        blobs: of the message.
+    """
+
+    def __init__(self, table: Table, caps: Caps, blobs: list[memoryview]) -> None:
+        self.table = table
         self.blobs = blobs
-        self.decoder = Decoder(blobs, peer.link.caps, self.other)
+        self.decoder = Decoder(blobs, caps, self.other)
         self.frame = Frame()
-        self.asked = False
-        self.seen: dict[int, Any] = {}
+        self.frames = [*table.frames, self.frame]
+        self._asked = False
+        self._seen: dict[int, Any] = {}
         self._depth = 0
 
-    def read(self, tree: Any) -> Message:
-        """Kind, number, head and payload."""
-        kind, serial, head, state, released, tensors, bundle, updates, payload = tree
-        if kind not in ("call", "ok", "err") or type(serial) is not int or type(head) is not list:
-            raise Tampered("a message of no known kind")
-        self.asked = kind == "call"
-        if self.asked:
-            op, key, name, grads = head
-            if type(op) is not str or type(grads) is not bool:
-                raise Tampered("a call of the wrong form")
-            if type(key) not in (int, type(None)) or type(name) not in (str, type(None)):
-                raise Tampered("a call of the wrong form")
-        elif kind == "err" and len(head) != 3:
-            raise Tampered("an error of the wrong form")
-        elif kind == "ok" and [type(part) for part in head] != [bool]:
-            raise Tampered("an answer of the wrong form")
-        for key, count in released:
-            if type(key) is not int or type(count) is not int or count < 1:
+    def read(self, tree: Any, random: RandomStates) -> Received:
+        """All that the message says.
+
+        Raises:
+            Tampered: it is none of this protocol; other errors mean that, too.
+        """
+        message = messages.Message.read(tree)
+        head = lookup(HEADS, message.kind).read(message.head)
+        self._asked = isinstance(head, Call)
+        for part in message.released:
+            released = messages.Released.read(part)
+            if released.count < 1:
                 raise Tampered("a release of nothing")
-            self.peer.release(key, count)
-        dtype, states = state
-        self.peer.random.apply([self.decoder.decode(s) for s in states])
-        if dtype is not None and not self.peer.guarded:
-            torch.set_default_dtype(self.decoder.decode(["dtype", dtype]))
-        for description in tensors:
-            self._tensor(*description)
-        if bundle is not None:
-            self._bundle(*bundle)
-        for update in updates:
-            self._update(*update)
-        return kind, serial, head, self.decoder.decode(payload), self.frame
+            self.table.release(released.key, released.count)
+        dtype, states = message.state
+        random.apply([self.decoder.decode(state) for state in states])
+        if dtype is not None:
+            if self.table.guarded:
+                raise Tampered("a default dtype for the tests")
+            torch.set_default_dtype(lookup(TORCH_DTYPES, dtype))
+        for part in message.tensors:
+            self._tensor(messages.SentTensor.read(part))
+        if message.history is not None:
+            self._history(messages.History.read(message.history))
+        for part in message.changes:
+            _Changes(self).apply(messages.Change.read(part))
+        payload = self.decoder.decode(message.payload)
+        return Received(message.serial, head, payload, self.frame)
 
     # --- tensors ---
 
-    def _tensor(
-        self, key: Any, parameter: Any, needs: Any, watch: Any, packed: Any, grad: Any
-    ) -> None:
-        if type(key) is not int or not all(type(b) is bool for b in (parameter, needs, watch)):
-            raise Tampered("a tensor of the wrong form")
-        hidden = type(packed) is list and len(packed) == 2
-        new = self._placeholder(packed) if hidden else unpack_tensor(packed, self.blobs)
-        handle = self.peer.theirs.get(key)
-        value = handle.ref() if handle is not None else None
-        if handle is not None and isinstance(value, torch.Tensor) and not hidden:
-            watched = key in self.peer.watch_theirs
+    def _tensor(self, sent: messages.SentTensor) -> None:
+        table, key = self.table, sent.key
+        hidden = len(sent.data) == 2
+        new = self._placeholder(*sent.data) if hidden else unpack_tensor(sent.data, self.blobs)
+        handle = table.theirs.get(key)
+        value = table.alive(key, torch.Tensor)
+        if handle is not None and value is not None and not hidden:
+            watched = key in table.watch_theirs
             same = new.dtype is value.dtype and new.shape == value.shape
-            if same and watched and handle.known.data is None:
-                _assign(value, new)
-            elif not (same and raw_bytes(new) == raw_bytes(value)):
+            kept = handle.known is not None and handle.known.data is not None
+            if not (same and (kept or not watched) and raw_bytes(new) == raw_bytes(value)):
                 if watched:
                     _assign(value, new)
                 else:  # another stand-in: what was computed before keeps the old values
+                    handle.count -= 1
                     value = None
         if handle is None or value is None:
-            value = new = nn.Parameter(new, requires_grad=False) if parameter else new
-            handle = self._tie(key, value)
-        else:
-            handle.count += 1
+            value = new = nn.Parameter(new, requires_grad=False) if sent.parameter else new
+            handle = table.tie(key, value)
         if value.is_leaf:
-            value.requires_grad_(needs)
-            if hidden and new is value and needs:
+            value.requires_grad_(sent.needs)
+            if hidden and new is value and sent.needs:
                 # Its graph may be all that holds it, and end before its gradient is told.
-                value.register_post_accumulate_grad_hook(self.peer.collected.append)
+                value.register_post_accumulate_grad_hook(table.collected.append)
             if not hidden:
-                value.grad = None if grad is None else unpack_tensor(grad, self.blobs)
-        handle.known = Known(value, keep=not hidden and (watch or self.asked))
-        self.seen[key] = value
-        if watch:
-            self.peer.watch_theirs[key] = handle
+                value.grad = None if sent.grad is None else unpack_tensor(sent.grad, self.blobs)
+        if hidden and handle.known is not None:
+            handle.known.become(needs=value.requires_grad)
+        else:
+            handle.known = Known(value, keep=not hidden and (sent.watch or self._asked))
+        self._seen[key] = value
+        if sent.watch:
+            table.watch_theirs[key] = handle
         else:
             self.frame.tensors[False, key] = (value, handle.known)
 
-    def _placeholder(self, described: list[Any]) -> torch.Tensor:
+    def _placeholder(self, name: Any, size: Any) -> torch.Tensor:
         """A leaf that is only to collect its gradient: zeros that take no memory."""
-        dtype = self.decoder.decode(["dtype", described[0]])
-        shape = self.decoder.decode(["size", *described[1]])
-        if math.prod(shape) * dtype.itemsize > self.peer.link.caps.payload:
+        dtype, shape = lookup(TORCH_DTYPES, name), shape_of(size)
+        if math.prod(shape) * dtype.itemsize > self.decoder.caps.payload:
             raise Tampered("a tensor larger than allowed")
         return torch.zeros((), dtype=dtype).expand(shape)
 
-    def _tie(self, key: int, value: Any) -> Handle:
-        handle = Handle(self.peer, key)
-        handle.ref = weakref.ref(value)
-        if isinstance(value, RemoteType):
-            type.__setattr__(value, "_wire", handle)
-        else:
-            object.__getattribute__(value, "__dict__")["_wire"] = handle
-        self.peer.theirs[key] = handle
-        self.seen[key] = value
-        return handle
-
-    def _bundle(self, key: Any, inputs: Any, outputs: Any) -> None:
-        if type(key) is not int:
-            raise Tampered("a history of the wrong form")
-        sources = []
-        for tree in inputs:
-            source = self.other(tree)
-            if not isinstance(source, torch.Tensor):
-                raise Tampered("a history without tensors")
-            sources.append(source)
-        values, handles = [], []
-        for number, packed in outputs:
-            if type(number) is not int:
-                raise Tampered("a history of the wrong form")
-            value = unpack_tensor(packed, self.blobs)
-            if not value.dtype.is_floating_point and not value.dtype.is_complex:
-                raise Tampered("a history of whole numbers")
-            values.append(value)
-            handles.append(Handle(self.peer, number))
-        node = Handle(self.peer, key)
-        if any(source.requires_grad for source in sources):
-            with torch.enable_grad():
-                stands = Stand.apply(node, handles, values, *sources)  # type: ignore[no-untyped-call]
-        else:
-            stands = values
-        for handle, stand in zip(handles, stands, strict=True):
-            old = self.peer.theirs.get(handle.key)
+    def _history(self, history: messages.History) -> None:
+        table = self.table
+        sources = [self.other(tree) for tree in history.inputs]
+        outputs = [
+            (Handle(table, expect(key, int, "a number")), unpack_tensor(packed, self.blobs))
+            for key, packed in history.outputs
+        ]
+        stands = stands_of(table, history.key, sources, outputs)
+        for (handle, _), stand in zip(outputs, stands, strict=True):
+            key, old = handle.key, table.theirs.get(handle.key)
             alive = old.ref() if old is not None else None
-            if isinstance(alive, torch.Tensor):
+            if old is not None and isinstance(alive, torch.Tensor):
                 _assign(alive, stand.detach())
-                old.known = Known(alive, keep=False)  # type: ignore[union-attr]
-                self.seen[handle.key] = alive
+                old.known = Known(alive, keep=False)
+                self._seen[key] = alive
                 continue
-            handle.ref = weakref.ref(stand)
-            handle.bundle = key if stand.grad_fn is not None else None
-            handle.known = Known(stand, keep=self.asked)
-            stand.__dict__["_wire"] = handle
-            self.peer.theirs[handle.key] = handle
-            self.seen[handle.key] = stand
-            self.frame.tensors[False, handle.key] = (stand, handle.known)
-
-    def _update(self, kind: Any, mine: Any, key: Any, *rest: Any) -> None:
-        """What changed; `mine` is the sender's."""
-        if type(mine) is not bool or type(key) is not int:
-            raise Tampered("a change of the wrong form")
-        frames = [*self.peer.frames, self.frame]
-        if kind == "G":
-            (state,) = (self.decoder.decode(tree) for tree in rest)
-            if type(state) is not bytes:
-                raise Tampered("a random state of the wrong form")
-            for frame in frames:
-                for record in frame.generators:
-                    if record[0] is not mine and record[1] == key:
-                        accept_torch(record[2], state, checked=self.peer.guarded)
-                        record[3] = record[2].get_state().numpy().tobytes()
-            return
-        if kind == "d" and mine:
-            (tree,) = rest
-            self.other(tree)
-            return
-        known: Known | None
-        if mine:
-            handle = self.peer.theirs.get(key)
-            if handle is None:
-                return
-            value, known = handle.ref(), handle.known
-        else:
-            entry = self.peer.own.get(key)
-            if entry is None:
-                return
-            if self.peer.guarded and not any(key in frame.sent for frame in frames):
-                return  # a test's own value changes only while it is lent
-            value, known = entry.obj, entry.known
-        if known is None or known is CLASS_SENT:
-            return
-        if kind == "m" and isinstance(value, nn.Module):
-            (training,) = rest
-            if type(training) is not bool:
-                raise Tampered("not a valid mode")
-            value.training = training
-            known.training = training
-        elif kind == "g" and isinstance(value, torch.optim.Optimizer):
-            (options,) = (self.decoder.decode(tree) for tree in rest)
-            if type(options) is list and len(options) == len(value.param_groups):
-                for group, changed in zip(value.param_groups, options, strict=True):
-                    if type(changed) is not dict:
-                        raise Tampered("options that are none")
-                    group |= {k: v for k, v in changed.items() if k in group and k != "params"}
-            known.groups = options_of(value)
-        elif kind == "u" and isinstance(value, torch.Tensor):
-            data, counted, grad, needs = rest
-            if data != 0:
-                _assign(value, unpack_tensor(data, self.blobs), counted=counted is True)
-            if value.is_leaf:
-                if type(needs) is bool:
-                    value.requires_grad_(needs)
-                if grad is None:
-                    value.grad = None
-                elif grad != 0:
-                    value.grad = unpack_tensor(grad, self.blobs)
-            known.see(value, keep=known.data is not None)
+            table.tie(key, stand, handle)
+            handle.bundle = history.key if stand.grad_fn is not None else None
+            handle.known = Known(stand, keep=self._asked)
+            self._seen[key] = stand
+            self.frame.tensors[False, key] = (stand, handle.known)
 
     # --- objects ---
 
     def other(self, tree: list[Any]) -> Any:
         """The value of a tree that is not plain."""
-        tag = tree[0]
-        read = getattr(self, _READERS.get(tag, ""), None)
-        if read is None:
-            raise Tampered("a type that is not on the list")
+        tag, *fields = expect(tree, list, "a value")
+        part = lookup(OBJECTS, tag).read(fields)
         self._depth += 1
         if self._depth > 200:
             raise Tampered("objects nested too deep")
         try:
-            return read(*tree[1:])
+            return _TAKERS[tag](self, part)
         finally:
             self._depth -= 1
 
-    def _sent(self, key: Any) -> Any:
-        if type(key) is not int:
-            raise Tampered("not a valid number")
-        if key in self.seen:
-            return self.seen[key]
-        if key in self.peer.classes:
-            return self.peer.classes[key]
+    def _sent(self, ref: messages.Ref) -> Any:
+        if ref.key in self._seen:
+            return self._seen[ref.key]
+        if ref.key in self.table.classes:
+            return self.table.classes[ref.key]
         raise Tampered("a reference to what was not described")
 
-    def _home(self, key: Any) -> Any:
-        entry = self.peer.own.get(key) if type(key) is int else None
+    def _own(self, ref: messages.Ref | messages.Method) -> Any:
+        entry = self.table.own.get(ref.key)
         if entry is None or isinstance(entry.obj, Bundle):
             raise Tampered("a reference to what was not handed over")
         return entry.obj
 
-    def _method(self, key: Any, name: Any) -> Any:
-        owner = self._home(key)
-        if type(name) is not str:
-            raise Tampered("not a valid name")
-        if self.peer.guarded and not is_allowed("call", owner, name):
+    def _own_method(self, method: messages.Method) -> Any:
+        owner = self._own(method)
+        if self.table.guarded and not is_allowed("call", owner, method.name):
             raise Tampered("a method that is not for a submission")
-        return getattr(owner, name)
+        return getattr(owner, method.name)
 
-    def _alive(self, key: Any, kind: type) -> Any:
-        if type(key) is not int:
-            raise Tampered("not a valid number")
-        handle = self.peer.theirs.get(key)
-        value = handle.ref() if handle is not None else None
-        if handle is None or value is None:
-            return None
-        if not issubclass(type(value), kind):
-            raise Tampered("a number given twice")
-        handle.count += 1
-        self.seen[key] = value
-        return value
-
-    def _function(self, key: Any, name: Any, doc: Any) -> Any:
-        value = self._alive(key, RemoteFunction)
+    def _stand(self, key: int, cls: type, make: Callable[[], Any]) -> Any:
+        """The stand-in of an object that was sent, made if there is none."""
+        value = self.table.alive(key, cls)
         if value is None:
-            value = RemoteFunction()
-            self._tie(key, value)
-        if type(name) is str and type(doc) is str:
-            value.__name__ = value.__qualname__ = name[:200]
-            value.__doc__ = doc[:MESSAGE]
+            value = make()
+            self.table.tie(key, value)
+        self._seen[key] = value
         return value
 
-    def _class(self, key: Any, name: Any, bases: Any, methods: Any, special: Any) -> Any:
-        if type(key) is not int or type(name) is not str or not name.isidentifier():
-            raise Tampered("a class of the wrong form")
-        if key in self.peer.classes or len(self.peer.classes) >= CLASSES:
+    def _function(self, sent: messages.Function) -> Any:
+        value = self._stand(sent.key, RemoteFunction, RemoteFunction)
+        value.__name__ = value.__qualname__ = sent.name[:200]
+        value.__doc__ = sent.doc[:LONGEST]
+        return value
+
+    def _class(self, sent: messages.Class) -> Any:
+        classes = self.table.classes
+        if sent.key in classes or len(classes) >= CLASSES:
             raise Tampered("a class described twice, or too many")
-        if not all(type(x) is list for x in (bases, methods, special)):
+        if not sent.name.isidentifier() or len(sent.name) > 200 or len(sent.bases) > 50:
             raise Tampered("a class of the wrong form")
-        if len(name) > 200 or len(bases) > 50:
-            raise Tampered("a class of the wrong form")
-        parents = [self.other(base) for base in bases]
+        parents = [self.other(base) for base in sent.bases]
         if not all(isinstance(parent, type) for parent in parents):
             raise Tampered("a class of the wrong form")
-        names = frozenset(m for m in methods if type(m) is str and len(m) <= 200)
-        cls = remote_class(name, parents, names, [s for s in special if type(s) is str])
-        self.peer.classes[key] = cls
-        self._tie(key, cls)
+        methods = frozenset(m for m in sent.methods if type(m) is str and len(m) <= 200)
+        special = [s for s in sent.special if type(s) is str]
+        cls = classes[sent.key] = remote_class(sent.name, parents, methods, special)
+        self.table.tie(sent.key, cls)
+        self._seen[sent.key] = cls
         return cls
 
-    def _remote_type(self, kind: Any, base: type = object) -> RemoteType:
-        cls: Any = self.other(kind)
-        fits = type(cls) is RemoteType and issubclass(cls, base)
-        if not fits:
-            raise Tampered("an object of no class")
-        return cls  # type: ignore[no-any-return]
-
-    def _object(self, key: Any, kind: Any) -> Any:
-        cls = self._remote_type(kind)
-        value = self._alive(key, cls)
-        if value is None:
-            value = blank(cls)
-            self._tie(key, value)
-        return value
-
-    def _module(
-        self, key: Any, kind: Any, training: Any, parameters: Any, buffers: Any, children: Any
+    def _object(
+        self, sent: messages.Object | messages.Module | messages.Optimizer, base: type = object
     ) -> Any:
-        cls = self._remote_type(kind, RemoteModule)
-        module = self._alive(key, cls)
-        if type(training) is not bool:
-            raise Tampered("a module of the wrong form")
-        if module is None:
-            module = blank(cls)
-            self._tie(key, module)
-        handle = handle_of(module)
+        cls = self.other(sent.kind)
+        if type(cls) is not RemoteType or not issubclass(cls, base):
+            raise Tampered("an object of no class")
+        return self._stand(sent.key, cls, lambda: blank(cls))
+
+    def _module(self, sent: messages.Module) -> Any:
+        module = self._object(sent, RemoteModule)
         for own, described, sort in (
-            (module._parameters, parameters, nn.Parameter),
-            (module._buffers, buffers, torch.Tensor),
-            (module._modules, children, nn.Module),
+            (module._parameters, sent.parameters, nn.Parameter),
+            (module._buffers, sent.buffers, torch.Tensor),
+            (module._modules, sent.children, nn.Module),
         ):
             own.clear()
             for name, tree in described:
-                if type(name) is not str or not 0 < len(name) <= 200 or "." in name:
+                if not 0 < len(expect(name, str, "a name")) <= 200 or "." in name:
                     raise Tampered("a module of the wrong form")
-                value = None if tree is None else self.other(tree)
-                if value is not None and not isinstance(value, sort):
+                own[name] = None if tree is None else self.other(tree)
+                if not isinstance(own[name], sort | None):
                     raise Tampered("a module of the wrong form")
-                own[name] = value
-        module.training = training
-        if handle is not None:
-            handle.known = Known(module)
-            self.peer.watch_theirs[key] = handle
-        return module
+        module.training = sent.training
+        return self._watched(sent.key, module)
 
-    def _optimizer(self, key: Any, kind: Any, groups: Any) -> Any:
-        cls = self._remote_type(kind, torch.optim.Optimizer)
-        optimizer = self._alive(key, cls)
-        if optimizer is None:
-            optimizer = blank(cls)
-            self._tie(key, optimizer)
-        read = []
-        for options, parameters in groups:
+    def _optimizer(self, sent: messages.Optimizer) -> Any:
+        optimizer = self._object(sent, torch.optim.Optimizer)
+        groups = []
+        for options, parameters in sent.groups:
             values = [self.other(tree) for tree in parameters]
-            group = self.decoder.decode(options)
-            if type(group) is not dict or not all(isinstance(v, torch.Tensor) for v in values):
+            if not all(isinstance(value, torch.Tensor) for value in values):
                 raise Tampered("an optimizer of the wrong form")
-            read.append({"params": values, **group})
-        optimizer.param_groups[:] = read
-        handle = handle_of(optimizer)
-        if handle is not None:
-            handle.known = Known(optimizer)
-            self.peer.watch_theirs[key] = handle
-        return optimizer
+            group = expect(self.decoder.decode(options), dict, "options")
+            groups.append({"params": values, **group})
+        optimizer.param_groups[:] = groups
+        return self._watched(sent.key, optimizer)
 
-    def _named(self, module: Any, name: Any) -> type:
-        if type(module) is not str or module not in MODULES or type(name) is not str:
-            raise Tampered("a class that is not on the list")
-        found = vars(MODULES[module]).get(name)
+    def _watched(self, key: int, value: Any) -> Any:
+        handle = self.table.theirs[key]
+        handle.known = Known(value)
+        self.table.watch_theirs[key] = handle
+        return value
+
+    def _named(self, sent: messages.Named) -> type:
+        found = vars(lookup(MODULES, sent.module)).get(sent.name)
         if not isinstance(found, type):
             raise Tampered("a class that is not on the list")
         return found
 
-    def _python_module(self, name: Any, tree: Any) -> Any:
-        if type(name) is not str:
-            raise Tampered("a module of the wrong form")
-        found = sys.modules.get(name)
-        hidden = name.split(".")[0] in ("__main__", "autograder")
-        stand = self.other(tree)
-        return stand if hidden or not isinstance(found, types.ModuleType) else found
+    def _python_module(self, sent: messages.PythonModule) -> Any:
+        stand = self.other(sent.stand)
+        return shared_module(sent.name) or stand
 
-    def _generator(self, key: Any, state: Any) -> torch.Generator:
-        state = self.decoder.decode(state)
-        if type(key) is not int or type(state) is not bytes or len(state) > 10_000:
-            raise Tampered("a random generator of the wrong form")
-        for frame in [*self.peer.frames, self.frame]:
-            for record in frame.generators:
-                if not record[0] and record[1] == key:
-                    accept_torch(record[2], state, checked=self.peer.guarded)
-                    return record[2]  # type: ignore[no-any-return]
-        generator = torch.Generator()
-        accept_torch(generator, state, checked=self.peer.guarded)
-        now = generator.get_state().numpy().tobytes()
-        self.frame.generators.append([False, key, generator, now])
-        return generator
+    def _distribution(self, sent: messages.Distribution) -> Any:
+        allowed = set(lookup(DISTRIBUTIONS, sent.name).split())
+        allowed |= {"probs", "logits"} if "?" in allowed else set()
+        parameters = {key: self.decoder.decode(tree) for key, tree in sent.arguments}
+        if not allowed >= set(parameters):
+            raise Tampered("a distribution of the wrong form")
+        return distribution_of(sent.name, parameters, checked=sent.checked)
 
-    def _generator_home(self, key: Any) -> torch.Generator:
-        for frame in self.peer.frames:
-            for record in frame.generators:
-                if record[0] and record[1] == key:
-                    return record[2]  # type: ignore[no-any-return]
+    # --- generators ---
+
+    def lent(self, mine: bool, key: int) -> list[Lent]:
+        """The generators of this number that calls under way have lent."""
+        every = [lent for frame in self.frames for lent in frame.generators]
+        return [lent for lent in every if lent.mine is mine and lent.key == key]
+
+    def draw(self, every: list[Lent], tree: Any) -> None:
+        """Advance generators to the state that came."""
+        state = expect(self.decoder.decode(tree), bytes, "a random state")
+        for lent in every:
+            accept_torch(lent.generator, state, checked=self.table.guarded)
+            lent.state = lent.generator.get_state().numpy().tobytes()
+
+    def _generator(self, sent: messages.Generator) -> torch.Generator:
+        known = self.lent(False, sent.key)
+        if not known:
+            known = [Lent(False, sent.key, torch.Generator(), b"")]
+            self.frame.generators += known
+        self.draw(known[:1], sent.state)
+        return known[0].generator
+
+    def _own_generator(self, ref: messages.Ref) -> torch.Generator:
+        for lent in self.lent(True, ref.key):
+            return lent.generator
         raise Tampered("a random generator that was not handed over")
 
-    def _distribution(self, name: Any, checked: Any, arguments: Any) -> Any:
-        if type(name) is not str or name not in DISTRIBUTIONS:
-            raise Tampered("a distribution that is not on the list")
-        allowed = set(DISTRIBUTIONS[name].split())
-        allowed |= {"probs", "logits"} if "?" in allowed else set()
-        parameters = {key: self.decoder.decode(tree) for key, tree in arguments}
-        if not allowed >= set(parameters) or type(checked) is not bool:
-            raise Tampered("a distribution of the wrong form")
-        return distribution_of(name, parameters, checked=checked)
 
-
-_READERS = {
-    "x": "_sent",
-    "o": "_sent",
-    "y": "_home",
-    "om": "_method",
-    "fn": "_function",
-    "cls": "_class",
-    "obj": "_object",
-    "mod": "_module",
-    "opt": "_optimizer",
-    "C": "_named",
-    "M": "_python_module",
-    "G": "_generator",
-    "Gy": "_generator_home",
-    "dist": "_distribution",
+_TAKERS: dict[str, Callable[[Incoming, Any], Any]] = {
+    "x": Incoming._sent,
+    "o": Incoming._sent,
+    "y": Incoming._own,
+    "om": Incoming._own_method,
+    "fn": Incoming._function,
+    "cls": Incoming._class,
+    "obj": Incoming._object,
+    "mod": Incoming._module,
+    "opt": Incoming._optimizer,
+    "C": Incoming._named,
+    "M": Incoming._python_module,
+    "G": Incoming._generator,
+    "Gy": Incoming._own_generator,
+    "dist": Incoming._distribution,
 }
+
+
+class _Changes:
+    """Makes here what the other side has changed."""
+
+    def __init__(self, message: Incoming) -> None:
+        self._message = message
+        self._decode = message.decoder.decode
+
+    def apply(self, change: messages.Change) -> None:
+        """Make one change."""
+        if change.kind == "G":
+            lent = self._message.lent(not change.mine, change.key)
+            self._message.draw(lent, change.now)
+        elif change.kind == "d" and change.mine:
+            self._message.other(change.now)
+        else:
+            make = lookup(_MAKERS, change.kind)
+            value, known = self._held(change)
+            if known is not None:
+                make(self, value, known, change.now)
+
+    def _held(self, change: messages.Change) -> tuple[Any, Known | None]:
+        table, key = self._message.table, change.key
+        if change.mine:
+            handle = table.theirs.get(key)
+            return (handle.ref(), handle.known) if handle is not None else (None, None)
+        entry = table.own.get(key)
+        # A test's own value changes only while it is lent.
+        lent = not table.guarded or any(key in frame.sent for frame in self._message.frames)
+        return (entry.obj, entry.known) if entry is not None and lent else (None, None)
+
+    def _mode(self, value: Any, known: Known, training: Any) -> None:
+        if isinstance(value, nn.Module):
+            value.training = expect(training, bool, "a mode")
+            known.become(training=value.training)
+
+    def _options(self, value: Any, known: Known, tree: Any) -> None:
+        options = expect(self._decode(tree), list, "options")
+        if not isinstance(value, torch.optim.Optimizer):
+            return
+        for group, new in zip(value.param_groups, options, strict=False):
+            now = expect(new, dict, "options").items()
+            group |= {key: option for key, option in now if key in group and key != "params"}
+        known.become(groups=options_of(value))
+
+    def _values(self, value: Any, known: Known, tree: Any) -> None:
+        written, blobs = messages.Written.read(tree), self._message.blobs
+        if not isinstance(value, torch.Tensor):
+            return
+        if written.data != UNCHANGED:
+            _assign(value, unpack_tensor(written.data, blobs), counted=written.counted)
+        if value.is_leaf:
+            if written.needs is not None:
+                value.requires_grad_(written.needs)
+            if written.grad != UNCHANGED:
+                grad = written.grad
+                value.grad = None if grad is None else unpack_tensor(grad, blobs)
+        known.become(**vars(Known(value, keep=known.data is not None)))
+
+
+_MAKERS = {"m": _Changes._mode, "g": _Changes._options, "u": _Changes._values}
 
 
 def _assign(tensor: torch.Tensor, new: torch.Tensor, *, counted: bool = True) -> None:

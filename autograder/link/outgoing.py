@@ -1,89 +1,94 @@
-"""A message on its way to the other side of a link: what it says of tensors and objects."""
+"""A message on its way to the other side of a link: what it says of tensors and objects.
+
+Nothing is noted in the table until the message was sent: one that cannot be is as none.
+"""
 
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from autograder.link import messages
+from autograder.link.errors import TooLarge, Unsupported
+from autograder.link.frames import Caps
+from autograder.link.gradients import bundle_of, node_of
+from autograder.link.messages import LONGEST, UNCHANGED
 from autograder.link.names import DISTRIBUTIONS, FUNCTIONS, distribution_of, name_of, parameters_of
-from autograder.link.standin import SPECIAL, Handle, RemoteMethod, handle_of
+from autograder.link.standin import SPECIAL, RemoteMethod
 from autograder.link.table import (
-    CLASS_SENT,
     CLASSES,
-    MESSAGE,
-    Bundle,
     Entry,
     Frame,
     Known,
+    Lent,
+    Table,
     options_of,
     parts_of,
     version_of,
 )
-from autograder.link.values import (
-    Encoder,
-    TooLarge,
-    Unsupported,
-    check_tensor,
-    pack_tensor,
-    raw_bytes,
-)
+from autograder.link.tensors import check_tensor, pack_tensor, raw_bytes, torch_name
+from autograder.link.values import Encoder
 
-if TYPE_CHECKING:
-    from autograder.link.peer import Peer
-
-__all__ = ["Outgoing"]
+__all__ = ["Changes", "Outgoing"]
 
 
 class Outgoing:
-    """One message on its way: what it says of tensors and objects."""
+    """What a message says of tensors and objects.
 
-    def __init__(self, peer: Peer, last: Frame | None) -> None:
-        self.peer = peer
+    Args:
+        table: of the sender.
+        caps: what a message may hold.
+        last: the frame that ends with the message; None for a question.
+    """
+
+    def __init__(self, table: Table, caps: Caps, last: Frame | None) -> None:
+        self.table = table
         # What an answer hands over is lent until the call that waits for it ends.
-        self.lend = peer.frames[-1] if last is None else (peer.frames[-2:] or [last])[0]
+        self.lend = table.frames[-1] if last is None else (table.frames[-2:] or [last])[0]
         self.asking = last is None
-        self.encoder = Encoder(peer.link.caps, self.other)
+        self.encoder = Encoder(caps, self.other)
         self.tensors: list[Any] = []
-        self.described: set[tuple[bool, int]] = set()
+        self.described: dict[int, Entry] = {}
+        self.told: set[int] = set()  # those of them that are described as they are now
         self.touched: list[tuple[int, Any, Known]] = []
-        self._pending: list[tuple[Entry, torch.Tensor]] = []
-        self._undo: list[tuple[Callable[..., Any], *tuple[Any, ...]]] = []
+        self._new: dict[int, Entry] = {}
+        self._generators: list[Lent] = []
+        self._pending: dict[int, torch.Tensor] = {}
+        self._later: list[Callable[[], Any]] = []
+        self._classes = 0
         self._depth = 0
 
-    def if_unsent(self, restore: Callable[..., Any], *args: Any) -> None:
-        """Note what is to be called should the message not be sent."""
-        self._undo.append((restore, *args))
+    def later(self, note: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Note something once the message was sent."""
+        self._later.append(partial(note, *args, **kwargs))
 
-    def keep(self, owner: Any, *names: str) -> None:
-        """Note attributes as they are, to be put back should the message not be sent."""
-        for name in names:
-            self.if_unsent(setattr, owner, name, getattr(owner, name))
-
-    def undo(self) -> None:
-        """Take back what was noted as told: the message was not sent."""
-        while self._undo:
-            restore, *args = self._undo.pop()
-            restore(*args)
-        for _, key in self.described:
-            self.peer.release(key, 1)
+    def commit(self) -> None:
+        """Note what the message said: it was sent."""
+        for entry in self.described.values():
+            self.table.keep(entry)
+            self.lend.sent.add(entry.key)
+        self.table.classes_sent += self._classes
+        self.lend.generators += self._generators
+        for note in self._later:
+            note()
 
     def other(self, value: Any) -> list[Any]:
         """The tree of what is not plain."""
         cls = type(value)
         if cls is torch.Tensor or cls is nn.Parameter:
             return self.tensor(value)
-        handle = handle_of(value)
-        if handle is not None and handle.peer is self.peer:
+        handle = self.table.handle_of(value)
+        if handle is not None:
             return ["y", handle.key]
         if cls is RemoteMethod:
-            owner = handle_of(value.__self__)
+            owner = self.table.handle_of(value.__self__)
             if owner is not None:
-                return ["om", owner.key, value.__name__]
+                return messages.Method(owner.key, value.__name__).tree("om")
         if cls is torch.Generator:
             return self._generator(value)
         if issubclass(cls, torch.Tensor):
@@ -91,7 +96,7 @@ class Outgoing:
         if issubclass(cls, type):
             return name_of(value) or self._class(value)
         if issubclass(cls, types.ModuleType):
-            return ["M", str(value.__name__), self._object(value)]
+            return messages.PythonModule(str(value.__name__), self._object(value)).tree("M")
         if cls.__module__.startswith("torch.distributions.") and cls.__name__ in DISTRIBUTIONS:
             return self._distribution(value)
         self._depth += 1
@@ -102,62 +107,54 @@ class Outgoing:
         finally:
             self._depth -= 1
 
-    def _distribution(self, value: Any) -> list[Any]:
-        name, parameters = type(value).__name__, parameters_of(value)
-        checked = bool(getattr(value, "_validate_args", False))
-        try:
-            distribution_of(name, parameters, checked=checked)
-        except Exception as error:  # as the other side would find
-            raise Unsupported(f"a {name} that cannot be made again: {error}") from None
-        arguments = [[key, self.encoder.encode(given)] for key, given in parameters.items()]
-        return ["dist", name, checked, arguments]
+    def _entry(self, obj: Any, edge: Any = None) -> tuple[Entry, bool]:
+        """The entry of an object, and whether the message describes it for the first time."""
+        entry = self.table.entry_of(obj, edge) or self._new.get(id(obj))
+        if entry is None:
+            entry = self._new[id(obj)] = self.table.new_entry(obj, edge)
+        first = entry.key not in self.described
+        self.described[entry.key] = entry
+        return entry, first
 
-    def _mark(self, entry: Entry) -> bool:
-        """Whether the message describes this for the first time."""
-        first = (True, entry.key) not in self.described
-        self.described.add((True, entry.key))
-        if first:
-            self.keep(entry, "known")
-            entry.count += 1
-            self.lend.sent.add(entry.key)
-        return first
+    def _know(self, entry: Entry, known: Known, watch: bool = False) -> None:
+        self.told.add(entry.key)
+        self.later(setattr, entry, "known", known)
+        if watch:
+            self.later(self.table.watch_own.__setitem__, entry.key, entry)
 
     # --- tensors ---
 
     def tensor(self, value: torch.Tensor, watch: bool = False) -> list[Any]:
-        """A reference; the description goes to `tensors` or to the bundle."""
-        handle = value.__dict__.get("_wire")
-        if (
-            type(handle) is Handle
-            and handle.peer is self.peer
-            and handle.ref() is value
-            and _stand_of(value, self.peer) == handle.bundle
-        ):
+        """A reference; the description goes to `tensors` or to the history."""
+        handle, table = self.table.handle_of(value), self.table
+        if handle is not None and node_of(value, table) == handle.bundle:
             if handle.known is not None:
                 self.touched.append((handle.key, value, handle.known))
-            if self.asking and handle.known is not None:
-                self.lend.tensors.setdefault((False, handle.key), (value, handle.known))
+                if self.asking:
+                    lent = (value, handle.known)
+                    self.later(self.lend.tensors.setdefault, (False, handle.key), lent)
             return ["y", handle.key]
-        edge = value.grad_fn
-        entry = self.peer.entry(value, edge)
+        entry, first = self._entry(value, value.grad_fn)
         # A leaf of the submission's that wants gradients is a parameter, whatever it is kept in.
-        watch = watch or (not self.peer.guarded and value.is_leaf and value.requires_grad)
+        watch = watch or (not table.guarded and value.is_leaf and value.requires_grad)
         if watch:
-            self.peer.watch_own[entry.key] = entry
-        if self._mark(entry):
-            if edge is not None and value.requires_grad:
-                self._pending.append((entry, value))
+            self.later(table.watch_own.__setitem__, entry.key, entry)
+        if first:
+            if value.grad_fn is not None and value.requires_grad:
+                self._pending[entry.key] = value
             else:
-                packed = pack_tensor(value, self.encoder.blobs)
-                grad = self.gradient(value)
-                parameter = type(value) is nn.Parameter
-                self.tensors.append(
-                    [entry.key, parameter, value.requires_grad, watch, packed, grad]
-                )
-            entry.known = Known(value, keep=watch or entry.key in self.peer.watch_own)
+                data, grad = pack_tensor(value, self.encoder.blobs), self.gradient(value)
+                self._tensor(entry.key, value, watch, data, grad)
+            known = Known(value, keep=watch or entry.key in table.watch_own)
+            self._know(entry, known)
             if self.asking:
-                self.lend.tensors[True, entry.key] = (value, entry.known)
+                self.later(self.lend.tensors.__setitem__, (True, entry.key), (value, known))
         return ["x", entry.key]
+
+    def _tensor(self, key: int, value: torch.Tensor, watch: bool, data: Any, grad: Any) -> None:
+        parameter, needs = type(value) is nn.Parameter, value.requires_grad
+        sent = messages.SentTensor(key, parameter, needs, watch, data, grad)
+        self.tensors.append(sent.tree())
 
     def gradient(self, value: torch.Tensor) -> list[Any] | None:
         """The gradient of a leaf, packed."""
@@ -168,113 +165,91 @@ class Outgoing:
             raise Unsupported("a gradient that is not of its tensor's shape and type cannot cross")
         return pack_tensor(grad.detach(), self.encoder.blobs)
 
-    def bundle(self) -> list[Any] | None:
+    def history(self) -> list[Any] | None:
         """The tensors with a history, and the tensors that they depend on."""
         if not self._pending:
             return None
-        entries = [entry for entry, _ in self._pending]
-        values = [value for _, value in self._pending]
-        edges = [GradientEdge(value.grad_fn, value.output_nr) for value in values]  # type: ignore[arg-type]
-        inputs, trees = [], []
-        for edge, tensor, key in _dependencies(edges, self.peer):
-            inputs.append(edge)
-            trees.append(["y", key] if tensor is None else self._leaf(tensor))
-        record = Bundle(edges, inputs, [(value.shape, value.dtype) for value in values])
-        own = self.peer.entry(record)
-        self._mark(own)
-        outputs = [
-            [entry.key, pack_tensor(value, self.encoder.blobs)]
-            for entry, value in zip(entries, values, strict=True)
-        ]
-        return [own.key, trees, outputs]
+        pending = list(self._pending.items())
+        values = [value for _, value in pending]
+        bundle, inputs = bundle_of(values, self.table, lambda key: ["y", key], self._leaf)
+        own, _ = self._entry(bundle)
+        outputs = [[key, pack_tensor(value, self.encoder.blobs)] for key, value in pending]
+        return messages.History(own.key, inputs, outputs).tree()
 
     def _leaf(self, tensor: torch.Tensor) -> list[Any]:
         """A leaf that others depend on: it need not be seen, so its values stay here."""
-        handle = tensor.__dict__.get("_wire")
-        if type(handle) is Handle and handle.peer is self.peer and handle.ref() is tensor:
+        handle = self.table.handle_of(tensor)
+        if handle is not None:
             return ["y", handle.key]
         check_tensor(tensor)
         if tensor.nbytes > self.encoder.caps.payload:
             raise TooLarge(f"a parameter of {tensor.nbytes} bytes is more than may cross")
-        entry = self.peer.entry(tensor, None)
-        if self._mark(entry):
-            self.peer.watch_own[entry.key] = entry
+        entry, first = self._entry(tensor)
+        if first:
+            self.later(self.table.watch_own.__setitem__, entry.key, entry)
             if entry.known is None or entry.known.data is None:
-                entry.known = Known(tensor)
-            shape = [str(tensor.dtype).removeprefix("torch."), list(tensor.shape)]
-            parameter = type(tensor) is nn.Parameter
-            self.tensors.append([entry.key, parameter, True, True, shape, None])
+                self._know(entry, Known(tensor))
+            self._tensor(entry.key, tensor, True, [torch_name(tensor.dtype), [*tensor.shape]], None)
         return ["x", entry.key]
-
-    # --- generators ---
 
     def _generator(self, generator: torch.Generator) -> list[Any]:
         if generator.device.type != "cpu":
             raise Unsupported("only random generators on the CPU cross")
         state = generator.get_state().numpy().tobytes()
-        for frame in self.peer.frames:
-            for record in frame.generators:
-                if record[2] is generator:
-                    if record[0]:
-                        self.if_unsent(record.__setitem__, 3, record[3])
-                        record[3] = state
-                        return ["G", record[1], self.encoder.encode(state)]
-                    return ["Gy", record[1]]
-        self.peer.last_key += 1
-        key = self.peer.last_key
-        self.lend.generators.append([True, key, generator, state])
-        return ["G", key, self.encoder.encode(state)]
+        known = [lent for frame in self.table.frames for lent in frame.generators]
+        lent = next((x for x in [*known, *self._generators] if x.generator is generator), None)
+        if lent is None:
+            lent = Lent(True, self.table.next_key(), generator, state)
+            self._generators.append(lent)
+        if not lent.mine:
+            return ["Gy", lent.key]
+        self.later(setattr, lent, "state", state)
+        return messages.Generator(lent.key, self.encoder.encode(state)).tree("G")
 
     # --- objects ---
 
+    def _distribution(self, value: Any) -> list[Any]:
+        name, parameters = type(value).__name__, parameters_of(value)
+        checked = bool(getattr(value, "_validate_args", False))
+        try:
+            distribution_of(name, parameters, checked=checked)
+        except Exception as error:  # as the other side would find
+            raise Unsupported(f"a {name} that cannot be made again: {error}") from None
+        arguments = [[key, self.encoder.encode(given)] for key, given in parameters.items()]
+        return messages.Distribution(name, checked, arguments).tree("dist")
+
     def _class(self, cls: type) -> list[Any]:
-        handle = handle_of(cls)
-        if handle is not None and handle.peer is self.peer:
+        handle = self.table.handle_of(cls)
+        if handle is not None:
             return ["y", handle.key]
-        entry = self.peer.entry(cls)
-        if not self._mark(entry):
-            return ["o", entry.key]
-        if entry.known is not None:  # classes are kept over there
+        entry, first = self._entry(cls)
+        if not first or entry.known is not None:  # classes are kept over there
             return ["o", entry.key]
         name = str(cls.__name__)[:200]
         if not name.isidentifier():
             raise Unsupported(f"a class named {name!a} cannot cross: that is no name of Python's")
         if len(cls.__bases__) > 50 or len(cls.__mro__) > 100:
             raise Unsupported(f"{name} has too many bases to cross")
-        self.keep(self.peer, "classes_sent")
-        self.peer.classes_sent += 1
-        if self.peer.classes_sent > CLASSES:
+        self._classes += 1
+        if self.table.classes_sent + self._classes > CLASSES:
             raise TooLarge(f"more than {CLASSES} classes cannot cross")
-        entry.known = CLASS_SENT
-        bases: list[Any] = []
+        self._know(entry, Known(cls))
         shared = name_of(cls) if issubclass(cls, nn.Module | torch.optim.Optimizer) else None
-        if shared is not None:
-            bases.append(shared)
-        for base in cls.__bases__:
-            if base is not object and shared is None:
-                bases.append(name_of(base) or self._class(base))
-        methods, special = set(), set()
-        here = nn.Module | torch.optim.Optimizer | BaseException
-        for base in cls.__mro__:
-            if base is object or (name_of(base) is not None and issubclass(base, here)):
-                continue
-            for key, value in vars(base).items():
-                if type(key) is not str or value is None:
-                    continue
-                if key in SPECIAL or key == "__call__":
-                    special.add(key)
-                elif type(value) is types.FunctionType and key.isidentifier():
-                    methods.add(key)
-        return ["cls", entry.key, name, bases, sorted(methods)[:1000], sorted(special)]
+        bases = [shared] if shared is not None else []
+        if shared is None:
+            bases = [name_of(b) or self._class(b) for b in cls.__bases__ if b is not object]
+        methods, special = _methods_of(cls)
+        return messages.Class(entry.key, name, bases, methods, special).tree("cls")
 
     def _object(self, value: Any) -> list[Any]:
         cls = type(value)
-        entry = self.peer.entry(value)
-        if not self._mark(entry):
+        entry, first = self._entry(value)
+        if not first:
             return ["o", entry.key]
         if cls in FUNCTIONS:
-            name = getattr(value, "__name__", "")
-            return ["fn", entry.key, name if type(name) is str else "", _doc(value)]
+            name, doc = (getattr(value, f"__{what}__", "") for what in ("name", "doc"))
+            name, doc = (text if type(text) is str else "" for text in (name, doc))
+            return messages.Function(entry.key, name, doc[:LONGEST]).tree("fn")
         kind = self._class(cls)
         if kind[0] == "y":
             raise Unsupported(f"a {cls.__name__} that was not made by calling its class")
@@ -282,166 +257,137 @@ class Outgoing:
             return self._module(entry, kind, value)
         if issubclass(cls, torch.optim.Optimizer):
             return self._optimizer(entry, kind, value)
-        return ["obj", entry.key, kind]
+        return messages.Object(entry.key, kind).tree("obj")
 
     def _module(self, entry: Entry, kind: list[Any], module: nn.Module) -> list[Any]:
-        def tensors(named: dict[str, Any], kind: type) -> list[Any]:
+        def parts(named: dict[str, Any], sort: type, tree: Callable[[Any], Any]) -> list[Any]:
             for name, value in named.items():
-                if not 0 < len(name) <= 200 or "." in name or not isinstance(value, kind | None):
-                    raise Unsupported(f"a module whose {name!a:.100} is no {kind.__name__}")
-            return [
-                [name, None if value is None else self.tensor(value, watch=True)]
-                for name, value in named.items()
-            ]
+                if not 0 < len(name) <= 200 or "." in name or not isinstance(value, sort | None):
+                    raise Unsupported(f"a module whose {name!a:.100} is no {sort.__name__}")
+            named = dict(named)
+            return [[name, None if v is None else tree(v)] for name, v in named.items()]
 
-        entry.known = Known(module)
-        self.peer.watch_own[entry.key] = entry
-        return [
-            "mod",
+        self._know(entry, Known(module), watch=True)
+        watched = partial(self.tensor, watch=True)
+        return messages.Module(
             entry.key,
             kind,
             bool(module.training),
-            tensors(dict(module._parameters), nn.Parameter),
-            tensors(dict(module._buffers), torch.Tensor),
-            [
-                [name, None if child is None else self.other(child)]
-                for name, child in module._modules.items()
-            ],
-        ]
+            parts(module._parameters, nn.Parameter, watched),
+            parts(module._buffers, torch.Tensor, watched),
+            parts(module._modules, nn.Module, self.other),
+        ).tree("mod")
 
     def _optimizer(
         self, entry: Entry, kind: list[Any], optimizer: torch.optim.Optimizer
     ) -> list[Any]:
-        entry.known = Known(optimizer)
-        self.peer.watch_own[entry.key] = entry
+        known = Known(optimizer)
+        self._know(entry, known, watch=True)
         groups = [
             [self.encoder.encode(options), [self.tensor(p, watch=True) for p in group["params"]]]
-            for options, group in zip(entry.known.groups, optimizer.param_groups, strict=True)
+            for options, group in zip(known.groups, optimizer.param_groups, strict=True)
         ]
-        return ["opt", entry.key, kind, groups]
+        return messages.Optimizer(entry.key, kind, groups).tree("opt")
 
-    # --- changes ---
 
-    def updates(self, last: Frame | None) -> list[Any]:
-        """What has changed since the last message; `last` is the frame that ends with this."""
-        updates: list[Any] = []
-        done: set[tuple[bool, int]] = set(self.described)
+def _methods_of(cls: type) -> tuple[list[str], list[str]]:
+    """The names of a class's methods, and of those special ones that its stand-in forwards."""
+    methods, special = set(), set()
+    here = nn.Module | torch.optim.Optimizer | BaseException
+    for base in cls.__mro__:
+        if base is object or (name_of(base) is not None and issubclass(base, here)):
+            continue
+        for key, value in vars(base).items():
+            if type(key) is not str or value is None:
+                continue
+            if key in SPECIAL or key == "__call__":
+                special.add(key)
+            elif type(value) is types.FunctionType and key.isidentifier():
+                methods.add(key)
+    return sorted(methods)[:1000], sorted(special)
 
-        def look(mine: bool, key: int, value: Any, known: Known, deep: bool) -> None:
-            if (mine, key) not in done:
-                done.add((mine, key))
-                change = self._change(value, known, deep)
-                if change is not None:
-                    updates.append([change[0], mine, key, *change[1:]])
 
-        for entry in list(self.peer.watch_own.values()):
-            if entry.known is not None:
-                look(True, entry.key, entry.obj, entry.known, True)
-        for handle in list(self.peer.watch_theirs.values()):
-            value = handle.ref()
-            if value is not None:
-                look(False, handle.key, value, handle.known, True)
-        for frame in self.peer.frames:
+class Changes:
+    """What has changed since the last message in what both sides hold.
+
+    Args:
+        out: the message that tells it, complete but for this.
+    """
+
+    def __init__(self, out: Outgoing) -> None:
+        self._out = out
+        self._table = out.table
+        self._done: set[tuple[bool, int]] = set()
+        self._found: list[Any] = []
+
+    def find(self, last: Frame | None) -> list[Any]:
+        """All changes; `last` is the frame that ends with the message."""
+        for entry in list(self._table.watch_own.values()):
+            self._look(True, entry.key, entry.obj, entry.known)
+        for handle in list(self._table.watch_theirs.values()):
+            self._look(False, handle.key, handle.ref(), handle.known)
+        for frame in self._table.frames:
             for (mine, key), (tensor, known) in frame.tensors.items():
-                look(mine, key, tensor, known, frame is last or tensor.numel() <= 2**14)
-            for record in frame.generators:
-                mine, key, generator, state = record
-                now = generator.get_state().numpy().tobytes()
-                if now != state:
-                    self.if_unsent(record.__setitem__, 3, state)
-                    record[3] = now
-                    updates.append(["G", mine, key, self.encoder.encode(now)])
-        for key, value, known in self.touched:
-            look(False, key, value, known, True)
-        return updates
+                self._look(mine, key, tensor, known, frame is last or tensor.numel() <= 2**14)
+            for lent in frame.generators:
+                state = lent.generator.get_state().numpy().tobytes()
+                if state != lent.state:
+                    self._out.later(setattr, lent, "state", state)
+                    self._tell("G", lent.mine, lent.key, self._out.encoder.encode(state))
+        for key, value, known in self._out.touched:
+            self._look(False, key, value, known)
+        return self._found
 
-    def _change(self, value: Any, known: Known, deep: bool) -> list[Any] | None:
+    def _tell(self, kind: str, mine: bool, key: int, now: Any) -> None:
+        self._found.append(messages.Change(kind, mine, key, now).tree())
+
+    def _look(
+        self, mine: bool, key: int, value: Any, known: Known | None, deep: bool = True
+    ) -> None:
+        if known is None or value is None or (mine, key) in self._done:
+            return
+        if mine and key in self._out.told:
+            return
+        self._done.add((mine, key))
         if isinstance(value, nn.Module):
-            entry = self.peer.own_by_id.get(id(value))
-            if entry is not None and entry.known is known and known.parts != parts_of(value):
-                return ["d", self.other(value)]
-            if value.training is known.training:
-                return None
-            self.keep(known, "training")
-            known.training = value.training
-            return ["m", bool(value.training)]
-        if isinstance(value, torch.optim.Optimizer):
+            if mine and known.parts != parts_of(value):
+                self._tell("d", mine, key, self._out.other(value))
+            elif value.training is not known.training:
+                self._out.later(known.become, training=value.training)
+                self._tell("m", mine, key, bool(value.training))
+        elif isinstance(value, torch.optim.Optimizer):
             options = options_of(value)
-            if options == known.groups:
-                return None
-            self.keep(known, "groups")
-            known.groups = options
-            return ["g", self.encoder.encode(options)]
-        blobs = self.encoder.blobs
-        data: Any = 0
-        grad: Any = 0
-        needs: Any = None
-        version = version_of(value)
-        counted = version != known.v
+            if options != known.groups:
+                self._out.later(known.become, groups=options)
+                self._tell("g", mine, key, self._out.encoder.encode(options))
+        else:
+            written = self._written(value, known, deep)
+            if written is not None:
+                self._tell("u", mine, key, written.tree())
+
+    def _written(self, value: torch.Tensor, known: Known, deep: bool) -> messages.Written | None:
+        now: dict[str, Any] = {"version": version_of(value)}
+        counted = now["version"] != known.version
         if value.dtype is not known.dtype or value.shape != known.shape:
-            data = pack_tensor(value, blobs)
+            changed = True
         elif known.data is None:
-            if counted:
-                data = pack_tensor(value, blobs)
-        elif (deep or counted) and raw_bytes(value) != known.data:
-            data = pack_tensor(value, blobs)
-        if data != 0:
-            self.keep(known, "v", "dtype", "shape", "data")
-            known.dtype, known.shape = value.dtype, value.shape
-            known.data = None if known.data is None else raw_bytes(value)
-        known.v = version
-        if value.is_leaf:
-            now = value.grad
-            if now is None:
-                grad = None if known.grad is not None else 0
-            elif not known.has_seen(now) and (known.grad is None or raw_bytes(now) != known.grad):
-                grad = self.gradient(value)
-            if grad != 0:
-                self.keep(known, "grad", "grad_seen")
-                known.see_grad(value)
-            if value.requires_grad is not known.needs:
-                self.keep(known, "needs")
-                needs = known.needs = value.requires_grad
-        if data == 0 and grad == 0 and needs is None:
+            changed = counted
+        else:
+            changed = (deep or counted) and raw_bytes(value) != known.data
+        data: Any = UNCHANGED
+        if changed:
+            data = pack_tensor(value, self._out.encoder.blobs)
+            now |= {"dtype": value.dtype, "shape": value.shape}
+            now["data"] = None if known.data is None else raw_bytes(value)
+        grad: Any = UNCHANGED
+        if value.is_leaf and not known.has_grad(value.grad):
+            grad = self._out.gradient(value)
+            self._out.later(known.see_grad, value)
+        needs = None
+        if value.is_leaf and value.requires_grad is not known.needs:
+            needs = now["needs"] = value.requires_grad
+        if changed or counted or needs is not None:
+            self._out.later(known.become, **now)
+        if not changed and grad == UNCHANGED and needs is None:
             return None
-        return ["u", data, counted, grad, needs]
-
-
-def _doc(value: Any) -> str:
-    doc = getattr(value, "__doc__", None)
-    return doc[:MESSAGE] if type(doc) is str else ""
-
-
-def _stand_of(tensor: torch.Tensor, peer: Peer) -> int | None:
-    """The number of the bundle whose `Stand` node made this; 0 of another node, None of none."""
-    node = tensor.grad_fn
-    if node is None:
-        return None
-    handle = getattr(node, "handle", None)
-    if type(handle) is Handle and handle.peer is peer:
-        return handle.key
-    return 0
-
-
-def _dependencies(
-    edges: list[GradientEdge], peer: Peer
-) -> Iterable[tuple[GradientEdge, torch.Tensor | None, int]]:
-    """The tensors of the other side and the leaves that a graph begins with."""
-    seen: set[Any] = set()
-    stack = [(edge.node, edge.output_nr) for edge in reversed(edges)]
-    while stack:
-        node, number = stack.pop()
-        handle = getattr(node, "handle", None)
-        if type(handle) is Handle and handle.peer is peer:
-            if (node, number) not in seen:
-                seen.add((node, number))
-                yield GradientEdge(node, number), None, node.keys[number].key  # type: ignore[attr-defined]
-            continue
-        if node in seen:
-            continue
-        seen.add(node)
-        leaf = getattr(node, "variable", None) if node.name().endswith("AccumulateGrad") else None
-        if leaf is not None:
-            yield get_gradient_edge(leaf), leaf, 0
-            continue
-        stack.extend((n, i) for n, i in reversed(node.next_functions) if n is not None)
+        return messages.Written(data, counted, grad, needs)

@@ -23,8 +23,10 @@ import torch
 import torch.distributions as distributions
 from torch import nn
 
-from autograder.link.peer import Namespace, Peer, RemoteError
-from autograder.link.values import Link, LinkClosed, Tampered, WireError
+from autograder.link.errors import LinkClosed, RemoteError, Tampered, WireError
+from autograder.link.frames import Link
+from autograder.link.namespace import Namespace
+from autograder.link.peer import Peer
 
 Connect = Callable[[str], Namespace]
 
@@ -1201,17 +1203,17 @@ def test_a_submission_reaches_only_what_was_handed_over(connect: Connect) -> Non
             for target in objects:
                 handle = vars(target)['_wire']
                 for path in paths:
-                    for op in (lambda: handle.peer.get(handle.key, path),
-                               lambda: handle.peer.call(handle.key, path, (), {}),
-                               lambda: handle.peer.special(handle.key, path, ()),
-                               lambda: handle.peer.set(handle.key, path, 1),
-                               lambda: handle.peer.set(handle.key, 'calls', 1)):
+                    for op in (lambda: handle.get(path),
+                               lambda: handle.call(path),
+                               lambda: handle.special(path),
+                               lambda: handle.set(path, 1),
+                               lambda: handle.set('calls', 1)):
                         try: reached.append((path, op()))
                         except (AttributeError, TypeError): pass
             return reached
         def hook(model):
             handle = vars(model)['_wire']
-            try: return handle.peer.call(handle.key, 'register_forward_hook', (print,), {})
+            try: return handle.call('register_forward_hook', (print,))
             except AttributeError: return 'refused'
         def fine(spy): return spy(1), spy.calls
         """
@@ -1246,15 +1248,15 @@ def test_a_lent_value_cannot_be_changed_later(connect: Connect) -> None:
 
 def test_what_is_let_go_is_forgotten(connect: Connect) -> None:
     names = connect(KL)
-    peer, kl = names._peer, names["kl"]
+    table, kl = names._peer.table, names["kl"]
     mu = noise(3, 2).requires_grad_()
     for _ in range(5):
         kl(mu, mu * 1).sum().backward()
-    before = len(peer.own), len(peer.theirs)
+    before = len(table.own), len(table.theirs)
     for _ in range(150):
         kl(mu, mu * 1).sum().backward()
-    assert len(peer.own) < before[0] + 50
-    assert len(peer.theirs) < before[1] + 50
+    assert len(table.own) < before[0] + 50
+    assert len(table.theirs) < before[1] + 50
 
 
 # --- a submission that speaks for itself ---
@@ -1528,12 +1530,12 @@ def test_what_was_not_sent_is_told_later(connect: Connect) -> None:
 
 def test_what_is_not_sent_is_not_kept(connect: Connect) -> None:
     same = connect("def same(x): return x")["same"]
-    peer = same._wire.peer
-    before = len(peer.own)
+    table = same._wire.table
+    before = len(table.own)
     for _ in range(10):
         with pytest.raises(TypeError, match="cross"):
             same([object(), noise(2), nn.Linear(1, 1), torch.zeros(2).to_sparse()])
-    assert len(peer.own) == before
+    assert len(table.own) == before
 
 
 @pytest.mark.parametrize(

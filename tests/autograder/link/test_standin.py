@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from autograder.link.peer import Namespace
+from autograder.link.namespace import Namespace
 
 from .test_peer import connect
 
