@@ -7,7 +7,6 @@ What trees of values hold is checked where they are decoded.
 from __future__ import annotations
 
 import types
-from collections.abc import Hashable
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Self, dataclass_transform, get_args, get_origin, get_type_hints
@@ -41,7 +40,8 @@ class Part:
         Raises:
             Tampered: it has other fields than this.
         """
-        kinds = _kinds(cls)
+        this: Any = cls
+        kinds = _kinds(this)
         if type(tree) is not list or len(tree) != len(kinds):
             raise Tampered(f"a {cls.__name__} of the wrong form")
         for value, kind in zip(tree, kinds, strict=True):
@@ -55,10 +55,9 @@ class Part:
 
 
 @cache
-def _kinds(cls: Hashable) -> list[tuple[type, ...]]:
+def _kinds(cls: Any) -> list[tuple[type, ...]]:
     """The types that each field may be of; none where any will do."""
-    part: Any = cls
-    hints = [get_type_hints(part)[field.name] for field in fields(part)]
+    hints = [get_type_hints(cls)[field.name] for field in fields(cls)]
     either = [get_args(h) if isinstance(h, types.UnionType) else (h,) for h in hints]
     return [tuple(get_origin(one) or one for one in every if one is not Any) for every in either]
 
