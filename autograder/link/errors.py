@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import types
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 __all__ = [
-    "LinkClosed",
-    "RemoteError",
-    "Tampered",
-    "TimedOut",
-    "TooLarge",
-    "Unsupported",
-    "WireError",
-    "expect",
-    "lookup",
-]
+    "LinkClosed", "RemoteError", "Tampered", "TimedOut", "TooLarge", "Unsupported", "WireError",
+    "checked", "expect", "lookup",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -67,3 +63,30 @@ def lookup(table: dict[str, T], name: Any) -> T:
     if type(name) is not str or name not in table:
         raise Tampered("a name that is not on the list")
     return table[name]
+
+
+def checked(reader: Callable[..., T], parts: Any, *first: Any) -> T:
+    """What a reader makes of the parts that came, if they are as many and such as it takes.
+
+    Args:
+        reader: a class or function; its annotations say of which types exactly the parts are.
+        parts: a list that came.
+        first: arguments before them, which the reader does not annotate.
+
+    Raises:
+        Tampered: they are not.
+    """
+    kinds = _kinds(reader)
+    fits = type(parts) is list and len(parts) == len(kinds)
+    if not fits or any(k and type(p) not in k for p, k in zip(parts, kinds, strict=True)):
+        raise Tampered(f"a {reader.__name__.strip('_')} of the wrong form")
+    return reader(*first, *parts)
+
+
+@cache
+def _kinds(reader: Any) -> list[tuple[type, ...]]:
+    """The types that each part may be of; none where any will do."""
+    hints = get_type_hints(reader)
+    hints.pop("return", None)
+    either = [get_args(h) if isinstance(h, types.UnionType) else (h,) for h in hints.values()]
+    return [tuple(get_origin(one) or one for one in every if one is not Any) for every in either]

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from autograder.link import messages
-from autograder.link.errors import Tampered, expect, lookup
+from autograder.link.errors import Tampered, checked, expect, lookup
 from autograder.link.frames import Caps
 from autograder.link.gradients import Bundle, stands_of
-from autograder.link.messages import HEADS, LONGEST, OBJECTS, UNCHANGED, Answer, Call, Failure
+from autograder.link.messages import HEADS, LONGEST, UNCHANGED, Answer, Call, Failure
 from autograder.link.names import DISTRIBUTIONS, MODULES, distribution_of, is_allowed, shared_module
 from autograder.link.randomness import RandomStates, accept_torch
 from autograder.link.standin import RemoteFunction, RemoteModule, RemoteType, blank, remote_class
@@ -161,34 +161,33 @@ class Incoming:
 
     def other(self, tree: list[Any]) -> Any:
         """The value of a tree that is not plain."""
-        tag, *fields = expect(tree, list, "a value")
-        part = lookup(OBJECTS, tag).read(fields)
+        tag, *parts = expect(tree, list, "a value")
         self._depth += 1
         if self._depth > 200:
             raise Tampered("objects nested too deep")
         try:
-            return _TAKERS[tag](self, part)
+            return checked(lookup(_READERS, tag), parts, self)
         finally:
             self._depth -= 1
 
-    def _sent(self, ref: messages.Ref) -> Any:
-        if ref.key in self._seen:
-            return self._seen[ref.key]
-        if ref.key in self.table.classes:
-            return self.table.classes[ref.key]
+    def _sent(self, key: int) -> Any:
+        if key in self._seen:
+            return self._seen[key]
+        if key in self.table.classes:
+            return self.table.classes[key]
         raise Tampered("a reference to what was not described")
 
-    def _own(self, ref: messages.Ref | messages.Method) -> Any:
-        entry = self.table.own.get(ref.key)
+    def _own(self, key: int) -> Any:
+        entry = self.table.own.get(key)
         if entry is None or isinstance(entry.obj, Bundle):
             raise Tampered("a reference to what was not handed over")
         return entry.obj
 
-    def _own_method(self, method: messages.Method) -> Any:
-        owner = self._own(method)
-        if self.table.guarded and not is_allowed("call", owner, method.name):
+    def _own_method(self, key: int, name: str) -> Any:
+        owner = self._own(key)
+        if self.table.guarded and not is_allowed("call", owner, name):
             raise Tampered("a method that is not for a submission")
-        return getattr(owner, method.name)
+        return getattr(owner, name)
 
     def _stand(self, key: int, cls: type, make: Callable[[], Any]) -> Any:
         """The stand-in of an object that was sent, made if there is none."""
@@ -199,42 +198,52 @@ class Incoming:
         self._seen[key] = value
         return value
 
-    def _function(self, sent: messages.Function) -> Any:
-        value = self._stand(sent.key, RemoteFunction, RemoteFunction)
-        value.__name__ = value.__qualname__ = sent.name[:200]
-        value.__doc__ = sent.doc[:LONGEST]
+    def _function(self, key: int, name: str, doc: str) -> Any:
+        value = self._stand(key, RemoteFunction, RemoteFunction)
+        value.__name__ = value.__qualname__ = name[:200]
+        value.__doc__ = doc[:LONGEST]
         return value
 
-    def _class(self, sent: messages.Class) -> Any:
+    def _class(
+        self, key: int, name: str, bases: list[Any], methods: list[Any], special: list[Any]
+    ) -> Any:
         classes = self.table.classes
-        if sent.key in classes or len(classes) >= CLASSES:
+        if key in classes or len(classes) >= CLASSES:
             raise Tampered("a class described twice, or too many")
-        if not sent.name.isidentifier() or len(sent.name) > 200 or len(sent.bases) > 50:
+        if not name.isidentifier() or len(name) > 200 or len(bases) > 50:
             raise Tampered("a class of the wrong form")
-        parents = [self.other(base) for base in sent.bases]
+        parents = [self.other(base) for base in bases]
         if not all(isinstance(parent, type) for parent in parents):
             raise Tampered("a class of the wrong form")
-        methods = frozenset(m for m in sent.methods if type(m) is str and len(m) <= 200)
-        special = [s for s in sent.special if type(s) is str]
-        cls = classes[sent.key] = remote_class(sent.name, parents, methods, special)
-        self.table.tie(sent.key, cls)
-        self._seen[sent.key] = cls
+        names = frozenset(m for m in methods if type(m) is str and len(m) <= 200)
+        cls = remote_class(name, parents, names, [s for s in special if type(s) is str])
+        self.table.tie(key, cls)
+        classes[key] = self._seen[key] = cls
         return cls
 
-    def _object(
-        self, sent: messages.Object | messages.Module | messages.Optimizer, base: type = object
-    ) -> Any:
-        cls = self.other(sent.kind)
+    def _object(self, key: int, kind: list[Any]) -> Any:
+        return self._instance(key, kind, object)
+
+    def _instance(self, key: int, kind: list[Any], base: type) -> Any:
+        cls = self.other(kind)
         if type(cls) is not RemoteType or not issubclass(cls, base):
             raise Tampered("an object of no class")
-        return self._stand(sent.key, cls, lambda: blank(cls))
+        return self._stand(key, cls, lambda: blank(cls))
 
-    def _module(self, sent: messages.Module) -> Any:
-        module = self._object(sent, RemoteModule)
+    def _module(
+        self,
+        key: int,
+        kind: list[Any],
+        training: bool,
+        parameters: list[Any],
+        buffers: list[Any],
+        children: list[Any],
+    ) -> Any:
+        module = self._instance(key, kind, RemoteModule)
         for own, described, sort in (
-            (module._parameters, sent.parameters, nn.Parameter),
-            (module._buffers, sent.buffers, torch.Tensor),
-            (module._modules, sent.children, nn.Module),
+            (module._parameters, parameters, nn.Parameter),
+            (module._buffers, buffers, torch.Tensor),
+            (module._modules, children, nn.Module),
         ):
             own.clear()
             for name, tree in described:
@@ -243,20 +252,20 @@ class Incoming:
                 own[name] = None if tree is None else self.other(tree)
                 if not isinstance(own[name], sort | None):
                     raise Tampered("a module of the wrong form")
-        module.training = sent.training
-        return self._watched(sent.key, module)
+        module.training = training
+        return self._watched(key, module)
 
-    def _optimizer(self, sent: messages.Optimizer) -> Any:
-        optimizer = self._object(sent, torch.optim.Optimizer)
-        groups = []
-        for options, parameters in sent.groups:
-            values = [self.other(tree) for tree in parameters]
+    def _optimizer(self, key: int, kind: list[Any], groups: list[Any]) -> Any:
+        optimizer = self._instance(key, kind, torch.optim.Optimizer)
+        read = []
+        for tree, parameters in groups:
+            values = [self.other(parameter) for parameter in parameters]
             if not all(isinstance(value, torch.Tensor) for value in values):
                 raise Tampered("an optimizer of the wrong form")
-            group = expect(self.decoder.decode(options), dict, "options")
-            groups.append({"params": values, **group})
-        optimizer.param_groups[:] = groups
-        return self._watched(sent.key, optimizer)
+            options = expect(self.decoder.decode(tree), dict, "options")
+            read.append({"params": values, **options})
+        optimizer.param_groups[:] = read
+        return self._watched(key, optimizer)
 
     def _watched(self, key: int, value: Any) -> Any:
         handle = self.table.theirs[key]
@@ -264,23 +273,23 @@ class Incoming:
         self.table.watch_theirs[key] = handle
         return value
 
-    def _named(self, sent: messages.Named) -> type:
-        found = vars(lookup(MODULES, sent.module)).get(sent.name)
+    def _named(self, module: str, name: str) -> type:
+        found = vars(lookup(MODULES, module)).get(name)
         if not isinstance(found, type):
             raise Tampered("a class that is not on the list")
         return found
 
-    def _python_module(self, sent: messages.PythonModule) -> Any:
-        stand = self.other(sent.stand)
-        return shared_module(sent.name) or stand
+    def _python_module(self, name: str, tree: list[Any]) -> Any:
+        stand = self.other(tree)
+        return shared_module(name) or stand
 
-    def _distribution(self, sent: messages.Distribution) -> Any:
-        allowed = set(lookup(DISTRIBUTIONS, sent.name).split())
+    def _distribution(self, name: str, checks: bool, arguments: list[Any]) -> Any:
+        allowed = set(lookup(DISTRIBUTIONS, name).split())
         allowed |= {"probs", "logits"} if "?" in allowed else set()
-        parameters = {key: self.decoder.decode(tree) for key, tree in sent.arguments}
+        parameters = {key: self.decoder.decode(tree) for key, tree in arguments}
         if not allowed >= set(parameters):
             raise Tampered("a distribution of the wrong form")
-        return distribution_of(sent.name, parameters, checked=sent.checked)
+        return distribution_of(name, parameters, checked=checks)
 
     # --- generators ---
 
@@ -296,21 +305,21 @@ class Incoming:
             accept_torch(lent.generator, state, checked=self.table.guarded)
             lent.state = lent.generator.get_state().numpy().tobytes()
 
-    def _generator(self, sent: messages.Generator) -> torch.Generator:
-        known = self.lent(False, sent.key)
+    def _generator(self, key: int, state: list[Any]) -> torch.Generator:
+        known = self.lent(False, key)
         if not known:
-            known = [Lent(False, sent.key, torch.Generator(), b"")]
+            known = [Lent(False, key, torch.Generator(), b"")]
             self.frame.generators += known
-        self.draw(known[:1], sent.state)
+        self.draw(known[:1], state)
         return known[0].generator
 
-    def _own_generator(self, ref: messages.Ref) -> torch.Generator:
-        for lent in self.lent(True, ref.key):
+    def _own_generator(self, key: int) -> torch.Generator:
+        for lent in self.lent(True, key):
             return lent.generator
         raise Tampered("a random generator that was not handed over")
 
 
-_TAKERS: dict[str, Callable[[Incoming, Any], Any]] = {
+_READERS: dict[str, Callable[..., Any]] = {
     "x": Incoming._sent,
     "o": Incoming._sent,
     "y": Incoming._own,

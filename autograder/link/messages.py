@@ -1,19 +1,17 @@
 """What messages are made of: lists on the wire, in the order of the fields given here.
 
 A part is checked when it is read: as many fields as it has, each of exactly the type it has here.
-What trees of values hold is checked where they are decoded.
+Trees of values are checked where they are decoded.
 """
 
 from __future__ import annotations
 
-import types
-from dataclasses import dataclass, fields
-from functools import cache
-from typing import Any, Self, dataclass_transform, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Any, Self, dataclass_transform
 
-from autograder.link.errors import Tampered
+from autograder.link.errors import checked
 
-__all__ = ["HEADS", "LONGEST", "OBJECTS", "UNCHANGED", "Part", "shown"]
+__all__ = ["HEADS", "LONGEST", "UNCHANGED", "Part", "shown"]
 
 LONGEST = 2_000
 """How many characters cross of the text of an error or a function's docstring."""
@@ -35,31 +33,12 @@ class Part:
 
     @classmethod
     def read(cls, tree: Any) -> Self:
-        """The part that came.
+        """The part that came, checked."""
+        return checked(cls, tree)
 
-        Raises:
-            Tampered: it has other fields than this.
-        """
-        this: Any = cls
-        kinds = _kinds(this)
-        if type(tree) is not list or len(tree) != len(kinds):
-            raise Tampered(f"a {cls.__name__} of the wrong form")
-        for value, kind in zip(tree, kinds, strict=True):
-            if kind and type(value) not in kind:  # exactly: True is no number
-                raise Tampered(f"a {cls.__name__} of the wrong form")
-        return cls(*tree)
-
-    def tree(self, *tag: str) -> list[Any]:
-        """The part as it is sent, behind a tag where it needs one."""
-        return [*tag, *vars(self).values()]
-
-
-@cache
-def _kinds(cls: Any) -> list[tuple[type, ...]]:
-    """The types that each field may be of; none where any will do."""
-    hints = [get_type_hints(cls)[field.name] for field in fields(cls)]
-    either = [get_args(h) if isinstance(h, types.UnionType) else (h,) for h in hints]
-    return [tuple(get_origin(one) or one for one in every if one is not Any) for every in either]
+    def tree(self) -> list[Any]:
+        """The part as it is sent."""
+        return [*vars(self).values()]
 
 
 class Message(Part):
@@ -152,100 +131,3 @@ class Written(Part):
     counted: bool
     grad: list[Any] | int | None
     needs: bool | None
-
-
-# --- values that are not plain ---
-
-
-class Ref(Part):
-    """An object that was described before, or is the receiver's own."""
-
-    key: int
-
-
-class Method(Part):
-    """A method of an object of the receiver's."""
-
-    key: int
-    name: str
-
-
-class Function(Part):
-    """A function of the sender's."""
-
-    key: int
-    name: str
-    doc: str
-
-
-class Class(Part):
-    """A class of the sender's: trees of its bases, names of its methods."""
-
-    key: int
-    name: str
-    bases: list[Any]
-    methods: list[Any]
-    special: list[Any]
-
-
-class Object(Part):
-    """An object of the sender's, and the tree of its class."""
-
-    key: int
-    kind: list[Any]
-
-
-class Module(Part):
-    """An `nn.Module`; its parts are pairs of a name and a tree or None."""
-
-    key: int
-    kind: list[Any]
-    training: bool
-    parameters: list[Any]
-    buffers: list[Any]
-    children: list[Any]
-
-
-class Optimizer(Part):
-    """An optimizer; its groups are pairs of options and parameters."""
-
-    key: int
-    kind: list[Any]
-    groups: list[Any]
-
-
-class Named(Part):
-    """A class that is the same on both sides."""
-
-    module: str
-    name: str
-
-
-class PythonModule(Part):
-    """A module, and the tree of a stand-in for where there is no such module."""
-
-    name: str
-    stand: list[Any]
-
-
-class Generator(Part):
-    """A random generator of the sender's, and its state."""
-
-    key: int
-    state: list[Any]
-
-
-class Distribution(Part):
-    """A distribution, or a transform of one; its arguments are pairs of a name and a tree."""
-
-    name: str
-    checked: bool
-    arguments: list[Any]
-
-
-OBJECTS: dict[str, type[Part]] = {
-    "x": Ref, "o": Ref, "y": Ref, "Gy": Ref, "om": Method, "fn": Function, "cls": Class,
-    "obj": Object, "mod": Module, "opt": Optimizer, "C": Named, "M": PythonModule,
-    "G": Generator, "dist": Distribution,
-}  # fmt: skip
-"""The parts by their tags: x and o were described before, y and Gy are the receiver's own."""

@@ -88,7 +88,7 @@ class Outgoing:
         if cls is RemoteMethod:
             owner = self.table.handle_of(value.__self__)
             if owner is not None:
-                return messages.Method(owner.key, value.__name__).tree("om")
+                return ["om", owner.key, value.__name__]
         if cls is torch.Generator:
             return self._generator(value)
         if issubclass(cls, torch.Tensor):
@@ -96,7 +96,7 @@ class Outgoing:
         if issubclass(cls, type):
             return name_of(value) or self._class(value)
         if issubclass(cls, types.ModuleType):
-            return messages.PythonModule(str(value.__name__), self._object(value)).tree("M")
+            return ["M", str(value.__name__), self._object(value)]
         if cls.__module__.startswith("torch.distributions.") and cls.__name__ in DISTRIBUTIONS:
             return self._distribution(value)
         self._depth += 1
@@ -204,7 +204,7 @@ class Outgoing:
         if not lent.mine:
             return ["Gy", lent.key]
         self.later(setattr, lent, "state", state)
-        return messages.Generator(lent.key, self.encoder.encode(state)).tree("G")
+        return ["G", lent.key, self.encoder.encode(state)]
 
     # --- objects ---
 
@@ -216,7 +216,7 @@ class Outgoing:
         except Exception as error:  # as the other side would find
             raise Unsupported(f"a {name} that cannot be made again: {error}") from None
         arguments = [[key, self.encoder.encode(given)] for key, given in parameters.items()]
-        return messages.Distribution(name, checked, arguments).tree("dist")
+        return ["dist", name, checked, arguments]
 
     def _class(self, cls: type) -> list[Any]:
         handle = self.table.handle_of(cls)
@@ -238,8 +238,7 @@ class Outgoing:
         bases = [shared] if shared is not None else []
         if shared is None:
             bases = [name_of(b) or self._class(b) for b in cls.__bases__ if b is not object]
-        methods, special = _methods_of(cls)
-        return messages.Class(entry.key, name, bases, methods, special).tree("cls")
+        return ["cls", entry.key, name, bases, *_methods_of(cls)]
 
     def _object(self, value: Any) -> list[Any]:
         cls = type(value)
@@ -249,7 +248,7 @@ class Outgoing:
         if cls in FUNCTIONS:
             name, doc = (getattr(value, f"__{what}__", "") for what in ("name", "doc"))
             name, doc = (text if type(text) is str else "" for text in (name, doc))
-            return messages.Function(entry.key, name, doc[:LONGEST]).tree("fn")
+            return ["fn", entry.key, name, doc[:LONGEST]]
         kind = self._class(cls)
         if kind[0] == "y":
             raise Unsupported(f"a {cls.__name__} that was not made by calling its class")
@@ -257,7 +256,7 @@ class Outgoing:
             return self._module(entry, kind, value)
         if issubclass(cls, torch.optim.Optimizer):
             return self._optimizer(entry, kind, value)
-        return messages.Object(entry.key, kind).tree("obj")
+        return ["obj", entry.key, kind]
 
     def _module(self, entry: Entry, kind: list[Any], module: nn.Module) -> list[Any]:
         def parts(named: dict[str, Any], sort: type, tree: Callable[[Any], Any]) -> list[Any]:
@@ -269,14 +268,15 @@ class Outgoing:
 
         self._know(entry, Known(module), watch=True)
         watched = partial(self.tensor, watch=True)
-        return messages.Module(
+        return [
+            "mod",
             entry.key,
             kind,
             bool(module.training),
             parts(module._parameters, nn.Parameter, watched),
             parts(module._buffers, torch.Tensor, watched),
             parts(module._modules, nn.Module, self.other),
-        ).tree("mod")
+        ]
 
     def _optimizer(
         self, entry: Entry, kind: list[Any], optimizer: torch.optim.Optimizer
@@ -287,7 +287,7 @@ class Outgoing:
             [self.encoder.encode(options), [self.tensor(p, watch=True) for p in group["params"]]]
             for options, group in zip(known.groups, optimizer.param_groups, strict=True)
         ]
-        return messages.Optimizer(entry.key, kind, groups).tree("opt")
+        return ["opt", entry.key, kind, groups]
 
 
 def _methods_of(cls: type) -> tuple[list[str], list[str]]:
