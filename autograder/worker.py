@@ -379,6 +379,7 @@ def _tests(control: socket.socket, link: socket.socket, messages: Messages) -> N
         {
             "autograder.worker": ("_tests", "_value"),
             "autograder.link.calls": None,
+            "autograder.link.changes": None,
             "autograder.link.errors": None,
             "autograder.link.failures": None,
             "autograder.link.frames": None,

@@ -11,14 +11,15 @@ import torch
 from torch import nn
 
 from autograder.link import messages
+from autograder.link.changes import Made, assign, draw, lent_of
 from autograder.link.errors import Tampered, checked, expect, lookup
 from autograder.link.frames import Caps
 from autograder.link.gradients import Bundle, stands_of
-from autograder.link.messages import HEADS, LONGEST, UNCHANGED, Answer, Call, Failure
+from autograder.link.messages import HEADS, LONGEST, Answer, Call, Failure
 from autograder.link.names import DISTRIBUTIONS, MODULES, distribution_of, is_allowed, shared_module
-from autograder.link.randomness import RandomStates, accept_torch
+from autograder.link.randomness import RandomStates
 from autograder.link.standin import RemoteFunction, RemoteModule, RemoteType, blank, remote_class
-from autograder.link.table import CLASSES, Frame, Handle, Known, Lent, Table, options_of
+from autograder.link.table import CLASSES, Frame, Handle, Known, Lent, Table
 from autograder.link.tensors import TORCH_DTYPES, raw_bytes, shape_of, unpack_tensor
 from autograder.link.values import Decoder
 
@@ -85,8 +86,9 @@ class Incoming:
             self._tensor(messages.SentTensor.read(part))
         if message.history is not None:
             self._history(messages.History.read(message.history))
+        made = Made(self.table, self.frames, self.decoder, self.other)
         for part in message.changes:
-            _Changes(self).apply(messages.Change.read(part))
+            made.make(messages.Change.read(part))
         payload = self.decoder.decode(message.payload)
         return Received(message.serial, head, payload, self.frame)
 
@@ -104,7 +106,7 @@ class Incoming:
             kept = handle.known is not None and handle.known.data is not None
             if not (same and (kept or not watched) and raw_bytes(new) == raw_bytes(value)):
                 if watched:
-                    _assign(value, new)
+                    assign(value, new)
                 else:  # another stand-in: what was computed before keeps the old values
                     handle.count -= 1
                     value = None
@@ -147,7 +149,7 @@ class Incoming:
             key, old = handle.key, table.theirs.get(handle.key)
             alive = old.ref() if old is not None else None
             if old is not None and isinstance(alive, torch.Tensor):
-                _assign(alive, stand.detach())
+                assign(alive, stand.detach())
                 old.known = Known(alive, keep=False)
                 self._seen[key] = alive
                 continue
@@ -293,28 +295,16 @@ class Incoming:
 
     # --- generators ---
 
-    def lent(self, mine: bool, key: int) -> list[Lent]:
-        """The generators of this number that calls under way have lent."""
-        every = [lent for frame in self.frames for lent in frame.generators]
-        return [lent for lent in every if lent.mine is mine and lent.key == key]
-
-    def draw(self, every: list[Lent], tree: Any) -> None:
-        """Advance generators to the state that came."""
-        state = expect(self.decoder.decode(tree), bytes, "a random state")
-        for lent in every:
-            accept_torch(lent.generator, state, checked=self.table.guarded)
-            lent.state = lent.generator.get_state().numpy().tobytes()
-
     def _generator(self, key: int, state: list[Any]) -> torch.Generator:
-        known = self.lent(False, key)
-        if not known:
-            known = [Lent(False, key, torch.Generator(), b"")]
-            self.frame.generators += known
-        self.draw(known[:1], state)
-        return known[0].generator
+        lent = lent_of(self.frames, False, key)
+        if not lent:
+            lent = [Lent(False, key, torch.Generator(), b"")]
+            self.frame.generators += lent
+        draw(lent[:1], self.decoder.decode(state), checked=self.table.guarded)
+        return lent[0].generator
 
     def _own_generator(self, key: int) -> torch.Generator:
-        for lent in self.lent(True, key):
+        for lent in lent_of(self.frames, True, key):
             return lent.generator
         raise Tampered("a random generator that was not handed over")
 
@@ -335,82 +325,3 @@ _READERS: dict[str, Callable[..., Any]] = {
     "Gy": Incoming._own_generator,
     "dist": Incoming._distribution,
 }
-
-
-class _Changes:
-    """Makes here what the other side has changed."""
-
-    def __init__(self, message: Incoming) -> None:
-        self._message = message
-        self._decode = message.decoder.decode
-
-    def apply(self, change: messages.Change) -> None:
-        """Make one change."""
-        if change.kind == "G":
-            lent = self._message.lent(not change.mine, change.key)
-            self._message.draw(lent, change.now)
-        elif change.kind == "d" and change.mine:
-            self._message.other(change.now)
-        else:
-            make = lookup(_MAKERS, change.kind)
-            value, known = self._held(change)
-            if known is not None:
-                make(self, value, known, change.now)
-
-    def _held(self, change: messages.Change) -> tuple[Any, Known | None]:
-        table, key = self._message.table, change.key
-        if change.mine:
-            handle = table.theirs.get(key)
-            return (handle.ref(), handle.known) if handle is not None else (None, None)
-        entry = table.own.get(key)
-        # A test's own value changes only while it is lent.
-        lent = not table.guarded or any(key in frame.sent for frame in self._message.frames)
-        return (entry.obj, entry.known) if entry is not None and lent else (None, None)
-
-    def _mode(self, value: Any, known: Known, training: Any) -> None:
-        if isinstance(value, nn.Module):
-            value.training = expect(training, bool, "a mode")
-            known.become(training=value.training)
-
-    def _options(self, value: Any, known: Known, tree: Any) -> None:
-        options = expect(self._decode(tree), list, "options")
-        if not isinstance(value, torch.optim.Optimizer):
-            return
-        for group, new in zip(value.param_groups, options, strict=False):
-            now = expect(new, dict, "options").items()
-            group |= {key: option for key, option in now if key in group and key != "params"}
-        known.become(groups=options_of(value))
-
-    def _values(self, value: Any, known: Known, tree: Any) -> None:
-        written, blobs = messages.Written.read(tree), self._message.blobs
-        if not isinstance(value, torch.Tensor):
-            return
-        if written.data != UNCHANGED:
-            _assign(value, unpack_tensor(written.data, blobs), counted=written.counted)
-        if value.is_leaf:
-            if written.needs is not None:
-                value.requires_grad_(written.needs)
-            if written.grad != UNCHANGED:
-                grad = written.grad
-                value.grad = None if grad is None else unpack_tensor(grad, blobs)
-        known.become(**vars(Known(value, keep=known.data is not None)))
-
-
-_MAKERS = {"m": _Changes._mode, "g": _Changes._options, "u": _Changes._values}
-
-
-def _assign(tensor: torch.Tensor, new: torch.Tensor, *, counted: bool = True) -> None:
-    """Give a tensor other values, in place where they fit.
-
-    Args:
-        tensor: to change.
-        new: its values, dtype and shape from now on.
-        counted: whether autograd is to know of it, as it does of all but changes through `.data`.
-    """
-    if tensor.dtype is new.dtype and tensor.shape == new.shape:
-        try:
-            (tensor.detach() if counted else tensor.data).copy_(new)
-            return
-        except RuntimeError:  # memory that several elements share, an inference tensor
-            pass
-    tensor.data = new

@@ -16,17 +16,9 @@ from torch import nn
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 __all__ = [
-    "DISTRIBUTIONS",
-    "ERRORS",
-    "FUNCTIONS",
-    "MODULES",
-    "distribution_of",
-    "error_name",
-    "is_allowed",
-    "name_of",
-    "parameters_of",
-    "shared_module",
-]
+    "DISTRIBUTIONS", "ERRORS", "FUNCTIONS", "MODULES", "distribution_of", "error_name",
+    "is_allowed", "name_of", "parameters_of", "shared_module",
+]  # fmt: skip
 
 MODULES: dict[str, types.ModuleType] = {
     "builtins": builtins,

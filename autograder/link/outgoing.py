@@ -17,7 +17,7 @@ from autograder.link import messages
 from autograder.link.errors import TooLarge, Unsupported
 from autograder.link.frames import Caps
 from autograder.link.gradients import bundle_of, node_of
-from autograder.link.messages import LONGEST, UNCHANGED
+from autograder.link.messages import LONGEST
 from autograder.link.names import DISTRIBUTIONS, FUNCTIONS, distribution_of, name_of, parameters_of
 from autograder.link.standin import SPECIAL, RemoteMethod
 from autograder.link.table import (
@@ -27,14 +27,11 @@ from autograder.link.table import (
     Known,
     Lent,
     Table,
-    options_of,
-    parts_of,
-    version_of,
 )
-from autograder.link.tensors import check_tensor, pack_tensor, raw_bytes, torch_name
+from autograder.link.tensors import check_tensor, pack_tensor, torch_name
 from autograder.link.values import Encoder
 
-__all__ = ["Changes", "Outgoing"]
+__all__ = ["Outgoing"]
 
 
 class Outgoing:
@@ -305,89 +302,3 @@ def _methods_of(cls: type) -> tuple[list[str], list[str]]:
             elif type(value) is types.FunctionType and key.isidentifier():
                 methods.add(key)
     return sorted(methods)[:1000], sorted(special)
-
-
-class Changes:
-    """What has changed since the last message in what both sides hold.
-
-    Args:
-        out: the message that tells it, complete but for this.
-    """
-
-    def __init__(self, out: Outgoing) -> None:
-        self._out = out
-        self._table = out.table
-        self._done: set[tuple[bool, int]] = set()
-        self._found: list[Any] = []
-
-    def find(self, last: Frame | None) -> list[Any]:
-        """All changes; `last` is the frame that ends with the message."""
-        for entry in list(self._table.watch_own.values()):
-            self._look(True, entry.key, entry.obj, entry.known)
-        for handle in list(self._table.watch_theirs.values()):
-            self._look(False, handle.key, handle.ref(), handle.known)
-        for frame in self._table.frames:
-            for (mine, key), (tensor, known) in frame.tensors.items():
-                self._look(mine, key, tensor, known, frame is last or tensor.numel() <= 2**14)
-            for lent in frame.generators:
-                state = lent.generator.get_state().numpy().tobytes()
-                if state != lent.state:
-                    self._out.later(setattr, lent, "state", state)
-                    self._tell("G", lent.mine, lent.key, self._out.encoder.encode(state))
-        for key, value, known in self._out.touched:
-            self._look(False, key, value, known)
-        return self._found
-
-    def _tell(self, kind: str, mine: bool, key: int, now: Any) -> None:
-        self._found.append(messages.Change(kind, mine, key, now).tree())
-
-    def _look(
-        self, mine: bool, key: int, value: Any, known: Known | None, deep: bool = True
-    ) -> None:
-        if known is None or value is None or (mine, key) in self._done:
-            return
-        if mine and key in self._out.told:
-            return
-        self._done.add((mine, key))
-        if isinstance(value, nn.Module):
-            if mine and known.parts != parts_of(value):
-                self._tell("d", mine, key, self._out.other(value))
-            elif value.training is not known.training:
-                self._out.later(known.become, training=value.training)
-                self._tell("m", mine, key, bool(value.training))
-        elif isinstance(value, torch.optim.Optimizer):
-            options = options_of(value)
-            if options != known.groups:
-                self._out.later(known.become, groups=options)
-                self._tell("g", mine, key, self._out.encoder.encode(options))
-        else:
-            written = self._written(value, known, deep)
-            if written is not None:
-                self._tell("u", mine, key, written.tree())
-
-    def _written(self, value: torch.Tensor, known: Known, deep: bool) -> messages.Written | None:
-        now: dict[str, Any] = {"version": version_of(value)}
-        counted = now["version"] != known.version
-        if value.dtype is not known.dtype or value.shape != known.shape:
-            changed = True
-        elif known.data is None:
-            changed = counted
-        else:
-            changed = (deep or counted) and raw_bytes(value) != known.data
-        data: Any = UNCHANGED
-        if changed:
-            data = pack_tensor(value, self._out.encoder.blobs)
-            now |= {"dtype": value.dtype, "shape": value.shape}
-            now["data"] = None if known.data is None else raw_bytes(value)
-        grad: Any = UNCHANGED
-        if value.is_leaf and not known.has_grad(value.grad):
-            grad = self._out.gradient(value)
-            self._out.later(known.see_grad, value)
-        needs = None
-        if value.is_leaf and value.requires_grad is not known.needs:
-            needs = now["needs"] = value.requires_grad
-        if changed or counted or needs is not None:
-            self._out.later(known.become, **now)
-        if not changed and grad == UNCHANGED and needs is None:
-            return None
-        return messages.Written(data, counted, grad, needs)

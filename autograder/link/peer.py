@@ -43,12 +43,13 @@ from typing import Any
 import torch
 
 from autograder.link.calls import prepared
+from autograder.link.changes import Changes
 from autograder.link.errors import LinkClosed, Tampered, WireError, expect
 from autograder.link.failures import failure_of, raised
 from autograder.link.frames import Link
 from autograder.link.incoming import Incoming, Received
 from autograder.link.messages import HEADS, Answer, Call, Failure, Message
-from autograder.link.outgoing import Changes, Outgoing
+from autograder.link.outgoing import Outgoing
 from autograder.link.randomness import RandomStates
 from autograder.link.table import Frame, Table
 from autograder.link.tensors import torch_name

@@ -26,16 +26,9 @@ from autograder.link.errors import WireError
 from autograder.link.table import Handle, handle_of
 
 __all__ = [
-    "SPECIAL",
-    "RemoteFunction",
-    "RemoteMethod",
-    "RemoteModule",
-    "RemoteObject",
-    "RemoteOptimizer",
-    "RemoteType",
-    "blank",
-    "remote_class",
-]
+    "SPECIAL", "RemoteFunction", "RemoteMethod", "RemoteModule", "RemoteObject",
+    "RemoteOptimizer", "RemoteType", "blank", "remote_class",
+]  # fmt: skip
 
 _VERDICTS = {"allclose", "equal", "isclose", "eq", "ne", "lt", "le", "gt", "ge"}
 """Methods by which a tensor compares itself with what a test expects."""
@@ -63,7 +56,7 @@ def _attribute(value: Any, name: str) -> Any:
         raise TypeError(f"an operator gave this {type(value).__name__}: its {name} is no answer")
     if name in getattr(type(value), "_wire_methods", ()):
         return RemoteMethod(value, name)
-    found = handle.get(name)
+    found = handle.ask("get", name)
     if hasattr(torch.Tensor, name) and handle_of(found) is not None and callable(found):
         return RemoteMethod(value, name)  # a function that is not of the class, but passes for it
     return found
@@ -99,11 +92,11 @@ def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _special(name: str) -> Callable[..., Any]:
-    return lambda self, *args: _tie(self).special(name, args)
+    return lambda self, *args: _tie(self).ask("special", name, *args)
 
 
 def _exit(self: Any, kind: Any = None, *rest: Any) -> bool:
-    ended = bool(_tie(self).special("__exit__", (kind, *rest)))
+    ended = bool(_tie(self).ask("special", "__exit__", kind, *rest))
     # A verdict, the refusal of one (a TypeError) and what ends a test go on, whatever it says.
     ends = kind is not None and issubclass(kind, Exception)
     return ended and ends and not issubclass(kind, AssertionError | TypeError | WireError)
@@ -117,7 +110,7 @@ def _operator(name: str) -> Callable[..., Any]:
             isinstance(arg, torch.Tensor) and not tie for arg, tie in zip(args, others, strict=True)
         ):
             raise TypeError(f"{name} of a {type(self).__name__} with a tensor is no answer")
-        result = handle.special(name, args)
+        result = handle.ask("special", name, *args)
         closed = all(others) and args
         if not closed and result is not NotImplemented and handle_of(result) is None:
             raise TypeError(
@@ -133,7 +126,7 @@ def _order(name: str) -> Callable[..., Any]:
     def method(self: Any, other: Any) -> Any:
         if handle_of(other) is None:
             raise TypeError(f"{name} of a {type(self).__name__} with a plain value is no answer")
-        result = _tie(self).special(name, (other,))
+        result = _tie(self).ask("special", name, other)
         return result if result is NotImplemented else result is True
 
     return method
@@ -144,12 +137,12 @@ def _equal(self: Any, other: Any) -> bool:
         return True
     if handle_of(other) is None:
         return False
-    return _tie(self).special("__eq__", (other,)) is True
+    return _tie(self).ask("special", "__eq__", other) is True
 
 
 def _text(name: str) -> Callable[[Any], str]:
     def method(self: Any) -> str:
-        text = _tie(self).special(name)
+        text = _tie(self).ask("special", name)
         if type(text) is not str:
             raise TypeError(f"{name} returned no str")
         try:  # a number in print could be taken for points
@@ -191,7 +184,7 @@ class _Remote:
         return _attribute(self, name)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return _tie(self).copy()
+        return _tie(self).ask("copy")
 
     def __reduce__(self) -> Any:
         raise TypeError(f"a {type(self).__name__} of the other side cannot be pickled")
@@ -222,7 +215,7 @@ class RemoteObject(_Remote):
     def __setattr__(self, name: str, value: Any) -> None:
         handle = _tie(self)
         if handle.table.guarded:
-            handle.set(name, value)
+            handle.ask("set", name, value)
         else:  # a submission may note something on a test's object, for itself
             super().__setattr__(name, value)
 
@@ -250,7 +243,7 @@ class RemoteModule(_Remote, nn.Module):
             return
         if isinstance(value, nn.Parameter | nn.Module) or name in self._buffers:
             super().__setattr__(name, value)
-        handle.set(name, value)
+        handle.ask("set", name, value)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         buffers = {name: old for name, old in self._buffers.items() if old is not None}

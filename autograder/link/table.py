@@ -11,7 +11,8 @@ import json
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -22,8 +23,8 @@ from autograder.link.tensors import raw_bytes
 from autograder.link.values import Encoder
 
 __all__ = [
-    "CLASSES", "Ask", "Entry", "Frame", "Handle", "Known", "Lent", "Table", "changes", "handle_of",
-    "options_of", "parts_of", "version_of",
+    "CLASSES", "Ask", "Entry", "Frame", "Handle", "Known", "Lent", "Table", "changes",
+    "handle_of", "options_of", "parts_of", "version_of",
 ]  # fmt: skip
 
 CLASSES = 10_000
@@ -31,13 +32,8 @@ CLASSES = 10_000
 _OBJECTS = 10**6
 
 
-class Ask(Protocol):
-    """Puts a question to the other side; the answer is what `read` makes of what comes."""
-
-    def __call__(
-        self, op: str, key: int | None, name: str | None, args: Any, read: Callable[[Any], Any]
-    ) -> Any:
-        """The answer, or the error that the other side raised."""
+Ask: TypeAlias = Callable[[str, int | None, str | None, Any, Callable[[Any], Any]], Any]
+"""Puts a question: what, of which object, by which name, with which arguments, read by what."""
 
 
 # --- what is known of values ---
@@ -235,34 +231,15 @@ class Handle:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(None), ()
 
-    def ask(
-        self, op: str, name: str | None, *args: Any, read: Callable[[Any], Any] | None = None
-    ) -> Any:
-        """Ask the owner something of the object."""
-        return self.table.ask(op, self.key, name, args, read or (lambda found: found))
+    def ask(self, op: str, name: str | None = None, *args: Any, read: Any = None) -> Any:
+        """Ask the owner something of the object; see `calls` for what there is to ask."""
+        return self.table.ask(op, self.key, name, args, read or (lambda answer: answer))
 
     def call(self, name: str | None = None, args: Any = (), kwargs: Any = None) -> Any:
         """Call it, or a method of it."""
-        args, kwargs = tuple(args), kwargs or {}
-        return self.ask(
-            "call", name, args, kwargs, read=lambda answer: _write_back(args, kwargs, answer)
-        )
-
-    def get(self, name: str) -> Any:
-        """An attribute of it."""
-        return self.ask("get", name)
-
-    def set(self, name: str, value: Any) -> None:
-        """Set an attribute of it."""
-        self.ask("set", name, value)
-
-    def special(self, name: str, args: Any = ()) -> Any:
-        """Call a special method, as its operator does."""
-        return self.ask("special", name, *args)
-
-    def copy(self) -> Any:
-        """A deep copy, made on the other side."""
-        return self.ask("copy", None)
+        kwargs = kwargs or {}
+        back = partial(_write_back, tuple(args), kwargs)
+        return self.ask("call", name, tuple(args), kwargs, read=back)
 
 
 def handle_of(value: Any) -> Handle | None:

@@ -11,17 +11,9 @@ import torch
 from autograder.link.errors import Tampered, Unsupported, expect, lookup
 
 __all__ = [
-    "NUMPY_DTYPES",
-    "TORCH_DTYPES",
-    "blob_of",
-    "check_tensor",
-    "is_shape",
-    "pack_tensor",
-    "raw_bytes",
-    "shape_of",
-    "torch_name",
-    "unpack_tensor",
-]
+    "NUMPY_DTYPES", "TORCH_DTYPES", "blob_of", "check_tensor", "is_shape", "pack_tensor",
+    "raw_bytes", "shape_of", "torch_name", "unpack_tensor",
+]  # fmt: skip
 
 TORCH_DTYPES: dict[str, torch.dtype] = {
     str(dtype).removeprefix("torch."): dtype

@@ -9,7 +9,7 @@ import autograder.link
 
 ORDER = [
     "errors", "frames", "tensors", "values", "names", "randomness", "messages", "table", "standin",
-    "gradients", "failures", "outgoing", "incoming", "calls", "peer", "namespace",
+    "gradients", "failures", "outgoing", "changes", "incoming", "calls", "peer", "namespace",
 ]  # fmt: skip
 
 

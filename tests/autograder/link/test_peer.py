@@ -1293,11 +1293,11 @@ def test_a_submission_reaches_only_what_was_handed_over(connect: Connect) -> Non
             for target in objects:
                 handle = vars(target)['_wire']
                 for path in paths:
-                    for op in (lambda: handle.get(path),
+                    for op in (lambda: handle.ask('get', path),
                                lambda: handle.call(path),
-                               lambda: handle.special(path),
-                               lambda: handle.set(path, 1),
-                               lambda: handle.set('calls', 1)):
+                               lambda: handle.ask('special', path),
+                               lambda: handle.ask('set', path, 1),
+                               lambda: handle.ask('set', 'calls', 1)):
                         try: reached.append((path, op()))
                         except (AttributeError, TypeError): pass
             return reached
