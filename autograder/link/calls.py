@@ -23,13 +23,7 @@ __all__ = ["prepared"]
 def prepared(
     call: Call, args: Any, table: Table, namespace: dict[str, Any] | None
 ) -> Callable[[], Any]:
-    """What a call asks for, not yet done.
-
-    Args:
-        call: what came.
-        args: the arguments that came with it.
-        table: of this side.
-        namespace: of the submission; None for the tests' side.
+    """What a call asks for, not yet done; the tests' side has no namespace to ask for.
 
     Raises:
         Tampered: there is no such call.

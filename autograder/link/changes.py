@@ -24,11 +24,7 @@ __all__ = ["Changes", "Made", "assign", "draw", "lent_of"]
 
 
 class Changes:
-    """What has changed since the last message in what both sides hold.
-
-    Args:
-        out: the message that tells it, complete but for this.
-    """
+    """What has changed since the last message, to be told in one that is else complete."""
 
     def __init__(self, out: Outgoing) -> None:
         self._out = out
@@ -124,14 +120,7 @@ def draw(every: list[Lent], state: Any, *, checked: bool) -> None:
 
 
 class Made:
-    """Makes here what the other side has changed.
-
-    Args:
-        table: of this side.
-        frames: of the calls under way, and of that which the message may be.
-        decoder: of the message.
-        other: reads the tree of an object.
-    """
+    """Makes here what the other side has changed, while these calls are under way."""
 
     def __init__(
         self, table: Table, frames: list[Frame], decoder: Decoder, other: Callable[[Any], Any]
@@ -195,13 +184,7 @@ _MAKERS = {"m": Made._mode, "g": Made._options, "u": Made._values}
 
 
 def assign(tensor: torch.Tensor, new: torch.Tensor, *, counted: bool = True) -> None:
-    """Give a tensor other values, in place where they fit.
-
-    Args:
-        tensor: to change.
-        new: its values, dtype and shape from now on.
-        counted: whether autograd is to know of it, as it does of all but changes through `.data`.
-    """
+    """Give a tensor other values, in place where they fit; `counted`: autograd is to know of it."""
     if tensor.dtype is new.dtype and tensor.shape == new.shape:
         try:
             (tensor.detach() if counted else tensor.data).copy_(new)

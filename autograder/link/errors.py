@@ -66,15 +66,10 @@ def lookup(table: dict[str, T], name: Any) -> T:
 
 
 def checked(reader: Callable[..., T], parts: Any, *first: Any) -> T:
-    """What a reader makes of the parts that came, if they are as many and such as it takes.
-
-    Args:
-        reader: a class or function; its annotations say of which types exactly the parts are.
-        parts: a list that came.
-        first: arguments before them, which the reader does not annotate.
+    """What a reader makes of the list that came, behind arguments that it does not annotate.
 
     Raises:
-        Tampered: they are not.
+        Tampered: the list is not exactly of the types that the reader's annotations say.
     """
     kinds = _kinds(reader)
     fits = type(parts) is list and len(parts) == len(kinds)

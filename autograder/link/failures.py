@@ -33,17 +33,7 @@ def failure_of(error: BaseException, table: Table) -> tuple[Failure, type | None
 
 
 def raised(failure: Failure, own: Any, table: Table, iterating: bool) -> BaseException:
-    """The error to raise here.
-
-    Args:
-        failure: what came.
-        own: the class that came with it.
-        table: of this side, whose last frame is that of the call.
-        iterating: whether the call was one of `__next__`.
-
-    Raises:
-        Tampered: there is no such failure.
-    """
+    """The error to raise here, in the place of the last frame's call (`iterating`: `__next__`)."""
     if len(failure.names) > 100 or not all(type(name) is str for name in failure.names):
         raise Tampered("an error of the wrong form")
     error = _raised(failure, own, table)

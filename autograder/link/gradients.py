@@ -74,17 +74,7 @@ def _fitting(grads: Any, forms: list[Any]) -> list[Any]:
 
 
 def product(table: Table, bundle: Bundle, grads: Any, wanted: Any) -> Callable[[], list[Any]]:
-    """Computes the vector-Jacobian product that is asked for.
-
-    Args:
-        table: of the side that has the graph.
-        bundle: what was differentiated.
-        grads: with respect to its outputs, or None for some.
-        wanted: of which inputs the gradients are asked for.
-
-    Raises:
-        Tampered: the question does not fit the bundle.
-    """
+    """Computes a vector-Jacobian product, of the inputs that are wanted; checks the question."""
     given = [
         (edge, grad)
         for edge, grad in zip(bundle.outputs, _fitting(grads, bundle.forms), strict=True)
@@ -136,13 +126,9 @@ def bundle_of(
     theirs: Callable[[int], Any],
     leaf: Callable[[torch.Tensor], Any],
 ) -> tuple[Bundle, list[Any]]:
-    """The tensors with a history that are sent together, and what their graph begins with.
+    """Tensors with a history, to be sent together, and the trees of what their graph begins with.
 
-    Args:
-        values: the tensors.
-        table: of the sender.
-        theirs: is given the number of a tensor of the other side, and returns its tree.
-        leaf: is given a leaf, and returns its tree.
+    These are made by `theirs`, of the number of a tensor of the other side, and by `leaf`.
     """
     outputs = [GradientEdge(value.grad_fn, value.output_nr) for value in values]  # type: ignore[arg-type]
     inputs, trees = [], []
@@ -169,14 +155,7 @@ def bundle_of(
 def stands_of(
     table: Table, key: int, sources: list[Any], outputs: list[tuple[Handle, torch.Tensor]]
 ) -> tuple[torch.Tensor, ...]:
-    """The tensors that came with a history.
-
-    Args:
-        table: of the receiver.
-        key: the sender's number for the bundle.
-        sources: what they depend on.
-        outputs: their handles and values.
-    """
+    """The tensors that came as the bundle `key`, of their handles and values and what they need."""
     if not all(isinstance(source, torch.Tensor) for source in sources):
         raise Tampered("a history without tensors")
     values = [value for _, value in outputs]

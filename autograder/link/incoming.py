@@ -28,14 +28,7 @@ __all__ = ["Incoming", "Received"]
 
 @dataclass
 class Received:
-    """A message, checked.
-
-    Attributes:
-        serial: the number of the question that is put or answered.
-        head: what it is, a `Call`, an `Answer` or a `Failure`.
-        payload: the value that came with it.
-        frame: of the call, if it is one.
-    """
+    """A message, checked: of the question of which number, and what; its value, a call's frame."""
 
     serial: int
     head: Call | Answer | Failure
@@ -44,13 +37,7 @@ class Received:
 
 
 class Incoming:
-    """Reads one message.
-
-    Args:
-        table: of the receiver.
-        caps: what a message may hold.
-        blobs: of the message.
-    """
+    """Reads one message."""
 
     def __init__(self, table: Table, caps: Caps, blobs: list[memoryview]) -> None:
         self.table = table

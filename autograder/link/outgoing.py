@@ -35,13 +35,7 @@ __all__ = ["Outgoing"]
 
 
 class Outgoing:
-    """What a message says of tensors and objects.
-
-    Args:
-        table: of the sender.
-        caps: what a message may hold.
-        last: the frame that ends with the message; None for a question.
-    """
+    """What a message says of tensors and objects; `last` is the frame that ends with it, if any."""
 
     def __init__(self, table: Table, caps: Caps, last: Frame | None) -> None:
         self.table = table

@@ -234,14 +234,7 @@ class Peer:
     def _send(
         self, serial: int, head: Any, payload: Any, last: Frame | None = None, changes: bool = True
     ) -> None:
-        """Send a message, or raise as if there had been none.
-
-        Args:
-            serial: the number of the question.
-            head: a `Call`, an `Answer` or a `Failure`.
-            payload: what came of the cells, or is for them.
-            last: the frame that ends with the message.
-            changes: whether to say what has changed; else the next message does.
+        """Send a message, which ends the frame `last`, or raise as if there had been none.
 
         Raises:
             TooLarge, Unsupported: it cannot cross.

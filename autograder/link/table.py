@@ -66,12 +66,7 @@ def options_of(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
 
 
 class Known:
-    """What both sides last agreed on, of a tensor, a module or an optimizer.
-
-    Args:
-        value: what they agree on, as it is now; of anything else, that it was described.
-        keep: whether they agree on a tensor's elements, too.
-    """
+    """What both sides last agreed on, of a tensor (`keep`: its elements), module or optimizer."""
 
     def __init__(self, value: Any, keep: bool = True) -> None:
         self.data: bytes | None = None
@@ -121,19 +116,12 @@ class Lent:
 
 @dataclass(eq=False)
 class Frame:
-    """One call under way.
+    """One call under way, and what it has taken over there or brought here."""
 
-    Attributes:
-        sent: numbers of one's own objects that it took over there.
-        tensors: those that it took either way: whether it is one's own, and its number.
-        generators: those that it took either way.
-        raised: the errors that came through it from here, by their numbers there.
-    """
-
-    sent: set[int] = field(default_factory=set)
+    sent: set[int] = field(default_factory=set)  # numbers of one's own objects
     tensors: dict[tuple[bool, int], tuple[torch.Tensor, Known]] = field(default_factory=dict)
     generators: list[Lent] = field(default_factory=list)
-    raised: list[BaseException] = field(default_factory=list)
+    raised: list[BaseException] = field(default_factory=list)  # from here, by their numbers there
 
 
 _MUTABLE = (list, dict, set, bytearray, np.ndarray)
@@ -183,44 +171,26 @@ def _write_back(args: Any, kwargs: dict[str, Any], answer: Any) -> Any:
 
 @dataclass(eq=False)
 class Entry:
-    """An object of this side that the other side holds.
-
-    Attributes:
-        key: its number.
-        obj: itself.
-        edge: of a tensor: its gradient function then.
-        count: how often it was sent.
-        known: what both sides last agreed on.
-    """
+    """An object of this side that the other side holds."""
 
     key: int
     obj: Any
-    edge: Any = None
-    count: int = 0
+    edge: Any = None  # of a tensor: its gradient function when it was sent
+    count: int = 0  # how often it was sent
     known: Known | None = None
 
 
 class Handle:
-    """The tie of a stand-in to what it stands for; told to the owner when it goes.
-
-    Attributes:
-        table: of the side that made it.
-        key: the owner's number for the object.
-        ref: the stand-in, or None when it is gone.
-        count: how often the owner has sent it.
-        bundle: of a tensor that has a gradient function: its `Stand` node's number.
-        known: what both sides last agreed on.
-        mixed: whether an operator with a plain value has given it.
-    """
+    """The tie of a stand-in to what it stands for; told to the owner when it goes."""
 
     def __init__(self, table: Table, key: int) -> None:
         self.table = table
-        self.key = key
-        self.ref: Callable[[], Any] = lambda: None
-        self.count = 1
-        self.bundle: int | None = None
+        self.key = key  # the owner's number for the object
+        self.ref: Callable[[], Any] = lambda: None  # gives the stand-in while there is one
+        self.count = 1  # how often the owner has sent it
+        self.bundle: int | None = None  # the number of the `Stand` node that made a tensor
         self.known: Known | None = None
-        self.mixed = False
+        self.mixed = False  # whether an operator with a plain value has given it
 
     def __del__(self) -> None:
         self.table.released.append([self.key, self.count])
@@ -252,21 +222,11 @@ def handle_of(value: Any) -> Handle | None:
 
 
 class Table:
-    """The objects of both sides, as one of them knows them.
+    """The objects of both sides, as one of them knows them, by their owner's numbers.
 
-    Attributes:
+    Args:
         ask: puts a question to the other side.
         guarded: whether this is the tests' side.
-        own: entries of one's own objects, by their numbers.
-        theirs: handles of the other side's, by their numbers there.
-        classes: of the other side's, by their numbers; these are kept.
-        classes_sent: how many of one's own were described.
-        watch_own: entries of what both sides keep alike.
-        watch_theirs: handles of what both sides keep alike.
-        frames: the calls under way.
-        released: pairs of number and count of what is let go here, and not yet told.
-        ends: the nodes at which a product that the other side wants ends.
-        collected: leaves of the other side's that got a gradient, kept until that is told.
     """
 
     def __init__(self, ask: Ask, guarded: bool) -> None:
@@ -274,13 +234,14 @@ class Table:
         self.guarded = guarded
         self.own: dict[int, Entry] = {}
         self.theirs: weakref.WeakValueDictionary[int, Handle] = weakref.WeakValueDictionary()
-        self.classes: dict[int, type] = {}
+        self.classes: dict[int, type] = {}  # of the other side; these are kept
         self.classes_sent = 0
-        self.watch_own: dict[int, Entry] = {}
+        self.watch_own: dict[int, Entry] = {}  # what both sides keep alike
         self.watch_theirs: weakref.WeakValueDictionary[int, Handle] = weakref.WeakValueDictionary()
         self.frames: list[Frame] = []
-        self.released: list[list[int]] = []
-        self.ends: list[Any] = []
+        self.released: list[list[int]] = []  # pairs of number and count, not yet told
+        self.ends: list[Any] = []  # the nodes at which a product that the other side wants ends
+        # Leaves of the other side's that got a gradient, kept until that is told.
         self.collected: list[torch.Tensor] = []
         self._by_id: dict[int, Entry] = {}
         self._last_key = 0
