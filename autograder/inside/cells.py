@@ -21,6 +21,12 @@ from autograder.inside.output import Messages, capture
 
 __all__ = ["NoMagics", "run_student", "run_tests", "value_of"]
 
+# Of the link, what may be interrupted; a random state must not be left half set.
+_ROOMS = [
+    *("calls", "changes", "errors", "failures", "frames", "gradients", "incoming", "messages"),
+    *("names", "namespace", "outgoing", "peer", "standin", "table", "tensors", "values"),
+]
+
 
 class _Interrupts:
     """Within it SIGINT interrupts a cell, once, but never the grader's own code that a cell calls.
@@ -71,7 +77,8 @@ def run_student(
     control: socket.socket, link: socket.socket, messages: Messages, shell: Any
 ) -> None:
     """Runs the cells that the host sends, and answers the tests in between."""
-    from autograder.remote import Peer, WireError
+    from autograder.link.errors import WireError
+    from autograder.link.peer import Peer
 
     sys.path.insert(0, "")  # a submission may bring modules; the tests must not import them
     shell.messages = messages
@@ -79,7 +86,11 @@ def run_student(
     space = shell.user_ns
     peer = Peer(link, space)
     interrupts = _Interrupts(
-        {__name__: ("run_student",), "autograder.remote": ("_perform", "_call", "_vjp")}
+        {
+            __name__: ("run_student",),
+            "autograder.link.calls": None,
+            "autograder.link.gradients": None,
+        }
     )
     messages.checkpoint = interrupts.checkpoint
     asked = link.fileno()  # also when it is closed
@@ -114,21 +125,14 @@ def run_student(
 
 def run_tests(control: socket.socket, link: socket.socket, messages: Messages) -> None:
     """Runs the locked cells that the host sends."""
-    from autograder.remote import Namespace, Peer, TimedOut
+    from autograder.link.errors import TimedOut
+    from autograder.link.namespace import Namespace
+    from autograder.link.peer import Peer
 
     peer = Peer(link)
     namespace = Namespace(peer)
     interrupts = _Interrupts(
-        {
-            __name__: ("run_tests", "value_of"),
-            "autograder.incoming": None,
-            "autograder.known": None,
-            "autograder.names": None,
-            "autograder.outgoing": None,
-            "autograder.remote": None,
-            "autograder.standin": None,
-            "autograder.wire": None,
-        }
+        {__name__: ("run_tests", "value_of"), **{f"autograder.link.{one}": None for one in _ROOMS}}
     )
     messages.checkpoint = interrupts.checkpoint
     streams = capture(messages)
@@ -161,7 +165,7 @@ def run_tests(control: socket.socket, link: socket.socket, messages: Messages) -
 def _waited(error: BaseException) -> bool:
     """Whether it came while a call of the submission was under way, whose answer may yet come."""
     frames = traceback.walk_tb(error.__traceback__)
-    return any(frame.f_globals.get("__name__") == "autograder.remote" for frame, _ in frames)
+    return any(frame.f_globals.get("__name__") == "autograder.link.peer" for frame, _ in frames)
 
 
 class NoMagics:
@@ -204,7 +208,7 @@ def _lines(error: BaseException) -> list[str]:
     The first says which line of the cell it came through, and whether the test raised it or the
     submission. It is of the frames alone: what follows holds words of the submission's.
     """
-    from autograder.standin import RemoteType
+    from autograder.link.standin import RemoteType
 
     trace = error.__traceback__
     while trace is not None and not trace.tb_frame.f_code.co_filename.startswith("<cell "):

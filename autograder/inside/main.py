@@ -172,7 +172,7 @@ def _rehearse() -> None:
 
 def _warm(role: str, imports: tuple[str, ...]) -> Any:
     """Import, and do once what costs time the first time; no thread may be left running."""
-    for name in (*imports, "autograder.remote"):
+    for name in (*imports, "autograder.link.namespace"):
         importlib.import_module(name)
     sys.modules["torch"].set_num_threads(1)
     _rehearse()

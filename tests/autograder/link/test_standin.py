@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from autograder.remote import Namespace
+from autograder.link.namespace import Namespace
 
-from .test_remote import connect
+from .test_peer import connect
 
 __all__ = ["connect"]
 
@@ -115,3 +115,33 @@ def test_a_class_of_ones_own_keeps_its_operators(
     assert 4 not in one
     with pytest.raises(TypeError, match="an operator gave this Vector: its norm is no answer"):
         (one * 2).norm()
+
+
+SUPPRESSING = """
+class Suppress:
+    def __enter__(self): return self
+    def __exit__(self, kind, error, trace): return True
+    def item(self): return 0.0
+"""
+
+
+@pytest.mark.parametrize("error", [AssertionError, TypeError, KeyboardInterrupt])
+def test_a_context_of_the_submission_lets_verdicts_through(
+    connect: Callable[[str], Namespace], error: type[BaseException]
+) -> None:
+    suppress = connect(SUPPRESSING)["Suppress"]
+    with pytest.raises(error), suppress():
+        raise error
+    with pytest.raises(TypeError), suppress() as answer:
+        assert abs(answer - 9) < 1e-6
+    with pytest.raises(AssertionError), suppress():
+        torch.testing.assert_close(torch.zeros(1), torch.ones(1))
+
+
+def test_a_context_of_the_submission_may_end_other_errors(
+    connect: Callable[[str], Namespace],
+) -> None:
+    suppress = connect(SUPPRESSING)["Suppress"]
+    with suppress() as context:
+        raise ValueError
+    assert context.item() == 0.0

@@ -1,4 +1,4 @@
-"""`autograder.randomness`: states advance by drawing, and by nothing else."""
+"""`autograder.link.randomness`: states advance by drawing, and by nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from autograder.randomness import RandomStates, accept_torch, reachable
+from autograder.link.randomness import RandomStates, accept_torch, reachable
 
 
 @pytest.fixture(autouse=True)

@@ -127,16 +127,20 @@ class RandomStates:
         _, words, used, cached, normal = state
         return [words.tobytes(), int(used), int(cached), float(normal)]
 
-    def changes(self) -> list[Any]:
-        """The states that differ from what the other side knows, as plain values, or None."""
+    def look(self) -> tuple[list[Any], list[Any]]:
+        """The states as they are, and as plain values those that the other side does not know."""
         now = self._now()
         changed = [
             state if state != known else None for state, known in zip(now, self.known, strict=True)
         ]
-        self.known = now
         if changed[2] is not None:
             _, words, normal = changed[2]
             changed[2] = [np.array(words[:-1], np.uint32).tobytes(), words[-1], normal]
+        return now, changed
+
+    def changes(self) -> list[Any]:
+        """What is to be told to the other side, which knows it from now on."""
+        self.known, changed = self.look()
         return changed
 
     def apply(self, changes: Any) -> None:

@@ -1,4 +1,4 @@
-"""`autograder.wire`: exact values, and only named errors whatever comes."""
+"""`autograder.link.values`: exact values, and only named errors whatever comes."""
 
 from __future__ import annotations
 
@@ -16,17 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from autograder.wire import (
-    Caps,
-    Decoder,
-    Encoder,
-    Link,
-    LinkClosed,
-    Tampered,
-    TooLarge,
-    Unsupported,
-    WireError,
-)
+from autograder.link.errors import LinkClosed, Tampered, TooLarge, Unsupported, WireError
+from autograder.link.frames import Caps, Link
+from autograder.link.values import Decoder, Encoder
 
 SMALL = Caps(header=2**16, payload=2**20, items=1000, depth=20, blobs=100)
 

@@ -1,4 +1,4 @@
-"""`autograder.remote`: a submission in another process behaves in tests as one in this process."""
+"""`autograder.link`: a submission in another process behaves in tests as one in this process."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import os
 import random
 import socket
 import struct
+import sys
 import textwrap
 import time
 import types
@@ -23,8 +24,10 @@ import torch
 import torch.distributions as distributions
 from torch import nn
 
-from autograder.remote import Namespace, Peer, RemoteError
-from autograder.wire import Link, LinkClosed, Tampered, WireError
+from autograder.link.errors import LinkClosed, RemoteError, Tampered, WireError
+from autograder.link.frames import Link
+from autograder.link.namespace import Namespace
+from autograder.link.peer import Peer
 
 Connect = Callable[[str], Namespace]
 
@@ -159,6 +162,34 @@ def test_modules_are_the_tests_own(connect: Connect) -> None:
     assert names["own"].x == 3
 
 
+def test_a_module_of_the_tests_is_not_reached_by_its_name(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("course", "course.kl", "torch._course"):
+        module = types.ModuleType(name)
+        module.answer = "the tests'"  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, name, module)
+    names = connect(
+        """
+        import types
+        def module(name):
+            made = types.ModuleType(name)
+            made.answer = "the submission's"
+            return made
+        """
+    )
+    for name in (
+        "course",
+        "course.kl",
+        "torch._course",
+        "autograder.link.peer",
+        "__main__",
+    ):
+        assert names["module"](name).answer == "the submission's"
+    assert names["module"]("math").pi > 3
+    assert names["module"]("torch.nn") is nn
+
+
 def test_values_keep_their_types(connect: Connect) -> None:
     names = connect("def same(*args, **kwargs): return args, kwargs")
     value = (True, 1, 1.0, "s", None, b"b", {1: {2}}, np.float32(2), np.arange(3), torch.Size([1]))
@@ -231,6 +262,51 @@ def test_errors_of_a_callback_come_home(connect: Connect) -> None:
     with pytest.raises(AssertionError) as info:
         names["f"](spy)
     assert info.value is error
+
+
+STOPPING = """
+def stop(*args): raise StopIteration(1)
+class Stop(StopIteration): pass
+def own(*args): raise Stop
+def passed_on(ends): return next(ends)
+class Iterator:
+    def __init__(self, n): self.n = n
+    def __iter__(self): return self
+    def __next__(self):
+        self.n -= 1
+        if self.n < 0: raise StopIteration
+        return self.n
+class Sized:
+    @property
+    def last(self): raise StopIteration
+    def __len__(self): raise StopIteration
+def count(n): yield from range(n)
+"""
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        lambda names: list(zip([1, 2], map(names["stop"], [1, 2]), strict=False)),
+        lambda names: [x for x in iter(names["stop"], None)],
+        lambda names: list(map(names["own"], [1])),
+        lambda names: list(map(names["passed_on"], [iter([])])),
+        lambda names: list(map(len, [names["Sized"]()])),
+        lambda names: list(map(lambda x: x.last, [names["Sized"]()])),
+    ],
+)
+def test_a_submission_cannot_end_a_loop_of_the_tests(connect: Connect, ended: Any) -> None:
+    with pytest.raises(RuntimeError, match="the submission raised Stop"):
+        ended(connect(STOPPING))
+
+
+def test_iterators_of_a_submission_end(connect: Connect) -> None:
+    names = connect(STOPPING)
+    assert list(names["Iterator"](3)) == [2, 1, 0]
+    assert list(zip("ab", names["count"](5), strict=False)) == [("a", 0), ("b", 1)]
+    assert next(names["count"](0), "end") == "end"
+    with pytest.raises(StopIteration):
+        next(names["Iterator"](0))
 
 
 # --- gradients ---
@@ -449,6 +525,22 @@ def test_a_submission_cannot_choose_what_the_tests_draw(connect: Connect) -> Non
         assert random.gauss(0, 1) != 0
     names["cached"]()
     assert torch.randn(3).abs().min() > 0
+
+
+def test_what_a_submission_keeps_of_an_argument_is_a_copy(connect: Connect) -> None:
+    names = connect(
+        """
+        kept = []
+        def keep(*args): kept.extend(args)
+        def later():
+            kept[0].append(1); kept[1]['k'] = 1; kept[2][0] = 1; kept[3].add(1); kept[4][0][0] = 1
+            kept[5].zero_()
+        """
+    )
+    arguments = [[], {}, np.zeros(2), set(), [[0]], torch.ones(2)]
+    names["keep"](*arguments)
+    names["later"]()
+    assert str(arguments) == str([[], {}, np.zeros(2), set(), [[0]], torch.ones(2)])
 
 
 # --- callables ---
@@ -1201,17 +1293,17 @@ def test_a_submission_reaches_only_what_was_handed_over(connect: Connect) -> Non
             for target in objects:
                 handle = vars(target)['_wire']
                 for path in paths:
-                    for op in (lambda: handle.peer.get(handle.key, path),
-                               lambda: handle.peer.call(handle.key, path, (), {}),
-                               lambda: handle.peer.special(handle.key, path, ()),
-                               lambda: handle.peer.set(handle.key, path, 1),
-                               lambda: handle.peer.set(handle.key, 'calls', 1)):
+                    for op in (lambda: handle.ask('get', path),
+                               lambda: handle.call(path),
+                               lambda: handle.ask('special', path),
+                               lambda: handle.ask('set', path, 1),
+                               lambda: handle.ask('set', 'calls', 1)):
                         try: reached.append((path, op()))
                         except (AttributeError, TypeError): pass
             return reached
         def hook(model):
             handle = vars(model)['_wire']
-            try: return handle.peer.call(handle.key, 'register_forward_hook', (print,), {})
+            try: return handle.call('register_forward_hook', (print,))
             except AttributeError: return 'refused'
         def fine(spy): return spy(1), spy.calls
         """
@@ -1246,15 +1338,15 @@ def test_a_lent_value_cannot_be_changed_later(connect: Connect) -> None:
 
 def test_what_is_let_go_is_forgotten(connect: Connect) -> None:
     names = connect(KL)
-    peer, kl = names._peer, names["kl"]
+    table, kl = names._peer.table, names["kl"]
     mu = noise(3, 2).requires_grad_()
     for _ in range(5):
         kl(mu, mu * 1).sum().backward()
-    before = len(peer.own), len(peer.theirs)
+    before = len(table.own), len(table.theirs)
     for _ in range(150):
         kl(mu, mu * 1).sum().backward()
-    assert len(peer.own) < before[0] + 50
-    assert len(peer.theirs) < before[1] + 50
+    assert len(table.own) < before[0] + 50
+    assert len(table.theirs) < before[1] + 50
 
 
 # --- a submission that speaks for itself ---
@@ -1528,12 +1620,12 @@ def test_what_was_not_sent_is_told_later(connect: Connect) -> None:
 
 def test_what_is_not_sent_is_not_kept(connect: Connect) -> None:
     same = connect("def same(x): return x")["same"]
-    peer = same._wire.peer
-    before = len(peer.own)
+    table = same._wire.table
+    before = len(table.own)
     for _ in range(10):
         with pytest.raises(TypeError, match="cross"):
             same([object(), noise(2), nn.Linear(1, 1), torch.zeros(2).to_sparse()])
-    assert len(peer.own) == before
+    assert len(table.own) == before
 
 
 @pytest.mark.parametrize(

@@ -10,77 +10,28 @@ a plain value is False, `<` is an error, `bool` is True, `float`, `int`, `__arra
 `__torch_function__` do not exist. An operator with a plain value may give only a stand-in, and one
 that does not pass for a number or a tensor: `(answer - expected).abs().max()` is an error, as is
 `answer.allclose(expected)`, while `(Vector(1, 2) * 3).x` is asked of the class. So is `in`, as a
-method would be.
+method would be. A `with` of a stand-in lets every verdict through.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
-if TYPE_CHECKING:
-    from autograder.remote import Peer
+from autograder.link.errors import WireError
+from autograder.link.table import Handle, handle_of
 
 __all__ = [
-    "SPECIAL",
-    "Handle",
-    "RemoteFunction",
-    "RemoteMethod",
-    "RemoteModule",
-    "RemoteObject",
-    "RemoteOptimizer",
-    "RemoteType",
-    "blank",
-    "handle_of",
-    "remote_class",
-]
+    "SPECIAL", "RemoteFunction", "RemoteMethod", "RemoteModule", "RemoteObject",
+    "RemoteOptimizer", "RemoteType", "blank", "remote_class",
+]  # fmt: skip
 
-
-class Handle:
-    """The tie of a stand-in to what it stands for; told to the owner when it goes.
-
-    Attributes:
-        peer: the link's end that made it.
-        key: the owner's number for the object.
-        ref: the stand-in, or None when it is gone.
-        count: how often the owner has sent it.
-        bundle: of a tensor that has a gradient function: its `Stand` node's number.
-        known: what both sides last agreed on.
-        mixed: whether an operator with a plain value has given it.
-    """
-
-    __slots__ = ("__weakref__", "bundle", "count", "key", "known", "mixed", "peer", "ref")
-
-    def __init__(self, peer: Peer, key: int) -> None:
-        self.peer = peer
-        self.key = key
-        self.ref: Callable[[], Any] = lambda: None
-        self.count = 1
-        self.bundle: int | None = None
-        self.known: Any = None
-        self.mixed = False
-
-    def __del__(self) -> None:
-        self.peer.released.append([self.key, self.count])
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> None:
-        return None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(None), ()
-
-
-def handle_of(value: Any) -> Handle | None:
-    """The handle of a stand-in, whatever the value's class says of itself; None of others."""
-    try:
-        found = object.__getattribute__(value, "__dict__").get("_wire")
-    except (AttributeError, TypeError):
-        return None
-    return found if type(found) is Handle else None
+_VERDICTS = {"allclose", "equal", "isclose", "eq", "ne", "lt", "le", "gt", "ge"}
+"""Methods by which a tensor compares itself with what a test expects."""
 
 
 def _tie(value: Any) -> Handle:
@@ -90,23 +41,25 @@ def _tie(value: Any) -> Handle:
     return handle
 
 
+def _mixed(value: Any) -> Any:
+    handle = handle_of(value)
+    if handle is not None:
+        handle.mixed = True
+    return value
+
+
 def _attribute(value: Any, name: str) -> Any:
     if name.startswith(("__", "_repr_", "_ipython_", "_wire")):
         raise AttributeError(name)
     handle = _tie(value)
     if handle.mixed and hasattr(torch.Tensor, name):
         raise TypeError(f"an operator gave this {type(value).__name__}: its {name} is no answer")
-    methods = getattr(type(value), "_wire_methods", ())
-    if name in methods:
+    if name in getattr(type(value), "_wire_methods", ()):
         return RemoteMethod(value, name)
-    found = handle.peer.get(handle.key, name)
+    found = handle.ask("get", name)
     if hasattr(torch.Tensor, name) and handle_of(found) is not None and callable(found):
         return RemoteMethod(value, name)  # a function that is not of the class, but passes for it
     return found
-
-
-_VERDICTS = {"allclose", "equal", "isclose", "eq", "ne", "lt", "le", "gt", "ge"}
-"""Methods by which a tensor compares itself with what a test expects."""
 
 
 class RemoteMethod:
@@ -122,7 +75,7 @@ class RemoteMethod:
         plain = [arg for arg in (*args, *kwargs.values()) if handle_of(arg) is None]
         if self.__name__ in _VERDICTS and plain:
             raise TypeError(f"{self.__name__} of an object of the other side is no answer")
-        result = handle.peer.call(handle.key, self.__name__, args, kwargs)
+        result = handle.call(self.__name__, args, kwargs)
         tensors = any(isinstance(arg, torch.Tensor) for arg in plain)
         mixed = handle.mixed or (tensors and hasattr(torch.Tensor, self.__name__))
         return _mixed(result) if mixed else result
@@ -131,33 +84,22 @@ class RemoteMethod:
         return f"<method {self.__name__} of the other side>"
 
 
-class RemoteFunction:
-    """A function of the other side."""
+# --- special methods ---
 
-    _wire: Handle
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call it there."""
-        handle = _tie(self)
-        return handle.peer.call(handle.key, None, args, kwargs)
-
-    def __repr__(self) -> str:
-        return f"<function {self.__dict__.get('__name__', '?')} of the other side>"
+def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    return _tie(self).call(None, args, kwargs)
 
 
 def _special(name: str) -> Callable[..., Any]:
-    def method(self: Any, *args: Any) -> Any:
-        handle = _tie(self)
-        return handle.peer.special(handle.key, name, args)
-
-    return method
+    return lambda self, *args: _tie(self).ask("special", name, *args)
 
 
-def _mixed(value: Any) -> Any:
-    handle = handle_of(value)
-    if handle is not None:
-        handle.mixed = True
-    return value
+def _exit(self: Any, kind: Any = None, *rest: Any) -> bool:
+    ended = bool(_tie(self).ask("special", "__exit__", kind, *rest))
+    # A verdict, the refusal of one (a TypeError) and what ends a test go on, whatever it says.
+    ends = kind is not None and issubclass(kind, Exception)
+    return ended and ends and not issubclass(kind, AssertionError | TypeError | WireError)
 
 
 def _operator(name: str) -> Callable[..., Any]:
@@ -168,7 +110,7 @@ def _operator(name: str) -> Callable[..., Any]:
             isinstance(arg, torch.Tensor) and not tie for arg, tie in zip(args, others, strict=True)
         ):
             raise TypeError(f"{name} of a {type(self).__name__} with a tensor is no answer")
-        result = handle.peer.special(handle.key, name, args)
+        result = handle.ask("special", name, *args)
         closed = all(others) and args
         if not closed and result is not NotImplemented and handle_of(result) is None:
             raise TypeError(
@@ -184,8 +126,7 @@ def _order(name: str) -> Callable[..., Any]:
     def method(self: Any, other: Any) -> Any:
         if handle_of(other) is None:
             raise TypeError(f"{name} of a {type(self).__name__} with a plain value is no answer")
-        handle = _tie(self)
-        result = handle.peer.special(handle.key, name, (other,))
+        result = _tie(self).ask("special", name, other)
         return result if result is NotImplemented else result is True
 
     return method
@@ -196,14 +137,12 @@ def _equal(self: Any, other: Any) -> bool:
         return True
     if handle_of(other) is None:
         return False
-    handle = _tie(self)
-    return handle.peer.special(handle.key, "__eq__", (other,)) is True
+    return _tie(self).ask("special", "__eq__", other) is True
 
 
 def _text(name: str) -> Callable[[Any], str]:
     def method(self: Any) -> str:
-        handle = _tie(self)
-        text = handle.peer.special(handle.key, name, ())
+        text = _tie(self).ask("special", name)
         if type(text) is not str:
             raise TypeError(f"{name} returned no str")
         try:  # a number in print could be taken for points
@@ -220,67 +159,71 @@ _TWO = (
     "lshift", "rshift",
 )  # fmt: skip
 _ONE = ("neg", "pos", "abs", "invert")
-_HOLD = (
-    "len", "getitem", "setitem", "delitem", "iter", "next", "contains", "reversed", "enter", "exit",
-)  # fmt: skip
+_HOLD = ("len", "getitem", "setitem", "delitem", "iter", "next", "contains", "reversed", "enter")
 _OPERATORS = [f"__{prefix}{name}__" for name in _TWO for prefix in ("", "r", "i")]
 _OPERATORS += [f"__{name}__" for name in _ONE]
-_CONTAINER = [f"__{name}__" for name in _HOLD]
+_CONTAINER = {f"__{name}__": _special(f"__{name}__") for name in _HOLD} | {"__exit__": _exit}
 
 SPECIAL: dict[str, Callable[..., Any]] = (
     {name: _operator(name) for name in _OPERATORS}
     | {name: _order(name) for name in ("__lt__", "__le__", "__gt__", "__ge__")}
-    | {name: _special(name) for name in _CONTAINER}
+    | _CONTAINER
     | {name: _text(name) for name in ("__str__", "__repr__")}
     | {"__eq__": _equal, "__hash__": object.__hash__}
 )
 """The special methods that a stand-in may forward; `__call__` comes besides."""
 
 
-def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
-    handle = _tie(self)
-    return handle.peer.call(handle.key, None, args, kwargs)
+# --- the families of stand-ins ---
+
+
+class _Remote:
+    """What stand-ins of objects, modules and optimizers have in common."""
+
+    def __getattr__(self, name: str) -> Any:
+        return _attribute(self, name)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return _tie(self).ask("copy")
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"a {type(self).__name__} of the other side cannot be pickled")
+
+
+class RemoteFunction:
+    """A function of the other side."""
+
+    _wire: Handle
+    __call__ = _call
+
+    def __repr__(self) -> str:
+        return f"<function {self.__dict__.get('__name__', '?')} of the other side>"
 
 
 class RemoteType(type):
     """The type of classes that live on the other side: calling one makes an object there."""
 
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Make an object there, and its stand-in here."""
-        handle = _tie(cls)
-        return handle.peer.call(handle.key, None, args, kwargs)
+    __call__ = _call
 
     def __getattr__(cls, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
         return _attribute(cls, name)
 
 
-class RemoteObject:
+class RemoteObject(_Remote):
     """An object of the other side."""
-
-    def __getattr__(self, name: str) -> Any:
-        return _attribute(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         handle = _tie(self)
-        if handle.peer.guarded:
-            handle.peer.set(handle.key, name, value)
+        if handle.table.guarded:
+            handle.ask("set", name, value)
         else:  # a submission may note something on a test's object, for itself
             super().__setattr__(name, value)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        handle = _tie(self)
-        return handle.peer.copy(handle.key)
-
-    def __reduce__(self) -> Any:
-        raise TypeError("an object of the other side cannot be pickled")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of the other side>"
 
 
-class RemoteModule(nn.Module):
+class RemoteModule(_Remote, nn.Module):
     """A module of the other side; its parameters and buffers are here too, kept alike."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -289,18 +232,18 @@ class RemoteModule(nn.Module):
 
     def __getattr__(self, name: str) -> Any:
         try:
-            return super().__getattr__(name)
+            return nn.Module.__getattr__(self, name)
         except AttributeError:
             return _attribute(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         handle = handle_of(self)
-        if handle is None or not handle.peer.guarded or name == "training" or name[:1] == "_":
+        if handle is None or not handle.table.guarded or name == "training" or name[:1] == "_":
             super().__setattr__(name, value)
             return
         if isinstance(value, nn.Parameter | nn.Module) or name in self._buffers:
             super().__setattr__(name, value)
-        handle.peer.set(handle.key, name, value)
+        handle.ask("set", name, value)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         buffers = {name: old for name, old in self._buffers.items() if old is not None}
@@ -312,47 +255,36 @@ class RemoteModule(nn.Module):
                 self._buffers[name] = old
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        handle = _tie(self)
-        return handle.peer.copy(handle.key)
 
-    def __reduce__(self) -> Any:
-        raise TypeError("a module of the other side cannot be pickled")
-
-
-class RemoteOptimizer(torch.optim.Optimizer):
+class RemoteOptimizer(_Remote, torch.optim.Optimizer):
     """An optimizer of the other side: its steps are made there, and counted there."""
 
     def step(self, closure: Any = None) -> Any:
         """Make a step there."""
-        handle = _tie(self)
-        args = () if closure is None else (closure,)
-        return handle.peer.call(handle.key, "step", args, {})
+        return _tie(self).call("step", () if closure is None else (closure,))
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients there; they are the same as here."""
-        handle = _tie(self)
-        handle.peer.call(handle.key, "zero_grad", (), {} if set_to_none else {"set_to_none": False})
+        _tie(self).call("zero_grad", (), {} if set_to_none else {"set_to_none": False})
 
     def state_dict(self) -> Any:
         """Of the optimizer there."""
-        handle = _tie(self)
-        return handle.peer.call(handle.key, "state_dict", (), {})
+        return _tie(self).call("state_dict")
 
     def load_state_dict(self, state_dict: Any) -> None:
         """Into the optimizer there."""
-        handle = _tie(self)
-        handle.peer.call(handle.key, "load_state_dict", (state_dict,), {})
+        _tie(self).call("load_state_dict", (state_dict,))
 
-    def __getattr__(self, name: str) -> Any:
-        return _attribute(self, name)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        handle = _tie(self)
-        return handle.peer.copy(handle.key)
-
-    def __reduce__(self) -> Any:
-        raise TypeError("an optimizer of the other side cannot be pickled")
+def _family(bases: list[type]) -> type:
+    for kind, family in (
+        (BaseException, Exception),
+        (nn.Module, RemoteModule),
+        (torch.optim.Optimizer, RemoteOptimizer),
+    ):
+        if any(issubclass(base, kind) for base in bases):
+            return family
+    return RemoteObject
 
 
 def remote_class(
@@ -366,16 +298,9 @@ def remote_class(
         methods: names that are forwarded without asking whether they are there.
         special: names from `SPECIAL`, and `__call__`.
     """
-    family: type = RemoteObject
-    for kind, remote in ((nn.Module, RemoteModule), (torch.optim.Optimizer, RemoteOptimizer)):
-        if any(issubclass(base, kind) for base in bases):
-            family = remote
-            bases = [base for base in bases if issubclass(base, kind)]
-    if any(issubclass(base, BaseException) for base in bases):
-        family = Exception
-        bases = [base for base in bases if issubclass(base, Exception)]
-    elif family is RemoteObject:
-        bases = [base for base in bases if issubclass(base, RemoteObject)]
+    family = _family(bases)
+    within = {RemoteModule: nn.Module, RemoteOptimizer: torch.optim.Optimizer}.get(family, family)
+    bases = [base for base in bases if issubclass(base, within)]
     attributes: dict[str, Any] = {"_wire_methods": methods}
     if family is RemoteObject:
         attributes |= {key: SPECIAL[key] for key in special if key in SPECIAL}
@@ -384,7 +309,7 @@ def remote_class(
         if "__eq__" in attributes:
             attributes["__hash__"] = object.__hash__
     elif family is RemoteModule:
-        attributes |= {key: SPECIAL[key] for key in special if key in _CONTAINER}
+        attributes |= {key: _CONTAINER[key] for key in special if key in _CONTAINER}
     first = () if any(issubclass(base, family) for base in bases) else (family,)
     try:
         return RemoteType(name, (*first, *bases), attributes)
@@ -394,20 +319,15 @@ def remote_class(
 
 def blank(cls: type) -> Any:
     """An instance of a stand-in class, not yet tied: made here, nothing is run there."""
+    made: Any = cls.__new__(cls) if issubclass(cls, BaseException) else object.__new__(cls)
     if issubclass(cls, RemoteModule):
-        module = cls.__new__(cls)
-        nn.Module.__init__(module)
-        return module
-    if issubclass(cls, RemoteOptimizer):
-        optimizer = cls.__new__(cls)
-        vars(optimizer).update(
+        nn.Module.__init__(made)
+    elif issubclass(cls, RemoteOptimizer):
+        vars(made).update(
             defaults={},
             state=defaultdict(dict),
             param_groups=[],
             _optimizer_step_pre_hooks=OrderedDict(),
             _optimizer_step_post_hooks=OrderedDict(),
         )
-        return optimizer
-    if issubclass(cls, BaseException):
-        return cls.__new__(cls)
-    return object.__new__(cls)
+    return made
