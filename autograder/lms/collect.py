@@ -11,11 +11,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from autograder.course import Course, CourseError
-from autograder.lms.archive import Archive
-from autograder.lms.hands import Owners, few, hands_of, owners_of
+from autograder.lms.archive import Archive, shown
+from autograder.lms.hands import Hand, few, hands_of, owners_of
 from autograder.lms.places import LMS
-from autograder.lms.remembered import remember
-from autograder.lms.roster import Roster
+from autograder.lms.remembered import recall, remember
+from autograder.lms.roster import Person, Roster
 from autograder.lms.table import Table
 from autograder.lms.work import Work, work_of
 
@@ -72,7 +72,8 @@ def collect_archive(
         lms, hands, collected.told = hands_of(archive)
         if people and people.lms != lms:
             raise CourseError(f"{path} is {lms}'s, but {roster} is {people.lms}'s")
-        owners = owners_of(course, lms, hands, people)
+        before = recall(course, assignment)
+        owners = owners_of(course, lms, hands, people, before.numbers(lms))
         collected.told += owners.told
         collected.left_out += map(str, owners.nobody)
         timed = not archive.times_are_of_packing
@@ -91,8 +92,11 @@ def collect_archive(
             collected.told += few(f"{student}: ", work.told)
         if owners.students and not origins:
             raise CourseError(f"no file in {path} is a notebook of {assignment}")
+        taken = {student: owners.students[student] for student in origins}
+        if new := [f"{s} ({taken[s][0].who})" for s in sorted(owners.new & taken.keys())]:
+            collected.told.append(f"new to the gradebook: {shown(', '.join(new), 100_000)}")
         if not timed:
-            collected.told += _without_times(lms, owners)
+            collected.told += _without_times(lms, taken)
         if not dry_run:
             remember(course, assignment, lms, origins)
     return collected
@@ -113,17 +117,16 @@ def _locked(course: Course) -> Iterator[None]:
         lock.release()
 
 
-def _without_times(lms: LMS, owners: Owners) -> list[str]:
+def _without_times(lms: LMS, taken: Mapping[str, tuple[Hand, Person]]) -> list[str]:
     """Of whom it is not known when they handed in."""
-    untimed = [s for s, (_, person) in sorted(owners.students.items()) if not person.submitted]
+    untimed = [student for student, (_, person) in sorted(taken.items()) if not person.submitted]
     if not untimed:
         return []
-    who = "everybody" if len(untimed) == len(owners.students) else ", ".join(untimed)
+    who = "everybody" if len(untimed) == len(taken) else ", ".join(untimed)
     told = f"{who}: the archive does not say when it was handed in, so it never counts as late"
     if lms == "Moodle":
         return [f"{told}; Moodle's grading worksheet does, in English (--roster)"]
-    hands = [(student, hand) for student, (hand, _) in sorted(owners.students.items())]
-    late = [student for student, hand in hands if any(where.late for _, where in hand.members)]
+    late = [s for s, (hand, _) in sorted(taken.items()) if any(p.late for _, p in hand.members)]
     return [f"{told}; Canvas marks as late: {', '.join(late) or 'nobody'}"]
 
 

@@ -143,7 +143,7 @@ def _rows(
     exported: Exported,
 ) -> dict[str, int]:
     """The row of each student: as it was when the submissions were collected, else as matched."""
-    numbers = remembered.numbers() if remembered.lms == roster.lms else {}
+    numbers = remembered.numbers(roster.lms)
     with course.gradebook() as gradebook:
         matched = match(roster.people, known_students(gradebook), roster.lms)
     rows: dict[str, list[int]] = {}

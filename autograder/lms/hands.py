@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from autograder.course import Course, CourseError
@@ -35,11 +36,13 @@ class Owners:
 
     Attributes:
         students: by their ids: what they handed in, and who they are in the LMS.
+        new: students whom the gradebook does not know.
         nobody: hands that are no student's.
-        told: a line for each of these, and for each student who is new.
+        told: a line for each of these.
     """
 
     students: dict[str, tuple[Hand, Person]] = field(default_factory=dict)
+    new: set[str] = field(default_factory=set)
     nobody: list[Hand] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
 
@@ -75,8 +78,22 @@ def hands_of(archive: Archive) -> tuple[LMS, list[Hand], list[str]]:
     return lms, list(hands.values()), few("", strange)
 
 
-def owners_of(course: Course, lms: LMS, hands: list[Hand], roster: Roster | None) -> Owners:
-    """Whose the hands are."""
+def owners_of(
+    course: Course,
+    lms: LMS,
+    hands: list[Hand],
+    roster: Roster | None,
+    before: Mapping[str, str],
+) -> Owners:
+    """Whose the hands are: as the roster says, or as before, or by the gradebook.
+
+    Args:
+        course: the course.
+        lms: that packed the archive.
+        hands: what each person has handed in.
+        roster: a CSV file of the LMS.
+        before: the students of the LMS's numbers when the assignment was collected before.
+    """
     with course.gradebook() as gradebook:
         known = known_students(gradebook)
     if roster:
@@ -93,8 +110,10 @@ def owners_of(course: Course, lms: LMS, hands: list[Hand], roster: Roster | None
             problem: str | None = person
         else:
             position = next(i for i, other in enumerate(people) if other is person)
-            student = matched.students.get(position, "")
-            problem = matched.problems.get(position) or _odd_id(student)
+            student, problem = matched.students.get(position, ""), matched.problems.get(position)
+            if roster is None and hand.number in before:
+                student, problem = before[hand.number], None
+            problem = problem or _odd_id(student)
             if problem is None:
                 students.setdefault(student, []).append((hand, person))
         if problem:
@@ -108,8 +127,7 @@ def owners_of(course: Course, lms: LMS, hands: list[Hand], roster: Roster | None
             owners.nobody += [hand for hand, _ in several]
             continue
         owners.students[student] = several[0]
-        if student in matched.new:
-            owners.told.append(f"{student}: new to the gradebook, {several[0][0]}")
+    owners.new = owners.students.keys() - {student.id for student in known}
     return owners
 
 

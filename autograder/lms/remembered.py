@@ -32,8 +32,10 @@ class Remembered:
         name = names.get(notebook) if notebook else next(iter(names.values()), None)
         return place(name) if name else None
 
-    def numbers(self) -> dict[str, str]:
-        """The student of each number in the LMS."""
+    def numbers(self, lms: LMS) -> dict[str, str]:
+        """The student of each number in this LMS."""
+        if self.lms != lms:
+            return {}
         places = ((student, self.place(student)) for student in self.names)
         return {where.number: student for student, where in places if where}
 
@@ -57,6 +59,7 @@ def remember(
 ) -> None:
     """Remembers what an archive called the notebooks, besides what others did."""
     before = recall(course, assignment)
-    kept = before.names if before.lms == lms else {}
+    new = Remembered(lms, names).numbers(lms)
+    kept = {s: before.names[s] for n, s in before.numbers(lms).items() if n not in new}
     record = {"lms": lms, "students": {**kept, **names}}
     write(_path(course, assignment), json.dumps(record, ensure_ascii=False, indent=1).encode())

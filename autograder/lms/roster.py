@@ -63,13 +63,9 @@ class Known:
 
 @dataclass
 class Match:
-    """Which person is which student: by the person's number in the list; and who is not, and why.
-
-    A student in `new` is not in the gradebook yet.
-    """
+    """Which person is which student, by the person's place in the list; and who is not, and why."""
 
     students: dict[int, str] = field(default_factory=dict)
-    new: set[str] = field(default_factory=set)
     problems: dict[int, str] = field(default_factory=dict)
 
 
@@ -124,7 +120,8 @@ class Roster:
             found = [person for person in self.people if key(who) in person.names]
         if len(found) == 1:
             return found[0]
-        return f"stands {'more than once' if found else 'not'} in {self.table.path.name}"
+        name = self.table.path.name
+        return f"is in {name} more than once" if found else f"is not in {name}"
 
 
 def name_keys(given: Sequence[str]) -> frozenset[str]:
@@ -187,7 +184,6 @@ def match(people: Sequence[Person], known: Sequence[Known], lms: LMS) -> Match:
             for position in [p for p, own in found.students.items() if own == student]:
                 found.problems[position] = f"is not the only one who would be {student}"
                 del found.students[position]
-    found.new = set(found.students.values()) - ids
     return found
 
 

@@ -31,6 +31,7 @@ from autograder.lms import archive as archives
 from autograder.lms import work
 from autograder.lms.collect import Collected
 from autograder.lms.places import place
+from autograder.lms.remembered import recall
 from autograder.lms.table import Table
 
 DAY = (2030, 1, 2, 12, 0, 0)
@@ -236,7 +237,7 @@ def test_canvas_number_is_the_id_where_nothing_better_is_known(
 ) -> None:
     done = take(File(CANVAS + "means.ipynb", notebook()))
     assert done.placed == ["12345"]
-    assert "12345: new to the gradebook, lovelaceada (12345)" in done.told
+    assert "new to the gradebook: 12345 (lovelaceada)" in done.told
 
 
 @pytest.mark.parametrize(
@@ -351,8 +352,8 @@ def test_who_is_not_in_the_roster_is_told(take: Any, notebook: Any, tmp_path: Pa
     done = take(*files, roster=tmp_path / "roster.csv")
     assert done.placed == ["bob"]
     assert done.told[:2] == [
-        "x (777): stands not in roster.csv; not taken",
-        "anon_ab (anon_ab): stands not in roster.csv; not taken",
+        "x (777): is not in roster.csv; not taken",
+        "anon_ab (anon_ab): is not in roster.csv; not taken",
     ]
 
 
@@ -366,6 +367,26 @@ def test_an_id_that_is_no_name_of_a_folder_is_refused(
     done = take(File(CANVAS + "means.ipynb", notebook()), roster=tmp_path / "roster.csv")
     assert done.left_out == ["lovelaceada (12345)"]
     assert everything(course) - before == {"roster.csv", "a.zip"}
+
+
+@pytest.mark.parametrize("prefix", [ADA, CANVAS])
+def test_the_next_archive_needs_no_roster(
+    course: Course, take: Any, notebook: Any, tmp_path: Path, prefix: str
+) -> None:
+    """Moodle's numbers hold for one assignment, and it is the same one."""
+    (tmp_path / "roster.csv").write_bytes(clean(WORKSHEET if prefix == ADA else GRADEBOOK))
+    first = take(File(prefix + "means.ipynb", notebook()), roster=tmp_path / "roster.csv")
+    again = take(File(prefix + "means-1.ipynb", notebook("# new")), force=True)
+    assert first.placed == again.placed == ["ada@uni.edu" if prefix == ADA else "ada"]
+
+
+def test_who_was_somebody_else_before_is_remembered_once(
+    course: Course, take: Any, notebook: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "roster.csv").write_bytes(clean(GRADEBOOK))
+    take(File(CANVAS + "means.ipynb", notebook()))
+    take(File(CANVAS + "means.ipynb", notebook()), roster=tmp_path / "roster.csv")
+    assert recall(course, "ps1").numbers("Canvas") == {"12345": "ada"}
 
 
 # Which notebook it is
