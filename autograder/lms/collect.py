@@ -136,7 +136,7 @@ def _put(
     """Makes a student's folder beside and exchanges it, unless there is one that differs."""
     beside, away = (folder.with_name(f".{folder.name}.{end}") for end in ("new", "old"))
     try:
-        if away.exists() and not folder.exists() and not dry_run:  # a run was ended just then
+        if away.exists() and not folder.exists() and not dry_run:  # a run was killed just then
             away.rename(folder)
         is_there = folder.is_symlink() or (folder.exists() and any(folder.iterdir()))
         if is_there and _holds(folder, work.files):
@@ -158,7 +158,12 @@ def _put(
         _remove(away)
         if folder.exists() or folder.is_symlink():
             folder.rename(away)
-        beside.rename(folder)
+        try:
+            beside.rename(folder)
+        except BaseException:
+            if away.exists():
+                away.rename(folder)
+            raise
         _remove(away)
     except OSError as error:
         raise CourseError(f"{folder} cannot be written: {error}") from error

@@ -357,6 +357,14 @@ def test_who_is_not_in_the_roster_is_told(take: Any, notebook: Any, tmp_path: Pa
     ]
 
 
+def test_two_hands_are_not_one_row(take: Any, notebook: Any, tmp_path: Path) -> None:
+    (tmp_path / "roster.csv").write_bytes(clean(GRADES))
+    names = (ADA, ADA.replace("17", "19"), BOB)
+    files = [File(f"{name}means.ipynb", notebook()) for name in names]
+    done = take(*files, roster=tmp_path / "roster.csv")
+    assert (done.placed, len(done.left_out)) == (["b18"], 2)
+
+
 @pytest.mark.parametrize("login", ["../../x", "a/b", "a\\b", ".hidden", "..", "/etc", "a\x1bb"])
 def test_an_id_that_is_no_name_of_a_folder_is_refused(
     course: Course, take: Any, notebook: Any, tmp_path: Path, login: str
@@ -757,7 +765,7 @@ def test_a_link_in_the_place_of_a_folder_is_not_followed(
 
 
 @pytest.mark.parametrize("moment", range(1, 5))
-def test_an_ended_run_leaves_a_whole_folder_or_the_next_run_does(
+def test_an_ended_run_leaves_a_whole_folder(
     class_of_two: Course,
     take: Any,
     notebook: Any,
@@ -786,11 +794,20 @@ def test_an_ended_run_leaves_a_whole_folder_or_the_next_run_does(
         patch.setattr("shutil.rmtree", stopping(lms.collect.shutil.rmtree))
         with pytest.raises(KeyboardInterrupt):
             take(file, force=True)
-    assert holds(class_of_two, "ada") in (before, {"means.ipynb": notebook("# new")}, {})
-    take(file)  # without --force: what had been there is back, or the new one is
     assert holds(class_of_two, "ada") in (before, {"means.ipynb": notebook("# new")})
     take(file, force=True)
+    assert holds(class_of_two, "ada") == {"means.ipynb": notebook("# new")}
     assert [p.name for p in (class_of_two.root / "submitted/ada").iterdir()] == ["ps1"]
+
+
+def test_what_a_killed_run_had_put_away_is_there_again(
+    class_of_two: Course, take: Any, notebook: Any, submit: Any
+) -> None:
+    folder = submit("ada")
+    before = holds(class_of_two, "ada")
+    folder.rename(folder.with_name(".ps1.old"))
+    assert take(File(ADA + "means.ipynb", notebook("# new"))).kept == ["ada"]
+    assert holds(class_of_two, "ada") == before
 
 
 def test_a_dry_run_writes_nothing(class_of_two: Course, take: Any, notebook: Any) -> None:
