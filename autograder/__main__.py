@@ -1,7 +1,8 @@
 """The grader's command line: `python -m autograder`.
 
 Exit codes: 0 all is done (a submission that ended with a named reason is done, too); 1 some
-results could not be recorded, or `doctor` found something missing; 2 the command line is wrong;
+results could not be recorded, some submissions not taken in, or some grades not exported, or
+`doctor` found something missing; 2 the command line is wrong;
 3 nothing can be graded here; 4 another run is grading this course; 130 interrupted.
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 from autograder.course import Course, CourseError
 from autograder.doctor import findings
 from autograder.grade import Busy, grade
+from autograder.lms import collect_archive, export_grades
 from autograder.report import collect, explain, table, write_page
 
 __all__ = ["main"]
@@ -65,6 +67,33 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     explaining = command("explain", "Tell how a student's grade came about.")
     explaining.add_argument("student")
     explaining.add_argument("assignment")
+    collecting = command("collect", "Take in an archive of submissions from Moodle or Canvas.")
+    collecting.add_argument("assignment")
+    collecting.add_argument("archive", type=Path, help="the zip file, as it came from the LMS")
+    collecting.add_argument(
+        "--roster", type=Path, metavar="FILE", help="a CSV file of the LMS that says who is who"
+    )
+    collecting.add_argument(
+        "--force", action="store_true", help="replace what is there already and differs"
+    )
+    collecting.add_argument(
+        "--dry-run", action="store_true", help="show what would be placed, write nothing"
+    )
+    exporting = command("export", "Fill in the grades in a CSV file of Moodle or Canvas.")
+    exporting.add_argument("assignment")
+    exporting.add_argument(
+        "--csv",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="Canvas's gradebook or Moodle's grading worksheet; a copy of it is written",
+    )
+    exporting.add_argument(
+        "--column", metavar="NAME", help="the column, if Canvas's name is not the assignment's"
+    )
+    exporting.add_argument(
+        "--feedback", type=Path, metavar="ZIP", help="pack the feedback, for the LMS to take back"
+    )
     command("doctor", "Tell what this machine and this course lack.")
     return parser.parse_args(arguments)
 
@@ -167,6 +196,39 @@ def _explain(options: argparse.Namespace) -> int:
     return 0
 
 
+def _collect(options: argparse.Namespace) -> int:
+    collected = collect_archive(
+        Course.at(options.course),
+        options.assignment,
+        options.archive,
+        roster=options.roster,
+        force=options.force,
+        dry_run=options.dry_run,
+    )
+    for line in collected.told:
+        print(line)
+    print(
+        f"{len(collected.placed)} placed, {len(collected.unchanged)} unchanged, "
+        f"{len(collected.kept)} kept as they were, {len(collected.left_out)} left out"
+        f"{'; nothing was written' if options.dry_run else ''}."
+    )
+    return 1 if collected.kept or collected.left_out else 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    exported = export_grades(
+        Course.at(options.course),
+        options.assignment,
+        options.csv,
+        column=options.column,
+        feedback=options.feedback,
+    )
+    for line in exported.told:
+        print(line)
+    print(f"{len(exported.filled)} grades are in {exported.csv}.")
+    return 1 if exported.without else 0
+
+
 def _doctor(options: argparse.Namespace) -> int:
     good = True
     for what, lacks in findings(options.course):
@@ -175,7 +237,14 @@ def _doctor(options: argparse.Namespace) -> int:
     return 0 if good else 1
 
 
-_COMMANDS = {"grade": _grade, "report": _report, "explain": _explain, "doctor": _doctor}
+_COMMANDS = {
+    "grade": _grade,
+    "report": _report,
+    "explain": _explain,
+    "collect": _collect,
+    "export": _export,
+    "doctor": _doctor,
+}
 
 if __name__ == "__main__":
     sys.exit(main())
