@@ -55,7 +55,14 @@ def install(c: Any) -> None:
     )
     # Formgrader and feedback both draw a notebook by this exporter.
     c.HTMLExporter.sanitize_html = True
+    drawn = [*c.HTMLExporter.get("preprocessors", [])]
+    if "autograder.drawing.Harmless" not in drawn:
+        c.HTMLExporter.preprocessors = [*drawn, "autograder.drawing.Harmless"]
     c.HTMLExporter.filters = {
         **c.HTMLExporter.get("filters", {}),
-        "markdown2html": "autograder.feedback.safe_markdown",
+        "ansi2html": "autograder.drawing.terminal",
+        "clean_html": "autograder.drawing.html",
+        "highlight_code": "autograder.drawing.code",
+        "markdown2html": "autograder.drawing.markdown",
+        "strip_files_prefix": "autograder.drawing.unchanged",
     }
