@@ -249,9 +249,10 @@ def markdown(text: str, attachments: Attachments | None = None) -> str:
     """
     import mistune
 
-    convert = mistune.create_markdown(
-        escape=False, plugins=["strikethrough", "table", "url", _with_math]
-    )
+    # Which addresses are harmful is for `clean` to say; mistune takes attachments for such.
+    renderer = mistune.HTMLRenderer(escape=False, allow_harmful_protocols=True)
+    plugins: list[Any] = ["strikethrough", "table", "url", _with_math]
+    convert = mistune.create_markdown(renderer=renderer, plugins=plugins)
     return clean(str(convert(text)), attachments)
 
 

@@ -218,7 +218,7 @@ def test_nothing_of_an_attack_is_on_a_page(
 
 def test_honest_work_is_drawn(course: Course) -> None:
     def change(notebook: Any) -> None:
-        why = next(c for c in notebook.cells if c.metadata.get("nbgrader", {})["grade_id"] == "why")
+        why = next(c for c in notebook.cells if "why" in str(c.metadata))
         why.source = (
             f"# Why\n\n{HONEST} ![plot](attachment:plot.png)\n\n"
             "$$\n\\frac{a_1}{b_1} *c* d*\n$$\n\n"
@@ -295,9 +295,13 @@ def test_an_expensive_text_costs_little_and_its_neighbours_are_drawn(name: str) 
 
 
 def test_what_is_too_long_is_text() -> None:
-    long, short = "*a* " * (drawing.ITEM_SIZE // 4 + 1), "*a* " * (drawing.ITEM_SIZE // 4)
+    short, long = "word " * (drawing.ITEM_SIZE // 5), "word " * (drawing.ITEM_SIZE // 5 + 1)
     many = drawing.NOTEBOOK_SIZE // drawing.ITEM_SIZE
-    items = [("markdown", long, "{}"), *[("markdown", short, "{}")] * many, ("code", "x", "{}")]
+    items = [
+        ("markdown", long, "{}"),
+        *[("markdown", short, "{}")] * many,
+        ("code", "x" * 99, "{}"),
+    ]
     made = drawing.convert(items)
     assert [html is None for html in made] == [True, *[False] * many, True]
 

@@ -99,7 +99,10 @@ def written_by(text: str) -> BeautifulSoup:
     return BeautifulSoup(page(ClassReport("ps1", rows, [text])), "html.parser")
 
 
-@pytest.mark.filterwarnings("ignore:Glyph")  # of a picture's labels
+of_labels = pytest.mark.filterwarnings("ignore:(Glyph|constrained_layout)")
+
+
+@of_labels
 def test_nothing_of_an_attack_is_on_the_page() -> None:
     def elements(page: BeautifulSoup) -> list[tuple[str, dict[str, str]]]:
         told = ("alt", "src", "srcset")
@@ -112,6 +115,7 @@ def test_nothing_of_an_attack_is_on_the_page() -> None:
         assert {image["src"][:22] for image in attacked("img")} == {"data:image/png;base64,"}
 
 
+@of_labels
 @pytest.mark.browser
 def test_the_page_is_covered_by_nothing_and_asks_for_nothing(chromium: Any) -> None:
     tab = chromium.new_page()
