@@ -55,7 +55,14 @@ def install(c: Any) -> None:
     )
     # Formgrader and feedback both draw a notebook by this exporter.
     c.HTMLExporter.sanitize_html = True
+    drawn = [*c.HTMLExporter.get("preprocessors", [])]
+    if "autograder.record.drawing.Harmless" not in drawn:
+        c.HTMLExporter.preprocessors = [*drawn, "autograder.record.drawing.Harmless"]
     c.HTMLExporter.filters = {
         **c.HTMLExporter.get("filters", {}),
-        "markdown2html": "autograder.record.feedback.safe_markdown",
+        "ansi2html": "autograder.record.drawing.terminal",
+        "clean_html": "autograder.record.drawing.html",
+        "highlight_code": "autograder.record.drawing.code",
+        "markdown2html": "autograder.record.drawing.markdown",
+        "strip_files_prefix": "autograder.record.drawing.unchanged",
     }

@@ -243,7 +243,7 @@ img { display: block; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; }
 th, td { padding: 0.3rem 0.6rem; text-align: left; border-bottom: 1px solid var(--line);
-  vertical-align: top; min-width: 7rem; overflow-wrap: anywhere; }
+  vertical-align: top; min-width: 7rem; overflow-wrap: anywhere; contain: paint; }
 th { background: var(--soft); }
 td.number, th.number { text-align: right; white-space: nowrap; min-width: 0;
   overflow-wrap: normal; }

@@ -21,7 +21,7 @@ from autograder.job import CellResult, Result
 from autograder.prepare.notebook import restore
 from autograder.prepare.source import SourceCell, SourceNotebook
 from autograder.prepare.submission import make_job
-from autograder.record.feedback import HIDDEN_CHECK, RAISED_BY_STUDENT, clean_html
+from autograder.record.feedback import HIDDEN_CHECK, RAISED_BY_STUDENT
 from autograder.record.outcome import apply
 from autograder.steps import HideTests
 
@@ -312,35 +312,11 @@ def test_nothing_that_runs_remains_in_an_output() -> None:
     shown = applied(CellResult("f", outputs), CellResult("test")).cells[0].outputs
     assert [output.output_type for output in shown] == ["display_data", "stream", "error"]
     assert shown[0].data.keys() == {"text/html", "image/png", "text/plain"}
-    assert "script" not in shown[0].data["text/html"]
-    assert "onclick" not in shown[0].data["text/html"]
+    assert shown[0].data["text/html"].startswith('<iframe sandbox="" ')
+    assert shown[0].data["text/html"].count("<") == 2  # the frame's own: the rest is in quotes
 
 
 # Feedback
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "https://evil.example/x.png",
-        "//evil.example/x.png",
-        r"/\evil.example/x.png",
-        r"\\evil.example\x.png",
-        "&#47;/evil.example/x.png",
-        "\t//evil.example/x.png",
-        "/x.png",
-        "../x.png",
-        "javascript:x()",
-        "data:text/html;base64,aGk=",
-    ],
-)
-def test_no_picture_is_fetched_from_elsewhere(source: str) -> None:
-    assert "src" not in clean_html(f'<img alt="x" src="{source}">')
-
-
-@pytest.mark.parametrize("source", ["data:image/png;base64,aGk=", "plots/ü-1_a.png", "-a"])
-def test_pictures_of_a_submission_stay(source: str) -> None:
-    assert f'src="{source}"' in clean_html(f'<img alt="x" src="{source}">')
 
 
 def feedback(course: Course, student: str) -> str:
@@ -383,4 +359,4 @@ def test_no_script_of_a_students_is_in_feedback(course: Course, submit: Any) -> 
     assert "javascript:" not in body
     assert "<strong>Because</strong>" in body
     assert "a&lt;b" in body
-    assert "<b>bold</b>" in body
+    assert "&lt;b&gt;bold&lt;/b&gt;" in body  # in a frame

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 import standin
+from bs4 import BeautifulSoup
 
 from autograder.__main__ import main
 from autograder.course import Course
 from autograder.grade import grade
 from autograder.report import Check, ClassReport, Row, collect, explain, page, table
+
+from .html_attacks import ATTACKS
 
 NASTY = "<script>x()</script>\x1b[31m"
 
@@ -84,6 +87,53 @@ def test_the_page_is_whole_safe_and_has_words_for_its_pictures(graded: Course) -
     assert len(alts) == html.count("<img ") == 3
     assert "median" in alts[0]
     assert "test_hidden 33" in alts[1]
+
+
+def written_by(text: str) -> BeautifulSoup:
+    """The page of a class where a student wrote whatever a student may write."""
+    checks = [Check("ps1", "first", 0, 1, text), Check("ps1", "test", 1, 1, f"a, value: {text}")]
+    rows = [
+        Row(text, 0, 2, late=1, checks=checks, reasons=[text], tampering=[text] * 2, seconds=99),
+        Row("anna", 2, 2, checks=checks, isolated=False),
+    ]
+    return BeautifulSoup(page(ClassReport("ps1", rows, [text])), "html.parser")
+
+
+of_labels = pytest.mark.filterwarnings("ignore:(Glyph|constrained_layout)")
+
+
+@of_labels
+def test_nothing_of_an_attack_is_on_the_page() -> None:
+    def elements(page: BeautifulSoup) -> list[tuple[str, dict[str, str]]]:
+        told = ("alt", "src", "srcset")
+        return [(t.name, {k: v for k, v in t.attrs.items() if k not in told}) for t in page(True)]
+
+    honest = elements(written_by("mean: sorted first"))
+    for attack in ATTACKS.values():
+        attacked = written_by(attack)
+        assert elements(attacked) == honest
+        assert {image["src"][:22] for image in attacked("img")} == {"data:image/png;base64,"}
+
+
+@of_labels
+@pytest.mark.browser
+def test_the_page_is_covered_by_nothing_and_asks_for_nothing(chromium: Any) -> None:
+    tab = chromium.new_page()
+    asked: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.set_content(str(written_by(ATTACKS["cover by accents"] + ATTACKS["logout by picture"])))
+    assert [url for url in asked if not url.startswith("data:")] == []
+    hidden = tab.evaluate(
+        """() => [...document.querySelectorAll("td, h2")].filter(cell => {
+            cell.scrollIntoView({block: "center"});
+            const box = cell.getBoundingClientRect();
+            const [x, y] = [box.left + box.width / 2, box.top + box.height / 2];
+            return !cell.contains(document.elementFromPoint(x, y));
+        }).length"""
+    )
+    assert hidden == 0
+    assert tab.evaluate("getComputedStyle(document.querySelector('td')).contain") == "paint"
+    tab.close()
 
 
 def test_the_median_of_two_is_between_them() -> None:
