@@ -174,6 +174,7 @@ class Task:
         seed: str = VISIBLE,
         dtype: torch.dtype = torch.float64,
         echo: bool = False,
+        right: Facts | None = None,
     ) -> Facts:
         """The facts of a function in an aspect; the last one is `Raised` where it raised.
 
@@ -181,6 +182,7 @@ class Task:
             aspect, function, seed: as in `check`.
             dtype: of the inputs.
             echo: whether what the function prints is shown.
+            right: those of a right solution: then the first fact that is wrong is the last.
         """
         draw = Draw(f"{seed}/{self.name}/{aspect}", dtype)
         watched = Watched(function, self._draws)
@@ -196,6 +198,10 @@ class Task:
             try:
                 for name, value in self._aspects[aspect].observer(watched, draw):
                     facts[name] = value.detach().clone() if isinstance(value, Tensor) else value
+                    if right is not None and not (
+                        name in right and passes(facts[name], right[name])
+                    ):
+                        return facts
                 if self._aspects[aspect].conduct:
                     facts[LEFT] = ", ".join(watched.left) or "nothing"
             except Exception as error:
@@ -224,8 +230,9 @@ class Task:
     ) -> bool:
         """Whether `function` fulfils an aspect, in float64 or else in float32."""
         for dtype in (torch.float64, torch.float32):
-            seen = self._facts(aspect, function, seed, dtype, echo and dtype == torch.float64)
-            if same(seen, self._known(aspect, self._reference, seed, dtype), passes):
+            right = self._known(aspect, self._reference, seed, dtype)
+            echoed = echo and dtype == torch.float64
+            if same(self._facts(aspect, function, seed, dtype, echoed, right), right, passes):
                 return True
         return False
 
@@ -240,7 +247,7 @@ class Task:
         function with two mistakes agrees with neither in all. Then the numbers of the aspect that
         failed decide, if they are many and exact.
         """
-        seen = {a: self._facts(a, function, seed) for a in self._aspects}
+        seen = {aspect: self._facts(aspect, function, seed)}
         if any(isinstance(fact, Raised) for fact in seen[aspect].values()):
             return None
 
@@ -248,6 +255,9 @@ class Task:
             return same(seen[aspect], self._known(aspect, mistake.function, seed), agree)
 
         here = [m for m in self._mistakes if aspect in m.breaks and fits(m, aspect)]
+        if not here:
+            return None
+        seen |= {a: self._facts(a, function, seed) for a in self._aspects if a != aspect}
         lost = {a for a in seen if not same(seen[a], self._known(a, self._reference, seed), passes)}
         found = [m for m in here if m.breaks == lost and all(fits(m, a) for a in seen)]
         if not found and telling(seen[aspect], self._known(aspect, self._reference, seed)):
