@@ -89,14 +89,17 @@ def test_the_page_is_whole_safe_and_has_words_for_its_pictures(graded: Course) -
     assert "test_hidden 33" in alts[1]
 
 
-def written_by(text: str) -> BeautifulSoup:
-    """The page of a class where a student wrote whatever a student may write."""
-    checks = [Check("ps1", "first", 0, 1, text), Check("ps1", "test", 1, 1, f"a, value: {text}")]
-    rows = [
-        Row(text, 0, 2, late=1, checks=checks, reasons=[text], tampering=[text] * 2, seconds=99),
-        Row("anna", 2, 2, checks=checks, isolated=False),
-    ]
-    return BeautifulSoup(page(ClassReport("ps1", rows, [text])), "html.parser")
+def written_by(*texts: str) -> BeautifulSoup:
+    """The page of a class where students wrote these texts wherever a student may write."""
+    rows = []
+    for text in texts:
+        checks = [
+            Check("ps1", "first", 0, 1, text),
+            Check("ps1", "test", 1, 1, f"a, value: {text}"),
+        ]
+        more = {"reasons": [text], "tampering": [text] * 2, "isolated": False}
+        rows.append(Row(text, 1, 2, late=1, checks=checks, seconds=99, **more))
+    return BeautifulSoup(page(ClassReport("ps1", rows, [*texts])), "html.parser")
 
 
 of_labels = pytest.mark.filterwarnings("ignore:(Glyph|constrained_layout)")
@@ -108,11 +111,10 @@ def test_nothing_of_an_attack_is_on_the_page() -> None:
         told = ("alt", "src", "srcset")
         return [(t.name, {k: v for k, v in t.attrs.items() if k not in told}) for t in page(True)]
 
-    honest = elements(written_by("mean: sorted first"))
-    for attack in ATTACKS.values():
-        attacked = written_by(attack)
-        assert elements(attacked) == honest
-        assert {image["src"][:22] for image in attacked("img")} == {"data:image/png;base64,"}
+    honest = written_by(*(f"mean {name}: sorted first" for name in ATTACKS))
+    attacked = written_by(*ATTACKS.values())
+    assert elements(attacked) == elements(honest)
+    assert {image["src"][:22] for image in attacked("img")} == {"data:image/png;base64,"}
 
 
 @of_labels
