@@ -1,6 +1,8 @@
-"""What changes in what both sides hold, told with every message and made on the other side.
+"""How changes cross.
 
-Only one side runs at a time, so no two changes meet.
+With every message goes what changed since the last one in whatever both sides hold: values and
+gradients of parameters and of the arguments of calls under way, training modes, states of random
+generators. Only one side runs at a time, so no two changes meet.
 """
 
 from __future__ import annotations
