@@ -243,7 +243,7 @@ class Peer:
         )
         with self._breaking():
             self.link.send(message.tree(), out.encoder.blobs)
-        out.commit()
+        out.notes.commit()
         self._random.known = known
         self._dtype = dtype
         del self.table.released[: len(released)]
