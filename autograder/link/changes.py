@@ -1,6 +1,8 @@
-"""What changes in what both sides hold, told with every message and made on the other side.
+"""How changes cross.
 
-Only one side runs at a time, so no two changes meet.
+With every message goes what changed since the last one in whatever both sides hold: values and
+gradients of parameters and of the arguments of calls under way, training modes, states of random
+generators. Only one side runs at a time, so no two changes meet.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ class Changes:
             for lent in frame.generators:
                 state = lent.generator.get_state().numpy().tobytes()
                 if state != lent.state:
-                    self._out.later(setattr, lent, "state", state)
+                    self._out.notes.later(setattr, lent, "state", state)
                     self._tell("G", lent.mine, lent.key, self._out.encoder.encode(state))
         for key, value, known in self._out.touched:
             self._look(False, key, value, known)
@@ -58,19 +60,19 @@ class Changes:
     ) -> None:
         if known is None or value is None or (mine, key) in self._done:
             return
-        if mine and key in self._out.told:
+        if mine and key in self._out.notes.told:
             return
         self._done.add((mine, key))
         if isinstance(value, nn.Module):
             if mine and known.parts != parts_of(value):
                 self._tell("d", mine, key, self._out.other(value))
             elif value.training is not known.training:
-                self._out.later(known.become, training=value.training)
+                self._out.notes.later(known.become, training=value.training)
                 self._tell("m", mine, key, bool(value.training))
         elif isinstance(value, torch.optim.Optimizer):
             options = options_of(value)
             if options != known.groups:
-                self._out.later(known.become, groups=options)
+                self._out.notes.later(known.become, groups=options)
                 self._tell("g", mine, key, self._out.encoder.encode(options))
         else:
             written = self._written(value, known, deep)
@@ -94,12 +96,12 @@ class Changes:
         grad: Any = UNCHANGED
         if value.is_leaf and not known.has_grad(value.grad):
             grad = self._out.gradient(value)
-            self._out.later(known.see_grad, value)
+            self._out.notes.later(known.see_grad, value)
         needs = None
         if value.is_leaf and value.requires_grad is not known.needs:
             needs = now["needs"] = value.requires_grad
         if changed or counted or needs is not None:
-            self._out.later(known.become, **now)
+            self._out.notes.later(known.become, **now)
         if not changed and grad == UNCHANGED and needs is None:
             return None
         return messages.Written(data, counted, grad, needs)

@@ -21,20 +21,12 @@ __all__ = ["Caps", "Link"]
 
 @dataclass(frozen=True)
 class Caps:
-    """What one message may hold.
+    """What one message may hold."""
 
-    Attributes:
-        header: bytes of JSON.
-        payload: bytes of all blobs together.
-        items: values, counted at every depth.
-        depth: of containers in containers.
-        blobs: number of blobs.
-    """
-
-    header: int = 8 * 2**20
-    payload: int = 512 * 2**20
-    items: int = 400_000
-    depth: int = 64
+    header: int = 8 * 2**20  # bytes of JSON
+    payload: int = 512 * 2**20  # bytes of all blobs together
+    items: int = 400_000  # values, counted at every depth
+    depth: int = 64  # of containers in containers
     blobs: int = 20_000
 
 

@@ -26,18 +26,8 @@ from autograder.link.values import Decoder
 __all__ = ["Incoming", "Received"]
 
 
-@dataclass
-class Received:
-    """A message, checked: of the question of which number, and what; its value, a call's frame."""
-
-    serial: int
-    head: Call | Answer | Failure
-    payload: Any
-    frame: Frame
-
-
-class Incoming:
-    """Reads one message."""
+class Objects:
+    """Reads what a message says of objects."""
 
     def __init__(self, table: Table, caps: Caps, blobs: list[memoryview]) -> None:
         self.table = table
@@ -45,108 +35,8 @@ class Incoming:
         self.decoder = Decoder(blobs, caps, self.other)
         self.frame = Frame()
         self.frames = [*table.frames, self.frame]
-        self._asked = False
         self._seen: dict[int, Any] = {}
         self._depth = 0
-
-    def read(self, tree: Any, random: RandomStates) -> Received:
-        """All that the message says.
-
-        Raises:
-            Tampered: it is none of this protocol; other errors mean that, too.
-        """
-        message = messages.Message.read(tree)
-        head = lookup(HEADS, message.kind).read(message.head)
-        self._asked = isinstance(head, Call)
-        for part in message.released:
-            released = messages.Released.read(part)
-            if released.count < 1:
-                raise Tampered("a release of nothing")
-            self.table.release(released.key, released.count)
-        dtype, states = message.state
-        random.apply([self.decoder.decode(state) for state in states])
-        if dtype is not None:
-            if self.table.guarded:
-                raise Tampered("a default dtype for the tests")
-            torch.set_default_dtype(lookup(TORCH_DTYPES, dtype))
-        for part in message.tensors:
-            self._tensor(messages.SentTensor.read(part))
-        if message.history is not None:
-            self._history(messages.History.read(message.history))
-        made = Made(self.table, self.frames, self.decoder, self.other)
-        for part in message.changes:
-            made.make(messages.Change.read(part))
-        payload = self.decoder.decode(message.payload)
-        return Received(message.serial, head, payload, self.frame)
-
-    # --- tensors ---
-
-    def _tensor(self, sent: messages.SentTensor) -> None:
-        table, key = self.table, sent.key
-        hidden = len(sent.data) == 2
-        new = self._placeholder(*sent.data) if hidden else unpack_tensor(sent.data, self.blobs)
-        handle = table.theirs.get(key)
-        value = table.alive(key, torch.Tensor)
-        if handle is not None and value is not None and not hidden:
-            watched = key in table.watch_theirs
-            same = new.dtype is value.dtype and new.shape == value.shape
-            kept = handle.known is not None and handle.known.data is not None
-            if not (same and (kept or not watched) and raw_bytes(new) == raw_bytes(value)):
-                if watched:
-                    assign(value, new)
-                else:  # another stand-in: what was computed before keeps the old values
-                    handle.count -= 1
-                    value = None
-        if handle is None or value is None:
-            value = new = nn.Parameter(new, requires_grad=False) if sent.parameter else new
-            handle = table.tie(key, value)
-        if value.is_leaf:
-            value.requires_grad_(sent.needs)
-            if hidden and new is value and sent.needs:
-                # Its graph may be all that holds it, and end before its gradient is told.
-                value.register_post_accumulate_grad_hook(table.collected.append)
-            if not hidden:
-                value.grad = None if sent.grad is None else unpack_tensor(sent.grad, self.blobs)
-        if hidden and handle.known is not None:
-            handle.known.become(needs=value.requires_grad)
-        else:
-            handle.known = Known(value, keep=not hidden and (sent.watch or self._asked))
-        self._seen[key] = value
-        if sent.watch:
-            table.watch_theirs[key] = handle
-        else:
-            self.frame.tensors[False, key] = (value, handle.known)
-
-    def _placeholder(self, name: Any, size: Any) -> torch.Tensor:
-        """A leaf that is only to collect its gradient: zeros that take no memory."""
-        dtype, shape = lookup(TORCH_DTYPES, name), shape_of(size)
-        if math.prod(shape) * dtype.itemsize > self.decoder.caps.payload:
-            raise Tampered("a tensor larger than allowed")
-        return torch.zeros((), dtype=dtype).expand(shape)
-
-    def _history(self, history: messages.History) -> None:
-        table = self.table
-        sources = [self.other(tree) for tree in history.inputs]
-        outputs = [
-            (Handle(table, expect(key, int, "a number")), unpack_tensor(packed, self.blobs))
-            for key, packed in history.outputs
-        ]
-        stands = stands_of(table, history.key, sources, outputs)
-        for (handle, _), stand in zip(outputs, stands, strict=True):
-            key, old = handle.key, table.theirs.get(handle.key)
-            alive = old.ref() if old is not None else None
-            if old is not None and isinstance(alive, torch.Tensor):
-                assign(alive, stand.detach())
-                old.known = Known(alive, keep=False)
-                self._seen[key] = alive
-                continue
-            table.tie(key, stand, handle)
-            handle.bundle = history.key if stand.grad_fn is not None else None
-            handle.known = Known(stand, keep=self._asked)
-            self._seen[key] = stand
-            self.frame.tensors[False, key] = (stand, handle.known)
-
-    # --- objects ---
 
     def other(self, tree: list[Any]) -> Any:
         """The value of a tree that is not plain."""
@@ -297,18 +187,128 @@ class Incoming:
 
 
 _READERS: dict[str, Callable[..., Any]] = {
-    "x": Incoming._sent,
-    "o": Incoming._sent,
-    "y": Incoming._own,
-    "om": Incoming._own_method,
-    "fn": Incoming._function,
-    "cls": Incoming._class,
-    "obj": Incoming._object,
-    "mod": Incoming._module,
-    "opt": Incoming._optimizer,
-    "C": Incoming._named,
-    "M": Incoming._python_module,
-    "G": Incoming._generator,
-    "Gy": Incoming._own_generator,
-    "dist": Incoming._distribution,
+    "x": Objects._sent,
+    "o": Objects._sent,
+    "y": Objects._own,
+    "om": Objects._own_method,
+    "fn": Objects._function,
+    "cls": Objects._class,
+    "obj": Objects._object,
+    "mod": Objects._module,
+    "opt": Objects._optimizer,
+    "C": Objects._named,
+    "M": Objects._python_module,
+    "G": Objects._generator,
+    "Gy": Objects._own_generator,
+    "dist": Objects._distribution,
 }
+
+
+@dataclass
+class Received:
+    """A message, checked: of the question of which number, and what; its value, a call's frame."""
+
+    serial: int
+    head: Call | Answer | Failure
+    payload: Any
+    frame: Frame
+
+
+class Incoming(Objects):
+    """Reads one message."""
+
+    def read(self, tree: Any, random: RandomStates) -> Received:
+        """All that the message says.
+
+        Raises:
+            Tampered: it is none of this protocol; other errors mean that, too.
+        """
+        message = messages.Message.read(tree)
+        head = lookup(HEADS, message.kind).read(message.head)
+        for part in message.released:
+            released = messages.Released.read(part)
+            if released.count < 1:
+                raise Tampered("a release of nothing")
+            self.table.release(released.key, released.count)
+        dtype, states = message.state
+        random.apply([self.decoder.decode(state) for state in states])
+        if dtype is not None:
+            if self.table.guarded:
+                raise Tampered("a default dtype for the tests")
+            torch.set_default_dtype(lookup(TORCH_DTYPES, dtype))
+        for part in message.tensors:
+            self._tensor(messages.SentTensor.read(part), isinstance(head, Call))
+        if message.history is not None:
+            self._history(messages.History.read(message.history), isinstance(head, Call))
+        made = Made(self.table, self.frames, self.decoder, self.other)
+        for part in message.changes:
+            made.make(messages.Change.read(part))
+        payload = self.decoder.decode(message.payload)
+        return Received(message.serial, head, payload, self.frame)
+
+    # --- tensors ---
+
+    def _tensor(self, sent: messages.SentTensor, asked: bool) -> None:
+        table, key = self.table, sent.key
+        hidden = len(sent.data) == 2
+        new = self._placeholder(*sent.data) if hidden else unpack_tensor(sent.data, self.blobs)
+        handle = table.theirs.get(key)
+        value = table.alive(key, torch.Tensor)
+        if handle is not None and value is not None and not hidden:
+            watched = key in table.watch_theirs
+            same = new.dtype is value.dtype and new.shape == value.shape
+            kept = handle.known is not None and handle.known.data is not None
+            if not (same and (kept or not watched) and raw_bytes(new) == raw_bytes(value)):
+                if watched:
+                    assign(value, new)
+                else:  # another stand-in: what was computed before keeps the old values
+                    handle.count -= 1
+                    value = None
+        if handle is None or value is None:
+            value = new = nn.Parameter(new, requires_grad=False) if sent.parameter else new
+            handle = table.tie(key, value)
+        if value.is_leaf:
+            value.requires_grad_(sent.needs)
+            if hidden and new is value and sent.needs:
+                # Its graph may be all that holds it, and end before its gradient is told.
+                value.register_post_accumulate_grad_hook(table.collected.append)
+            if not hidden:
+                value.grad = None if sent.grad is None else unpack_tensor(sent.grad, self.blobs)
+        if hidden and handle.known is not None:
+            handle.known.become(needs=value.requires_grad)
+        else:
+            handle.known = Known(value, keep=not hidden and (sent.watch or asked))
+        self._seen[key] = value
+        if sent.watch:
+            table.watch_theirs[key] = handle
+        else:
+            self.frame.tensors[False, key] = (value, handle.known)
+
+    def _placeholder(self, name: Any, size: Any) -> torch.Tensor:
+        """A leaf that is only to collect its gradient: zeros that take no memory."""
+        dtype, shape = lookup(TORCH_DTYPES, name), shape_of(size)
+        if math.prod(shape) * dtype.itemsize > self.decoder.caps.payload:
+            raise Tampered("a tensor larger than allowed")
+        return torch.zeros((), dtype=dtype).expand(shape)
+
+    def _history(self, history: messages.History, asked: bool) -> None:
+        table = self.table
+        sources = [self.other(tree) for tree in history.inputs]
+        outputs = [
+            (Handle(table, expect(key, int, "a number")), unpack_tensor(packed, self.blobs))
+            for key, packed in history.outputs
+        ]
+        stands = stands_of(table, history.key, sources, outputs)
+        for (handle, _), stand in zip(outputs, stands, strict=True):
+            key, old = handle.key, table.theirs.get(handle.key)
+            alive = old.ref() if old is not None else None
+            if old is not None and isinstance(alive, torch.Tensor):
+                assign(alive, stand.detach())
+                old.known = Known(alive, keep=False)
+                self._seen[key] = alive
+                continue
+            table.tie(key, stand, handle)
+            handle.bundle = history.key if stand.grad_fn is not None else None
+            handle.known = Known(stand, keep=asked)
+            self._seen[key] = stand
+            self.frame.tensors[False, key] = (stand, handle.known)

@@ -34,6 +34,52 @@ from autograder.link.values import Encoder
 __all__ = ["Outgoing"]
 
 
+class Notes:
+    """What is to be noted in the table of a message, once it was sent."""
+
+    def __init__(self, table: Table, lend: Frame) -> None:
+        self.table = table
+        self.lend = lend
+        self.told: set[int] = set()  # numbers of what it describes as it is now
+        self.classes = 0
+        self.generators: list[Lent] = []
+        self._described: dict[int, Entry] = {}
+        self._new: dict[int, Entry] = {}
+        self._later: list[Callable[[], Any]] = []
+
+    def entry(self, obj: Any, edge: Any = None) -> tuple[Entry, bool]:
+        """The entry of an object, and whether the message describes it for the first time."""
+        entry = self.table.entry_of(obj, edge) or self._new.get(id(obj))
+        if entry is None:
+            entry = self._new[id(obj)] = self.table.new_entry(obj, edge)
+        first = entry.key not in self._described
+        self._described[entry.key] = entry
+        return entry, first
+
+    def know(self, entry: Entry, known: Known) -> None:
+        """Both sides agree on what an object is now."""
+        self.told.add(entry.key)
+        self.later(setattr, entry, "known", known)
+
+    def watch(self, entry: Entry) -> None:
+        """Both sides keep an object alike."""
+        self.later(self.table.watch_own.__setitem__, entry.key, entry)
+
+    def later(self, note: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Anything else."""
+        self._later.append(partial(note, *args, **kwargs))
+
+    def commit(self) -> None:
+        """The message was sent."""
+        for entry in self._described.values():
+            self.table.keep(entry)
+            self.lend.sent.add(entry.key)
+        self.table.classes_sent += self.classes
+        self.lend.generators += self.generators
+        for note in self._later:
+            note()
+
+
 class Outgoing:
     """What a message says of tensors and objects; `last` is the frame that ends with it, if any."""
 
@@ -42,31 +88,12 @@ class Outgoing:
         # What an answer hands over is lent until the call that waits for it ends.
         self.lend = table.frames[-1] if last is None else (table.frames[-2:] or [last])[0]
         self.asking = last is None
+        self.notes = Notes(table, self.lend)
         self.encoder = Encoder(caps, self.other)
         self.tensors: list[Any] = []
-        self.described: dict[int, Entry] = {}
-        self.told: set[int] = set()  # those of them that are described as they are now
         self.touched: list[tuple[int, Any, Known]] = []
-        self._new: dict[int, Entry] = {}
-        self._generators: list[Lent] = []
         self._pending: dict[int, torch.Tensor] = {}
-        self._later: list[Callable[[], Any]] = []
-        self._classes = 0
         self._depth = 0
-
-    def later(self, note: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Note something once the message was sent."""
-        self._later.append(partial(note, *args, **kwargs))
-
-    def commit(self) -> None:
-        """Note what the message said: it was sent."""
-        for entry in self.described.values():
-            self.table.keep(entry)
-            self.lend.sent.add(entry.key)
-        self.table.classes_sent += self._classes
-        self.lend.generators += self._generators
-        for note in self._later:
-            note()
 
     def other(self, value: Any) -> list[Any]:
         """The tree of what is not plain."""
@@ -98,21 +125,6 @@ class Outgoing:
         finally:
             self._depth -= 1
 
-    def _entry(self, obj: Any, edge: Any = None) -> tuple[Entry, bool]:
-        """The entry of an object, and whether the message describes it for the first time."""
-        entry = self.table.entry_of(obj, edge) or self._new.get(id(obj))
-        if entry is None:
-            entry = self._new[id(obj)] = self.table.new_entry(obj, edge)
-        first = entry.key not in self.described
-        self.described[entry.key] = entry
-        return entry, first
-
-    def _know(self, entry: Entry, known: Known, watch: bool = False) -> None:
-        self.told.add(entry.key)
-        self.later(setattr, entry, "known", known)
-        if watch:
-            self.later(self.table.watch_own.__setitem__, entry.key, entry)
-
     # --- tensors ---
 
     def tensor(self, value: torch.Tensor, watch: bool = False) -> list[Any]:
@@ -123,13 +135,13 @@ class Outgoing:
                 self.touched.append((handle.key, value, handle.known))
                 if self.asking:
                     lent = (value, handle.known)
-                    self.later(self.lend.tensors.setdefault, (False, handle.key), lent)
+                    self.notes.later(self.lend.tensors.setdefault, (False, handle.key), lent)
             return ["y", handle.key]
-        entry, first = self._entry(value, value.grad_fn)
+        entry, first = self.notes.entry(value, value.grad_fn)
         # A leaf of the submission's that wants gradients is a parameter, whatever it is kept in.
         watch = watch or (not table.guarded and value.is_leaf and value.requires_grad)
         if watch:
-            self.later(table.watch_own.__setitem__, entry.key, entry)
+            self.notes.watch(entry)
         if first:
             if value.grad_fn is not None and value.requires_grad:
                 self._pending[entry.key] = value
@@ -137,9 +149,9 @@ class Outgoing:
                 data, grad = pack_tensor(value, self.encoder.blobs), self.gradient(value)
                 self._tensor(entry.key, value, watch, data, grad)
             known = Known(value, keep=watch or entry.key in table.watch_own)
-            self._know(entry, known)
+            self.notes.know(entry, known)
             if self.asking:
-                self.later(self.lend.tensors.__setitem__, (True, entry.key), (value, known))
+                self.notes.later(self.lend.tensors.__setitem__, (True, entry.key), (value, known))
         return ["x", entry.key]
 
     def _tensor(self, key: int, value: torch.Tensor, watch: bool, data: Any, grad: Any) -> None:
@@ -163,7 +175,7 @@ class Outgoing:
         pending = list(self._pending.items())
         values = [value for _, value in pending]
         bundle, inputs = bundle_of(values, self.table, lambda key: ["y", key], self._leaf)
-        own, _ = self._entry(bundle)
+        own, _ = self.notes.entry(bundle)
         outputs = [[key, pack_tensor(value, self.encoder.blobs)] for key, value in pending]
         return messages.History(own.key, inputs, outputs).tree()
 
@@ -175,11 +187,11 @@ class Outgoing:
         check_tensor(tensor)
         if tensor.nbytes > self.encoder.caps.payload:
             raise TooLarge(f"a parameter of {tensor.nbytes} bytes is more than may cross")
-        entry, first = self._entry(tensor)
+        entry, first = self.notes.entry(tensor)
         if first:
-            self.later(self.table.watch_own.__setitem__, entry.key, entry)
+            self.notes.watch(entry)
             if entry.known is None or entry.known.data is None:
-                self._know(entry, Known(tensor))
+                self.notes.know(entry, Known(tensor))
             self._tensor(entry.key, tensor, True, [torch_name(tensor.dtype), [*tensor.shape]], None)
         return ["x", entry.key]
 
@@ -188,13 +200,13 @@ class Outgoing:
             raise Unsupported("only random generators on the CPU cross")
         state = generator.get_state().numpy().tobytes()
         known = [lent for frame in self.table.frames for lent in frame.generators]
-        lent = next((x for x in [*known, *self._generators] if x.generator is generator), None)
+        lent = next((x for x in [*known, *self.notes.generators] if x.generator is generator), None)
         if lent is None:
             lent = Lent(True, self.table.next_key(), generator, state)
-            self._generators.append(lent)
+            self.notes.generators.append(lent)
         if not lent.mine:
             return ["Gy", lent.key]
-        self.later(setattr, lent, "state", state)
+        self.notes.later(setattr, lent, "state", state)
         return ["G", lent.key, self.encoder.encode(state)]
 
     # --- objects ---
@@ -213,7 +225,7 @@ class Outgoing:
         handle = self.table.handle_of(cls)
         if handle is not None:
             return ["y", handle.key]
-        entry, first = self._entry(cls)
+        entry, first = self.notes.entry(cls)
         if not first or entry.known is not None:  # classes are kept over there
             return ["o", entry.key]
         name = str(cls.__name__)[:200]
@@ -221,10 +233,10 @@ class Outgoing:
             raise Unsupported(f"a class named {name!a} cannot cross: that is no name of Python's")
         if len(cls.__bases__) > 50 or len(cls.__mro__) > 100:
             raise Unsupported(f"{name} has too many bases to cross")
-        self._classes += 1
-        if self.table.classes_sent + self._classes > CLASSES:
+        self.notes.classes += 1
+        if self.table.classes_sent + self.notes.classes > CLASSES:
             raise TooLarge(f"more than {CLASSES} classes cannot cross")
-        self._know(entry, Known(cls))
+        self.notes.know(entry, Known(cls))
         shared = name_of(cls) if issubclass(cls, nn.Module | torch.optim.Optimizer) else None
         bases = [shared] if shared is not None else []
         if shared is None:
@@ -233,7 +245,7 @@ class Outgoing:
 
     def _object(self, value: Any) -> list[Any]:
         cls = type(value)
-        entry, first = self._entry(value)
+        entry, first = self.notes.entry(value)
         if not first:
             return ["o", entry.key]
         if cls in FUNCTIONS:
@@ -257,7 +269,8 @@ class Outgoing:
             named = dict(named)
             return [[name, None if v is None else tree(v)] for name, v in named.items()]
 
-        self._know(entry, Known(module), watch=True)
+        self.notes.know(entry, Known(module))
+        self.notes.watch(entry)
         watched = partial(self.tensor, watch=True)
         return [
             "mod",
@@ -273,7 +286,8 @@ class Outgoing:
         self, entry: Entry, kind: list[Any], optimizer: torch.optim.Optimizer
     ) -> list[Any]:
         known = Known(optimizer)
-        self._know(entry, known, watch=True)
+        self.notes.know(entry, known)
+        self.notes.watch(entry)
         groups = [
             [self.encoder.encode(options), [self.tensor(p, watch=True) for p in group["params"]]]
             for options, group in zip(known.groups, optimizer.param_groups, strict=True)

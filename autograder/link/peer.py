@@ -21,10 +21,6 @@ through them (see `gradients`); all else gets a stand-in (see `standin`). A valu
 comes home as itself. What a message says is put together in `outgoing`, and checked and taken in
 `incoming`; what is asked is done in `calls`; what both sides know of objects is in `table`.
 
-How changes cross. With every message goes what changed since the last one in whatever both sides
-hold: values and gradients of parameters and of the arguments of calls under way, training modes,
-states of random generators. Only one side runs at a time, so no two changes meet.
-
 What is not as in one process: two values that share memory share none after crossing; a graph may
 be gone through twice; hooks that a test puts on a part of a submission's module are not called,
 nor does `torch.func.functional_call` reach it; source text and signatures do not cross; subclasses
@@ -181,7 +177,7 @@ class Peer:
     # --- answering ---
 
     def _serve(self, message: Received, call: Call) -> None:
-        frame = message.frame
+        frame, error = message.frame, None
         with self._lock:
             self._serving += 1
             self.table.frames.append(frame)
@@ -193,41 +189,33 @@ class Peer:
             with torch.set_grad_enabled(call.grads):
                 result = action()
                 left = torch.is_grad_enabled()  # a function may have switched it, for good
-        except BaseException as error:  # a submission may exit or interrupt itself
-            self._answer(message.serial, frame, error=error)
-        else:
-            self._answer(message.serial, frame, result, left)
-
-    def _answer(
-        self,
-        serial: int,
-        frame: Frame,
-        result: Any = None,
-        grads: bool = True,
-        error: BaseException | None = None,
-    ) -> None:
+        except BaseException as ended:  # a submission may exit or interrupt itself
+            error = ended
         with self._lock:  # a thread of a submission may be asking
             try:
                 if error is None:
                     try:
-                        self._send(serial, Answer(grads), result, frame)
-                        return
+                        self._send(message.serial, Answer(left), result, frame)
                     except BaseException as unsent:
                         error = unsent
-                if self.broken is not None:
-                    raise self.broken from None
-                if self._guarded and isinstance(error, KeyboardInterrupt):
-                    raise error
-                failure, own = failure_of(error, self.table)
-                try:
-                    self._send(serial, failure, own, frame)
-                except WireError:
-                    raise
-                except Exception:  # its class, or a change, cannot be told; that must not end all
-                    self._send(serial, failure, None, frame, changes=False)
+                if error is not None:
+                    self._send_error(message.serial, error, frame)
             finally:
                 self._serving -= 1
                 self.table.frames.remove(frame)
+
+    def _send_error(self, serial: int, error: BaseException, frame: Frame) -> None:
+        if self.broken is not None:
+            raise self.broken from None
+        if self._guarded and isinstance(error, KeyboardInterrupt):
+            raise error
+        failure, own = failure_of(error, self.table)
+        try:
+            self._send(serial, failure, own, frame)
+        except WireError:
+            raise
+        except Exception:  # its class, or a change besides, cannot be told; that must not end all
+            self._send(serial, failure, None, frame, changes=False)
 
     # --- messages ---
 
@@ -255,7 +243,7 @@ class Peer:
         )
         with self._breaking():
             self.link.send(message.tree(), out.encoder.blobs)
-        out.commit()
+        out.notes.commit()
         self._random.known = known
         self._dtype = dtype
         del self.table.released[: len(released)]

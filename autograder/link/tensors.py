@@ -12,7 +12,7 @@ from autograder.link.errors import Tampered, Unsupported, expect, lookup
 
 __all__ = [
     "NUMPY_DTYPES", "TORCH_DTYPES", "blob_of", "check_tensor", "is_shape", "pack_tensor",
-    "raw_bytes", "shape_of", "torch_name", "unpack_tensor",
+    "raw_bytes", "shape_of", "torch_name", "unpack_array", "unpack_tensor",
 ]  # fmt: skip
 
 TORCH_DTYPES: dict[str, torch.dtype] = {
@@ -31,8 +31,7 @@ NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
     )
 }  # fmt: skip
 _STORED: dict[torch.dtype, np.dtype[Any]] = {
-    dtype: np.dtype({"bfloat16": "int16", "bool": "uint8"}.get(name, name))
-    for name, dtype in TORCH_DTYPES.items()
+    dtype: np.dtype({"bfloat16": "int16"}.get(name, name)) for name, dtype in TORCH_DTYPES.items()
 }
 
 
@@ -97,25 +96,28 @@ def blob_of(index: Any, blobs: list[memoryview]) -> memoryview:
     return blobs[number]
 
 
+def unpack_array(dtype: np.dtype[Any], shape: tuple[int, ...], blob: memoryview) -> Any:
+    """An array of these bytes, in memory of its own."""
+    if math.prod(shape) * dtype.itemsize != len(blob):
+        raise Tampered("an array whose bytes do not fill its shape")
+    if dtype.kind == "b":  # any other byte than 0 and 1 has no defined meaning
+        return (np.frombuffer(blob, np.uint8) != 0).reshape(shape)
+    return np.frombuffer(bytearray(blob), dtype).reshape(shape)
+
+
 def unpack_tensor(tree: Any, blobs: list[memoryview]) -> torch.Tensor:
     """What `pack_tensor` described: a new tensor in memory of its own."""
     try:
         name, size, order, index = expect(tree, list, "a tensor")
-        dtype, shape, blob = lookup(TORCH_DTYPES, name), shape_of(size), blob_of(index, blobs)
-        if math.prod(shape) * dtype.itemsize != len(blob):
-            raise Tampered("a tensor whose bytes do not fill its shape")
-        stored = shape
-        if order is not None:
-            if not is_shape(expect(order, list, "an order")):
-                raise Tampered("not a valid order of dimensions")
-            if sorted(order) != list(range(len(shape))):
+        dtype, shape = lookup(TORCH_DTYPES, name), shape_of(size)
+        if order is None:
+            array = unpack_array(_STORED[dtype], shape, blob_of(index, blobs))
+        else:
+            if sorted(shape_of(order)) != list(range(len(shape))):
                 raise Tampered("not a valid order of dimensions")
             stored = tuple(shape[i] for i in order)
-        array = np.frombuffer(bytearray(blob), _STORED[dtype]).reshape(stored)
-        if order is not None:
+            array = unpack_array(_STORED[dtype], stored, blob_of(index, blobs))
             array = array.transpose([order.index(i) for i in range(len(order))])
-        if dtype is torch.bool:  # any other byte than 0 and 1 has no defined meaning
-            array = array != 0
         # Not by torch.frombuffer and reshape: autograd lets no view be changed in place.
         tensor = torch.from_numpy(array)
         return tensor.view(dtype).clone() if dtype is torch.bfloat16 else tensor

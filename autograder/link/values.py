@@ -6,7 +6,6 @@ side sends, `Decoder` returns a value or raises `Tampered`.
 
 from __future__ import annotations
 
-import math
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -27,6 +26,7 @@ from autograder.link.tensors import (
     pack_tensor,
     shape_of,
     torch_name,
+    unpack_array,
     unpack_tensor,
 )
 
@@ -274,12 +274,7 @@ def _complex(_: list[memoryview], real: Any, imag: Any) -> complex:
 
 
 def _array(blobs: list[memoryview], name: Any, shape: Any, index: Any) -> Any:
-    dtype, size, blob = lookup(NUMPY_DTYPES, name), shape_of(shape), blob_of(index, blobs)
-    if math.prod(size) * dtype.itemsize != len(blob):
-        raise Tampered("an array whose bytes do not fill its shape")
-    if dtype.kind == "b":
-        return (np.frombuffer(blob, np.uint8) != 0).reshape(size)
-    return np.frombuffer(bytearray(blob), dtype).reshape(size)
+    return unpack_array(lookup(NUMPY_DTYPES, name), shape_of(shape), blob_of(index, blobs))
 
 
 def _device(_: list[memoryview], kind: Any, index: Any) -> torch.device:

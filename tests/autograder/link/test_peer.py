@@ -403,6 +403,26 @@ def test_leaves_of_the_submission_get_their_gradients(connect: Connect) -> None:
     assert names["grad"]() is None
 
 
+def test_a_leaf_that_a_call_changes_and_depends_on_is_seen(connect: Connect) -> None:
+    names = connect(
+        """
+        import torch
+        w = torch.ones(2, requires_grad=True)
+        def f(x):
+            with torch.no_grad(): w.mul_(2)
+            return (w * x).sum()
+        def now(): return w.detach().clone()
+        """
+    )
+    w = names["w"]
+    y = names["f"](torch.ones(2))
+    assert w.tolist() == [2, 2]
+    w.data *= 3
+    assert names["now"]().tolist() == [6, 6]
+    y.backward()
+    assert w.grad is not None
+
+
 def test_the_default_dtype_holds_there(connect: Connect) -> None:
     f = connect("import torch\ndef f(): return torch.zeros(1), torch.get_default_dtype()")["f"]
     torch.set_default_dtype(torch.float64)
