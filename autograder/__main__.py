@@ -19,7 +19,8 @@ from autograder.course import Course, CourseError
 from autograder.doctor import findings
 from autograder.grade import Busy, grade
 from autograder.lms import collect_archive, export_grades
-from autograder.report import collect, explain, table, write_page
+from autograder.page import write_page
+from autograder.report import collect, explain, table
 
 __all__ = ["main"]
 

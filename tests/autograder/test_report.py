@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 import sys
 from typing import Any
 
@@ -13,7 +14,8 @@ from bs4 import BeautifulSoup
 from autograder.__main__ import main
 from autograder.course import Course
 from autograder.grade import grade
-from autograder.report import Check, ClassReport, Row, collect, explain, page, table
+from autograder.page import page
+from autograder.report import Check, ClassReport, Row, collect, explain, table
 
 from .html_attacks import ATTACKS
 
@@ -82,7 +84,7 @@ def test_the_page_is_whole_safe_and_has_words_for_its_pictures(graded: Course) -
     assert "&lt;script&gt;" in html
     sources = re.findall(r'(?:src|srcset|href)="([^"]{0,22})', html)
     assert sources
-    assert all(source.startswith("data:image/png;base64") for source in sources)
+    assert all(re.match(r"data:image/png;base64|#student-\d+$", source) for source in sources)
     alts = re.findall(r'<img [^>]*alt="([^"]*)"', html)
     assert len(alts) == html.count("<img ") == 3
     assert "median" in alts[0]
@@ -126,7 +128,8 @@ def test_the_page_is_covered_by_nothing_and_asks_for_nothing(chromium: Any) -> N
     tab.set_content(str(written_by(ATTACKS["cover by accents"] + ATTACKS["logout by picture"])))
     assert [url for url in asked if not url.startswith("data:")] == []
     hidden = tab.evaluate(
-        """() => [...document.querySelectorAll("td, h2")].filter(cell => {
+        """() => [...document.querySelectorAll("td, h2, summary")].filter(cell => {
+            document.querySelectorAll("details").forEach(fold => fold.open = true);
             cell.scrollIntoView({block: "center"});
             const box = cell.getBoundingClientRect();
             const [x, y] = [box.left + box.width / 2, box.top + box.height / 2];
@@ -136,6 +139,31 @@ def test_the_page_is_covered_by_nothing_and_asks_for_nothing(chromium: Any) -> N
     assert hidden == 0
     assert tab.evaluate("getComputedStyle(document.querySelector('td')).contain") == "paint"
     tab.close()
+
+
+@pytest.mark.browser
+def test_a_row_leads_to_what_happened_and_a_check_to_who_failed(
+    chromium: Any, graded: Course, tmp_path: Path
+) -> None:
+    (tmp_path / "page.html").write_text(page(collect(graded, "ps1")))
+    tab = chromium.new_page(viewport={"width": 360, "height": 700})
+    tab.goto((tmp_path / "page.html").as_uri())
+    told = tab.locator("#student-1")
+    assert not told.is_visible()
+    tab.locator("a[href='#student-1']").click()
+    assert told.is_visible()
+    who = tab.locator("details", has_text="test_hidden: ").first
+    who.locator("summary").click()
+    assert who.locator("td").first.is_visible()
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+    tab.close()
+
+
+def test_a_crash_is_no_mistake_of_an_answer() -> None:
+    crashed = Check("ps", "a", 0, 1, "DeadKernelError: The process ended in this cell: signal 9")
+    wrong = Check("ps", "a", 0, 1, "mean, value: the sum, not the mean")
+    report = ClassReport("ps", [Row("anna", checks=[crashed]), Row("bert", checks=[wrong])], [])
+    assert report.mistakes == {"mean: the sum, not the mean": 1}
 
 
 def test_the_median_of_two_is_between_them() -> None:

@@ -15,10 +15,11 @@ from autograder.execute.sandbox import command
 PACKAGE = Path(__file__).parents[2] / "autograder"
 #: What each room may import of the others; a module at the top is a room of its own.
 ARROWS = {
-    "__main__": {"course", "doctor", "grade", "lms", "report"},
+    "__main__": {"course", "doctor", "grade", "lms", "page", "report"},
     "lms": {"atomic", "course", "prepare"},
     "doctor": {"course", "execute"},
-    "report": {"atomic", "course"},
+    "page": {"atomic", "course", "report"},
+    "report": {"course"},
     "grade": {"atomic", "course", "execute", "gradebook", "prepare"},
     "gradebook": {"atomic", "course", "prepare", "steps", "transaction"},
     "course": {"__init__", "prepare", "steps"},
