@@ -116,7 +116,7 @@ def write_page(course: Course, report: ClassReport) -> Path:
 
 
 def _e(text: str) -> str:
-    return html.escape(printable(text))
+    return "\n".join(html.escape(printable(line)) for line in text.split("\n"))
 
 
 def _fold(summary: str, content: str, name: str = "") -> str:

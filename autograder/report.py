@@ -93,7 +93,7 @@ class Row:
         return any(check.manual for check in self.checks)
 
 
-_OF_ONE_ASPECT = re.compile(r"^(\w+), \w+: ")
+_OF_ONE_ASPECT = re.compile(r"^(?:✗ )?(\w+), [\w-]+(?: \([^)]*\))?: ")
 
 
 @dataclass
@@ -108,7 +108,7 @@ class ClassReport:
     def mistakes(self) -> Counter[str]:
         """How many students made each mistake: the first lines of what failed checks say.
 
-        A mistake that `mean, value: …` and `mean, shape: …` both name is one: `mean: …`.
+        A mistake that `✗ mean, value (2 points): …` and `mean, shape: …` name is one: `mean: …`.
         """
         found: Counter[str] = Counter()
         for row in self.rows:

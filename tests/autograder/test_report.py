@@ -161,8 +161,11 @@ def test_a_row_leads_to_what_happened_and_a_check_to_who_failed(
 
 def test_a_crash_is_no_mistake_of_an_answer() -> None:
     crashed = Check("ps", "a", 0, 1, "DeadKernelError: The process ended in this cell: signal 9")
-    wrong = Check("ps", "a", 0, 1, "mean, value: the sum, not the mean")
-    report = ClassReport("ps", [Row("anna", checks=[crashed]), Row("bert", checks=[wrong])], [])
+    wrong = Check("ps", "a", 0, 1, "✗ mean, value (2 points): the sum, not the mean\n  Read on")
+    other = Check("ps", "b", 0, 1, "mean, shape: the sum, not the mean")
+    rows = [Row("anna", checks=[crashed]), Row("bert", checks=[wrong, other])]
+    report = ClassReport("ps", rows, [])
+    assert "mean\n  Read on" in page(report)
     assert report.mistakes == {"mean: the sum, not the mean": 1}
 
 
