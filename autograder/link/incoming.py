@@ -225,11 +225,8 @@ class Incoming(Objects):
         """
         message = messages.Message.read(tree)
         head = lookup(HEADS, message.kind).read(message.head)
-        for part in message.released:
-            released = messages.Released.read(part)
-            if released.count < 1:
-                raise Tampered("a release of nothing")
-            self.table.release(released.key, released.count)
+        for released in message.released:
+            checked(Table.release, released, self.table)
         dtype, states = message.state
         random.apply([self.decoder.decode(state) for state in states])
         if dtype is not None:

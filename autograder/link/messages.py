@@ -86,13 +86,6 @@ class Failure(Part):
 HEADS: dict[str, type[Call | Answer | Failure]] = {"call": Call, "ok": Answer, "err": Failure}
 
 
-class Released(Part):
-    """How many times less an object of the receiver's is held."""
-
-    key: int
-    count: int
-
-
 class SentTensor(Part):
     """A tensor without a history, and whether both sides keep it alike from now on (`watch`).
 

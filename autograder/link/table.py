@@ -272,7 +272,9 @@ class Table:
         entry.count += 1
 
     def release(self, key: int, count: int) -> None:
-        """The other side has let go of an object."""
+        """The other side has let go of an object, so many of the times that it was sent."""
+        if count < 1:
+            raise Tampered("a release of nothing")
         entry = self.own.get(key)
         if entry is None:
             return

@@ -248,19 +248,10 @@ def _three(kind: Callable[[Any, Any, Any], Any], parts: list[Any]) -> Any:
     return kind(start, stop, step)
 
 
-_BUILT: dict[str, Callable[[list[Any]], Any]] = {
-    "l": list,
-    "t": tuple,
-    "s": set,
-    "z": frozenset,
-    "q": deque,
-    "d": partial(_mapping, dict),
-    "D": partial(_mapping, OrderedDict),
-    "C#": partial(_mapping, Counter),
-    "dd": partial(_mapping, partial(defaultdict, None)),  # what makes missing keys does not cross
-    "slice": partial(_three, slice),
-    "range": partial(_three, range),
-}
+_BUILT: dict[str, Callable[[list[Any]], Any]] = {tag: kind for kind, tag in _CONTAINERS.items()}
+_BUILT |= {tag: partial(_mapping, kind) for kind, tag in _MAPPINGS.items()}
+_BUILT["dd"] = partial(_mapping, partial(defaultdict, None))  # what makes missing keys stays there
+_BUILT |= {kind.__name__: partial(_three, kind) for kind in (slice, range)}
 
 
 def _integer(_: list[memoryview], digits: Any) -> int:
