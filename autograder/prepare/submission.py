@@ -49,7 +49,12 @@ class Rules:
     def job(self, notebook: NotebookNode, files: Mapping[str, bytes]) -> Job:
         """The job of a notebook that `restore` made."""
         return make_job(
-            notebook, files, limits=self.limits, imports=self.imports, withheld=self.withheld
+            notebook,
+            files,
+            limits=self.limits,
+            imports=self.imports,
+            withheld=self.withheld,
+            given=self.given,
         )
 
 
@@ -155,6 +160,7 @@ def make_job(
     limits: Limits | None = None,
     imports: Iterable[str] = (),
     withheld: Iterable[str] = (),
+    given: Iterable[str] = (),
 ) -> Job:
     """The job of a notebook that `restore` made."""
     cells = []
@@ -173,4 +179,5 @@ def make_job(
         limits=limits or Limits(),
         imports=tuple(imports),
         withheld=tuple(withheld),
+        given=tuple(sorted(given)),
     )
