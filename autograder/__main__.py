@@ -16,7 +16,7 @@ from typing import Any
 
 from autograder.course import Course, CourseError
 from autograder.doctor import findings
-from autograder.grade import Busy, grade
+from autograder.grade import Busy, grade, judged
 from autograder.report import collect, explain, table, write_page
 
 __all__ = ["main"]
@@ -65,7 +65,10 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     explaining = command("explain", "Tell how a student's grade came about.")
     explaining.add_argument("student")
     explaining.add_argument("assignment")
-    command("doctor", "Tell what this machine and this course lack.")
+    examining = command("doctor", "Tell what this machine and this course lack.")
+    examining.add_argument(
+        "assignment", nargs="?", help="also run its solution, and tell where each check is judged"
+    )
     return parser.parse_args(arguments)
 
 
@@ -104,6 +107,7 @@ def _grade(options: argparse.Namespace) -> int:
             isolated=not options.no_sandbox,
             force=options.force,
             dry_run=options.dry_run,
+            tell=lambda line: print(line, file=sys.stderr),
         )
     if options.dry_run:
         for student, before, after in summary.changes:
@@ -172,6 +176,10 @@ def _doctor(options: argparse.Namespace) -> int:
     for what, lacks in findings(options.course):
         print(f"{'ok   ' if lacks is None else 'LACKS'}  {what}{f': {lacks}' if lacks else ''}")
         good &= lacks is None
+    if options.assignment is not None:
+        for line, fits in judged(Course.at(options.course), options.assignment):
+            print(line)
+            good &= fits
     return 0 if good else 1
 
 

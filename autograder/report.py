@@ -7,7 +7,7 @@ import html
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -18,6 +18,8 @@ from nbgrader.utils import is_grade, is_solution
 
 from autograder.atomic import write
 from autograder.course import Course
+from autograder.prepare.plan import Judged, Plan, read_plans
+from autograder.steps import plans_file
 
 __all__ = ["Check", "ClassReport", "Row", "collect", "explain", "page", "table", "write_page"]
 
@@ -27,7 +29,12 @@ SLOW = 30.0
 
 @dataclass(frozen=True)
 class Check:
-    """How a graded cell ended for one student: its points, and what it said where it failed."""
+    """How a graded cell ended for one student: its points, and what it said where it failed.
+
+    Attributes:
+        inside: whether it was judged in a fork of the student's process.
+        why: it could not be judged outside.
+    """
 
     notebook: str
     cell: str
@@ -35,6 +42,8 @@ class Check:
     points: float
     message: str = ""
     manual: bool = False
+    inside: bool = False
+    why: str = ""
 
 
 @dataclass
@@ -102,6 +111,7 @@ def collect(course: Course, assignment: str) -> ClassReport:
         CourseError: there is no such assignment.
     """
     sources = course.sources(assignment)
+    _, plans = read_plans(plans_file(course.root, assignment))
     order = {(s.name, cell.name): i for s in sources.values() for i, cell in enumerate(s.cells)}
     rows = []
     with course.gradebook() as gradebook:
@@ -125,6 +135,7 @@ def collect(course: Course, assignment: str) -> ClassReport:
                     notebook.grades, key=lambda g: order.get((notebook.name, g.name), 0)
                 )
                 for grade in grades:
+                    inside, why = _where(notebooks, plans, notebook.name, grade.name)
                     row.checks.append(
                         Check(
                             notebook.name,
@@ -133,6 +144,8 @@ def collect(course: Course, assignment: str) -> ClassReport:
                             grade.max_score,
                             said.get((notebook.name, grade.name), ""),
                             bool(grade.needs_manual_grade),
+                            inside,
+                            why,
                         )
                     )
                 if notebook.name not in notebooks:
@@ -147,6 +160,17 @@ def collect(course: Course, assignment: str) -> ClassReport:
             rows.append(row)
     rows.sort(key=lambda row: row.student)
     return ClassReport(assignment, rows, sorted(set(everybody) - {row.student for row in rows}))
+
+
+def _where(
+    notebooks: Mapping[str, NotebookNode], plans: Mapping[str, Plan], notebook: str, cell: str
+) -> tuple[bool, str]:
+    """Whether a cell was judged inside the student's process, and why not outside."""
+    about = notebooks.get(notebook, NotebookNode(metadata={})).metadata.get("autograder", {})
+    judged = about.get("cells", {}).get(cell, {})
+    planned = plans.get(notebook, Plan()).cells.get(cell, Judged())
+    inside = judged.get("mode") == "inside"
+    return inside, judged.get("unjudged", "") or (planned.reason if inside else "")
 
 
 def _messages(notebook: NotebookNode) -> dict[str, str]:
@@ -214,6 +238,9 @@ def explain(report: ClassReport, student: str) -> str:
     for check in row.checks:
         waits = "  waits for a human" if check.manual else ""
         lines.append(f"  {check.score:6.2f} /{check.points:5.5g}  {check.cell}{waits}")
+        if check.inside or check.why:
+            where = "judged inside the student's process" if check.inside else "not judged soundly"
+            lines.append(f"                   {where}: {check.why or 'the course wants it'}")
         lines += [f"                   {line}" for line in check.message.splitlines()]
     if row.tampering:
         lines.append("  Tampering (for which no points were taken):")
@@ -283,6 +310,13 @@ def page(report: ClassReport) -> str:
         ["student", "what was seen"],
         [[row.student, line] for row in rows for line in row.tampering],
         "Reported apart: no points were taken for it, and much of it happens by accident.",
+    )
+    inside = Counter((c.cell, c.why) for row in rows for c in row.checks if c.inside)
+    parts += _section(
+        "Judged inside the student's process",
+        ["check", "why not outside", "#students"],
+        [[cell, why, str(n)] for (cell, why), n in sorted(inside.items())],
+        "These checks see all that a notebook has, and are less well defended against cheating.",
     )
     slow = sorted((r for r in rows if r.seconds >= SLOW), key=lambda r: -r.seconds)
     parts += _section(

@@ -17,8 +17,9 @@ PACKAGE = Path(__file__).parents[2] / "autograder"
 ARROWS = {
     "__main__": {"course", "doctor", "grade", "report"},
     "doctor": {"course", "execute"},
-    "report": {"atomic", "course"},
-    "grade": {"atomic", "course", "execute", "gradebook", "prepare"},
+    "report": {"atomic", "course", "prepare", "steps"},
+    "grade": {"atomic", "course", "execute", "gradebook", "job", "modes", "prepare"},
+    "modes": {"atomic", "bindings", "course", "execute", "job", "prepare", "record", "steps"},
     "gradebook": {"atomic", "course", "prepare", "steps"},
     "course": {"__init__", "prepare", "steps"},
     "steps": {"execute", "hidden", "job", "prepare", "record", "secret"},
