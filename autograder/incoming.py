@@ -350,6 +350,7 @@ class Incoming:
         if value is None:
             value = blank(cls)
             self._tie(key, value)
+        self.peer.doubtful = f"a {cls.__name__} of the submission's is only stood for outside"
         return value
 
     def _module(

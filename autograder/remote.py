@@ -97,11 +97,15 @@ class Peer:
     Attributes:
         broken: why the link is gone; None while it is not.
         guarded: whether this is the tests' end.
+        unjudged: why what a test finds out here may be wrong, whether it passes or fails.
+        doubtful: why it may be wrong where it fails.
     """
 
     def __init__(self, sock: socket.socket, namespace: dict[str, Any] | None = None) -> None:
         self.link = Link(sock)
         self.broken: WireError | None = None
+        self.unjudged: str | None = None
+        self.doubtful: str | None = None
         self.released: list[list[int]] = []
         self.ends: list[Any] = []  # the nodes at which a product that the other side wants ends
         self.collected: list[torch.Tensor] = []  # leaves of the other side's that got a gradient
@@ -253,11 +257,13 @@ class Peer:
         text = shown(text)
         error: BaseException
         if isinstance(own, RemoteType) and issubclass(own, Exception):
+            self.doubtful = f"a {own.__name__} of the submission's is only stood for outside"
             error = own.__new__(own)
             error.args = (text,)
             return error
         name = next((name for name in names if name in ERRORS), None)
         if name is None:
+            self.doubtful = "the submission raises an error that is not known outside"
             return RemoteError(f"{names[0][:200] if names else 'an error'}: {text}")
         error = ERRORS[name](text)
         if not self.guarded:
@@ -371,6 +377,7 @@ class Peer:
         if isinstance(obj, Bundle):
             raise self.fail(Tampered("a call of what cannot be called"))
         if self.guarded and not is_allowed(op, obj, name):
+            self.doubtful = f"the submission uses a {type(obj).__name__} of the test's"
             raise AttributeError(f"{name or op}: not for a submission to use")
         if op == "call":
             return self._call(obj, name, *args)
@@ -578,7 +585,10 @@ class Namespace(dict[str, Any]):
         self._kept: set[str] = set()
 
     def _fetch(self, name: str) -> Any:
-        if name.startswith("__") or name in self._kept:
+        if name in self._kept:
+            self._peer.doubtful = f"what binds {name} in a locked cell failed outside"
+            raise KeyError(name)
+        if name.startswith("__"):
             raise KeyError(name)
         value = self._peer.fetch(name)
         super().__setitem__(name, value)

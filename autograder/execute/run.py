@@ -124,7 +124,7 @@ class _Run:
             unjudged = _text((self.halves.tests.done or {}).get("unjudged"))
             if self._job.noticing and reason is None and unjudged:
                 mode, outputs = "inside", Outputs(self._job.limits)
-                reason = self._inside(cell, outputs)
+                reason = self._inside(cell, outputs, noticed=True)
             reason = reason or self.halves.missed(outputs)
         elif cell.role == "test":
             reason = self._inside(cell, outputs)
@@ -157,7 +157,7 @@ class _Run:
             reason = self.halves.broken(self.halves.tests.done.get("broken"), cell.id) or reason
         return reason
 
-    def _inside(self, cell: Cell, outputs: Outputs) -> Reason | None:
+    def _inside(self, cell: Cell, outputs: Outputs, noticed: bool = False) -> Reason | None:
         """Run a test cell in a fork of the student's process, which is then thrown away."""
         verdict = Verdict(self._job.limits)
         with contextlib.closing(verdict):
@@ -167,6 +167,7 @@ class _Run:
                 "before": needed(cell.source, self._earlier),
                 "token": verdict.token,
                 "given": self._helpers,
+                "noticed": noticed,
             }
             reason = self.halves.on(self.halves.student, outputs, order, verdict)
             self.halves.loop.until(lambda: verdict.over, time.monotonic() + GRACE_SECONDS)

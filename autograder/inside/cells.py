@@ -19,7 +19,7 @@ from typing import Any
 from autograder.inside.control import receive, receive_along
 from autograder.inside.magics import Magics
 from autograder.inside.output import Messages, capture
-from autograder.inside.plain import judges, run_plain, shown
+from autograder.inside.plain import awaits, judges, run_plain, shown
 from autograder.inside.pristine import Pristine
 from autograder.inside.throwaway import Throwaway
 
@@ -159,6 +159,7 @@ def run_tests(control: socket.socket, link: socket.socket, messages: Messages) -
         source = message["run"]
         magics.new_cell(name, strict=message["test"])
         linecache.cache[name] = (len(source), None, source.splitlines(True), name)
+        peer.unjudged = peer.doubtful = None
         text: str | None = None
         error: BaseException | None = None
         try:
@@ -177,7 +178,19 @@ def run_tests(control: socket.socket, link: socket.socket, messages: Messages) -
         if not message["test"]:
             namespace.keep(name for name in judges(source) if name not in namespace)
         broken = peer.broken and [type(peer.broken).__name__, str(peer.broken)[:1000]]
-        messages({"done": True, "broken": broken})
+        unjudged = magics.needs or peer.unjudged or (error and _doubt(error, source, peer.doubtful))
+        messages({"done": True, "broken": broken, "unjudged": unjudged})
+
+
+def _doubt(error: BaseException, source: str, doubtful: str | None) -> str | None:
+    """Why a test that failed outside may be right inside."""
+    from autograder.wire import TooLarge, Unsupported
+
+    if isinstance(error, TooLarge | Unsupported):
+        return str(error)
+    if isinstance(error, SyntaxError) and awaits(source):
+        return "it awaits outside of functions"
+    return doubtful
 
 
 def _waited(error: BaseException) -> bool:

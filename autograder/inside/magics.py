@@ -42,12 +42,14 @@ class Magics:
         strict: whether all else is an error where there is no shell; else it does nothing, so that
             what follows in a set-up cell still runs.
         file: the name of the cell's file in tracebacks.
+        change: see `run_plain`.
         needs: the first thing in this cell that needed a shell.
     """
 
     def __init__(self, space: dict[str, Any], shell: Any = None) -> None:
         self._space, self._shell = space, shell
         self.strict = True
+        self.change: Any = None
         self.file = "<cell>"
         self.needs: str | None = None
 
@@ -78,7 +80,9 @@ class Magics:
 
     def _run(self, source: str, local: Any = None) -> Any:
         awaiting = self._shell is not None
-        return run_plain(source, self.file, self._space, local, awaiting=awaiting)
+        return run_plain(
+            source, self.file, self._space, local, awaiting=awaiting, change=self.change
+        )
 
     def _time(self, name: str, source: str, local: Any) -> Any:
         value = self._run(source, None if local is self._space else dict(local))

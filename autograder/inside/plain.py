@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 __all__ = ["awaits", "judges", "run_plain", "shown"]
@@ -49,6 +49,7 @@ def run_plain(
     local: MutableMapping[str, Any] | None = None,
     *,
     awaiting: bool = False,
+    change: Callable[[ast.Module], ast.Module] | None = None,
 ) -> Any:
     """Run a cell, and give the value of its last expression if it has one that is shown.
 
@@ -58,11 +59,14 @@ def run_plain(
         space: the global names.
         local: the local ones, if there are others.
         awaiting: whether `await` may stand outside a function.
+        change: makes of the cell's code what is run.
     """
     from IPython.core.displayhook import DisplayHook
 
     flags = _AWAIT if awaiting else 0
     tree = _parse(source, name)
+    if change is not None:
+        tree = change(tree)
     last = tree.body[-1] if tree.body else None
     if not isinstance(last, ast.Expr):
         _execute(tree, name, space, local, flags)

@@ -27,6 +27,7 @@ from autograder.inside.magics import Magics
 from autograder.inside.output import Messages, capture
 from autograder.inside.plain import judges, run_plain, shown
 from autograder.inside.pristine import Pristine
+from autograder.inside.vetted import NAMES, Vetting
 
 __all__ = ["Throwaway"]
 
@@ -111,6 +112,7 @@ class Throwaway:
         self._shell.messages, self._shell.streams = messages, streams
         name = f"<cell {self._count} of the tests>"
         magics = Magics(self._space, self._shell)
+        magics.change = Vetting(arithmetic=message["noticed"])
         _import_from_course(message["given"])
         for source in message["before"]:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(BaseException):
@@ -124,10 +126,10 @@ class Throwaway:
     def _run(self, source: str, name: str, magics: Magics) -> Any:
         magics.new_cell(name)
         self._space.update(self._locked)
-        self._space["__builtins__"] = builtins
+        self._space.update(NAMES, __builtins__=builtins)
         self._space["get_ipython"] = vars(builtins)["get_ipython"] = lambda: magics
         linecache.cache[name] = (len(source), None, source.splitlines(True), name)
-        return run_plain(source, name, self._space, awaiting=True)
+        return run_plain(source, name, self._space, awaiting=True, change=magics.change)
 
     def _verdict(self, source: str, name: str, magics: Magics) -> dict[str, Any]:
         try:

@@ -294,3 +294,72 @@ class TestInside:
         del found["open('sum', 'w').write(str(total([1, 2])))"]
         assert not any(found.values()), found
         assert passed(result.cells[-1])
+
+
+class TestNoticed:
+    """A value that cannot be judged outside brings its cell inside, when it comes."""
+
+    @pytest.mark.parametrize(
+        ("right", "test"),
+        [
+            ("import numpy as np\ndef f(): return np.array(['a', 'b'])[0]", "assert f() == 'a'"),
+            ("import numpy as np\ndef f(): return np.str_('a')", "assert isinstance(f(), str)"),
+            ("import numpy as np\ndef f(): return np.array(['a'])", "assert (f() == ['a']).all()"),
+            ("from decimal import Decimal\ndef f(): return Decimal('0.5')", "assert f() == 0.5"),
+            ("from fractions import Fraction\ndef f(): return Fraction(1, 2)", "assert f() < 0.6"),
+            ("import datetime\ndef f(): return datetime.date(2030, 1, 2)", "assert f().day == 2"),
+            (
+                "class V:\n    def __init__(self, x): self.x = x\n"
+                "    def __eq__(self, other): return self.x == getattr(other, 'x', other)\n"
+                "    def __bool__(self): return self.x > 2\n"
+                "def f(): return V(3)",
+                "assert f() == 3 and f() != 4 and f()",
+            ),
+            ("class L(list): pass\ndef f(): return L([1])", "assert f() == [1]"),
+            ("import json\ndef f(): return json.loads('{')", "import json\ntry: f()\n"
+             "except json.JSONDecodeError: pass\nelse: assert False"),
+            ("async def f(): return 1", "assert await f() == 1"),
+            ("def f(): return 1", "%%bash\ntrue"),
+        ],
+    )  # fmt: skip
+    def test_right_answers_keep_their_points(self, right: str, test: str) -> None:
+        result = run(student(right), check(test))
+        cell = result.cells[1]
+        assert passed(cell), (errors(cell), cell.unjudged)
+        if cell.mode == "inside":
+            assert cell.unjudged
+        wrong = run(student("class W: pass\ndef f(): return W()"), check(test))
+        assert test.startswith("%%bash") or not passed(wrong.cells[1])
+
+    @pytest.mark.parametrize(
+        "lie",
+        [
+            "class Yes:\n    def __eq__(self, other): return True\n    __hash__ = None",
+            "class Yes(int):\n    def __eq__(self, other): return isinstance(other, int)\n",
+            "class Yes:\n    def __eq__(self, other): return self\n"
+            "    def __bool__(self): return True",
+            "class Yes:\n    def __getattr__(self, name): return lambda *x: True\n"
+            "    __sub__ = __abs__ = lambda *x: 0\n    __lt__ = __eq__ = lambda *x: True",
+            "from unittest.mock import ANY\nYes = lambda: ANY",
+            "import decimal\nclass Yes(decimal.Decimal):\n"
+            "    __eq__ = __lt__ = lambda *x: True\n    __sub__ = lambda *x: decimal.Decimal()\n"
+            "    __module__ = 'decimal'",
+        ],
+    )
+    @pytest.mark.parametrize(
+        "test",
+        [
+            "assert f() == 3",
+            "assert not f() != 3",
+            "answer = f()\nassert 3 == answer",
+            "assert [f()] == [3]",
+            "assert abs(f() - 3) < 0.1",
+            "import numpy as np\nassert np.array_equal([f()], [3])",
+            "import unittest\nunittest.TestCase().assertEqual(f(), 3)",
+            "(f() == 3) / 1",
+        ],
+    )
+    def test_lies_earn_nothing(self, lie: str, test: str) -> None:
+        (_, cell) = run(student(f"{lie}\ndef f(): return Yes()"), check(test)).cells
+        worth = [o for o in cell.outputs if o.get("data", {}).get("text/plain") == "1.0"]
+        assert not passed(cell) or (test.endswith("/ 1") and not worth)
