@@ -9,6 +9,7 @@ from typing import Any
 
 __all__ = ["bound", "needed", "used"]
 
+_CAPTURED = re.compile(r"\s*%%capture\b(?:\s+--\S+)*\s+([A-Za-z_]\w*)")
 _BODY = re.compile(r"\s*%%(time|timeit|capture|prun)\b.*\n")
 
 
@@ -79,7 +80,8 @@ def bound(source: str) -> set[str]:
     """
     visitor = _Bound()
     visitor.visit(_tree(source))
-    return visitor.names - {"*"}
+    captured = _CAPTURED.match(source.partition("\n")[0])
+    return visitor.names.union(captured.groups() if captured else ()) - {"*"}
 
 
 def used(source: str) -> set[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import hashlib
 import socket
 import time
 from pathlib import PurePosixPath
@@ -121,7 +122,7 @@ class _Run:
         mode, unjudged = cell.mode, ""
         if cell.role == "test" and mode == "outside":
             reason = self._on_tests(cell, outputs)
-            unjudged = _text((self.halves.tests.done or {}).get("unjudged"))
+            unjudged = self._unjudged()
             if self._job.noticing and reason is None and unjudged:
                 mode, outputs = "inside", Outputs(self._job.limits)
                 reason = self._inside(cell, outputs, noticed=True)
@@ -137,6 +138,20 @@ class _Run:
             )
         seconds = time.monotonic() - start
         return CellResult(cell.id, outputs.items, seconds, reason, mode, unjudged)
+
+    def _unjudged(self) -> str:
+        """Why the test that has just been judged outside has to be judged inside."""
+        done = self.halves.tests.done or {}
+        given = {name: self._job.files[name] for name in self._job.given}
+        opened = [name for name in done.get("files") or [] if name in given]
+        if opened and not done.get("unjudged") and self.halves.lives(self.halves.student):
+            self.halves.on(self.halves.student, Outputs(self._job.limits), {"files": opened})
+            found = (self.halves.student.done or {}).get("files")
+            for name in opened:
+                digest = hashlib.sha256(given[name]).hexdigest()
+                if not isinstance(found, dict) or found.get(name) != digest:
+                    return f"the submission has changed the file {name}"
+        return _text(done.get("unjudged"))
 
     def _is_needed(self, cell: Cell) -> bool:
         """Whether a later test that is judged outside uses names that this one binds."""

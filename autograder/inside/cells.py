@@ -17,9 +17,11 @@ from types import FrameType
 from typing import Any
 
 from autograder.inside.control import receive, receive_along
+from autograder.inside.files import Files, digests
 from autograder.inside.magics import Magics
+from autograder.inside.notebook import Notebook
 from autograder.inside.output import Messages, capture
-from autograder.inside.plain import awaits, judges, run_plain, shown
+from autograder.inside.plain import awaits, judges, lists_names, run_plain, shown
 from autograder.inside.pristine import Pristine
 from autograder.inside.throwaway import Throwaway
 
@@ -113,6 +115,9 @@ def run_student(
             if "inside" in message:
                 messages(throwaway.judge(message, along[0]))
                 continue
+            if "files" in message:
+                messages({"done": True, "files": digests(message["files"])})
+                continue
             modules = set(sys.modules)
             before = {name: id(value) for name, value in space.items()}  # keeps nothing alive
             with interrupts, contextlib.suppress(KeyboardInterrupt):
@@ -135,6 +140,11 @@ def run_tests(control: socket.socket, link: socket.socket, messages: Messages) -
     namespace = Namespace(peer)
     magics = Magics(namespace)
     namespace["__builtins__"]["get_ipython"] = vars(builtins)["get_ipython"] = lambda: magics
+
+    def note(what: str) -> None:
+        peer.unjudged = peer.unjudged or what
+
+    sys.modules["__main__"] = Notebook(namespace, note)
     interrupts = _Interrupts(
         {
             __name__: ("run_tests",),
@@ -151,6 +161,7 @@ def run_tests(control: socket.socket, link: socket.socket, messages: Messages) -
     )
     messages.checkpoint = interrupts.checkpoint
     streams = capture(messages)
+    files = Files()
     for count in itertools.count(1):
         message = receive(control)
         messages.new_cell()
@@ -160,10 +171,12 @@ def run_tests(control: socket.socket, link: socket.socket, messages: Messages) -
         magics.new_cell(name, strict=message["test"])
         linecache.cache[name] = (len(source), None, source.splitlines(True), name)
         peer.unjudged = peer.doubtful = None
+        if message["test"] and (call := lists_names(source)):
+            note(f"it lists the notebook's names by {call}")
         text: str | None = None
         error: BaseException | None = None
         try:
-            with interrupts:
+            with interrupts, files.watched(message["test"]):
                 text = shown(run_plain(source, name, namespace))
         except BaseException as raised:
             error = raised
@@ -179,7 +192,11 @@ def run_tests(control: socket.socket, link: socket.socket, messages: Messages) -
             namespace.keep(name for name in judges(source) if name not in namespace)
         broken = peer.broken and [type(peer.broken).__name__, str(peer.broken)[:1000]]
         unjudged = magics.needs or peer.unjudged or (error and _doubt(error, source, peer.doubtful))
-        messages({"done": True, "broken": broken, "unjudged": unjudged})
+        if error and not unjudged and files.opened:
+            unjudged = f"it opens the file {min(files.opened)}"
+        messages(
+            {"done": True, "broken": broken, "unjudged": unjudged, "files": sorted(files.opened)}
+        )
 
 
 def _doubt(error: BaseException, source: str, doubtful: str | None) -> str | None:

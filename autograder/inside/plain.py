@@ -8,8 +8,9 @@ import inspect
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
-__all__ = ["awaits", "judges", "run_plain", "shown"]
+__all__ = ["awaits", "judges", "lists_names", "run_plain", "shown"]
 
+_FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 _AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
 
@@ -96,6 +97,27 @@ def awaits(source: str) -> bool:
             return False
         return True
     return False
+
+
+def lists_names(source: str) -> str | None:
+    """The call by which a cell lists the notebook's names, if it has one.
+
+    >>> lists_names("assert 'x' not in dir()")
+    'dir()'
+    >>> lists_names("def f(): return locals()")
+    """
+    try:
+        tree = _parse(source, "<cell>")
+    except (SyntaxError, ValueError):
+        return None
+    functions = [node for node in ast.walk(tree) if isinstance(node, _FUNCTIONS)]
+    within = {id(inner) for function in functions for inner in ast.walk(function)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+            name = node.func.id
+            if name == "globals" or (name in ("dir", "locals", "vars") and id(node) not in within):
+                return f"{name}()"
+    return None
 
 
 def judges(source: str) -> set[str]:

@@ -21,10 +21,12 @@ __all__ = ["NAMES", "Vetting", "is_own"]
 
 _VET, _WORK_OUT = "__vet__", "__work_out__"
 _MANY = 1000  # elements of a container that are looked at
+_FEW = 20  # a container of more is looked at once
 _PLAIN = {
     bool, bytearray, bytes, complex, float, int, range, slice, str, type, type(None), type(print),
     type(lambda: None), type(ast), torch.Tensor, torch.nn.Parameter, *np.ScalarType,
 }  # fmt: skip
+_CONTAINERS = (list, tuple, set, frozenset, dict, np.ndarray)
 _OPERATORS: dict[type[ast.operator], Any] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
     ast.Div: operator.truediv, ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod,
@@ -121,25 +123,31 @@ def _leaves(value: Any, depth: int = 3) -> Iterator[Any]:
         return
     if kind is np.ndarray and value.dtype != object:
         return
-    if kind in (list, tuple, set, frozenset, dict, np.ndarray) and depth:
+    if kind in _CONTAINERS and depth:
         items = [*value.values(), *value] if kind is dict else value
         if kind is np.ndarray:
             items = value.ravel()[:_MANY].tolist()
         for _, item in zip(range(_MANY), items, strict=False):
             yield from _leaves(item, depth - 1)
-    elif kind not in (list, tuple, set, frozenset, dict, np.ndarray):
+    elif kind not in _CONTAINERS:
         yield value
 
 
-_vetted: dict[int, Any] = {}
+def _size(container: Any) -> int:
+    return container.size if type(container) is np.ndarray else len(container)
+
+
+_seen: set[int] = set()
 
 
 def _vet(value: Any) -> Any:
-    if type(value) in _PLAIN or id(value) in _vetted:
+    kind = type(value)
+    if kind in _PLAIN:
         return value
-    if len(_vetted) > _MANY:
-        _vetted.clear()
-    _vetted[id(value)] = value  # so that no other takes its number
+    if kind in _CONTAINERS and _size(value) > _FEW:
+        if id(value) in _seen:  # nothing is kept alive for this: a file may wait to be closed
+            return value
+        _seen.add(id(value))
     for leaf in _leaves(value):
         alike = 0
         number = random.SystemRandom().randint(2, 50)

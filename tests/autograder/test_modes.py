@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
+from autograder.bindings import needed
 from autograder.execute.run import execute
 from autograder.execute.sandbox import problem
 from autograder.job import Cell, CellResult, Job, Limits, Result
+
+from .styles import HELPER, STYLES, Style
 
 pytestmark = pytest.mark.skipif(problem() is not None, reason=str(problem()))
 
@@ -363,3 +367,67 @@ class TestNoticed:
         (_, cell) = run(student(f"{lie}\ndef f(): return Yes()"), check(test)).cells
         worth = [o for o in cell.outputs if o.get("data", {}).get("text/plain") == "1.0"]
         assert not passed(cell) or (test.endswith("/ 1") and not worth)
+
+    def test_a_file_that_the_submission_has_written_is_the_one_that_is_read(self) -> None:
+        def graded(source: str) -> CellResult:
+            test = "assert open('out.txt').read() == 'right'"
+            files = {"out.txt": b"right"}
+            return run(student(source), check(test), files=files, given=("out.txt",)).cells[1]
+
+        kept = graded("")
+        assert passed(kept)
+        assert kept.mode == "outside"
+        wrong = graded("open('out.txt', 'w').write('wrong')")
+        assert not passed(wrong)
+        assert wrong.unjudged == "the submission has changed the file out.txt"
+        assert not passed(graded("import os; os.remove('out.txt')"))
+
+    def test_a_new_file(self) -> None:
+        test = "save()\nassert open('new.txt').read() == 'right'"
+        result = run(student("def save(): open('new.txt', 'w').write('right')"), check(test))
+        assert passed(result.cells[1])
+        assert result.cells[1].unjudged == "it opens the file new.txt"
+        assert not passed(run(student("def save(): pass"), check(test)).cells[1])
+
+    def test_only_what_opens_a_file_is_noticed(self) -> None:
+        test = "import helper, tempfile\nwith tempfile.TemporaryFile() as f: f.write(b'x')"
+        result = run(check(test), files={"helper.py": b""}, given=("helper.py",))
+        assert passed(result.cells[0])
+        assert result.cells[0].mode == "outside"
+
+    def test_a_course_can_demand_that_nothing_is_judged_inside(self) -> None:
+        source = "import numpy as np\ndef f(): return np.str_('a')"
+        (_, cell) = run(student(source), check("assert f() == 'a'"), noticing=False).cells
+        assert not passed(cell)
+        assert cell.mode == "outside"
+        assert "compared with a plain value" in cell.unjudged
+
+
+def judged(style: Style, source: str, mode: Any) -> CellResult:
+    """How the last test of a style ends for a student's work."""
+    *first, last = style.test
+    cells = [shared(style.set_up), student(source)]
+    cells += [check(test, f"test {i}", mode=mode) for i, test in enumerate(first)]
+    cells += [student(style.later, "later")] * bool(style.later)
+    made = cells[2 : 2 + len(first)]
+    wanted = needed(style.later, [(cell.id, cell.source) for cell in made])
+    cells = [
+        dataclasses.replace(cell, binds=cell.source if cell.id in wanted else "") for cell in cells
+    ]
+    result = run(*cells, check(last, mode=mode), files={"helper.py": HELPER}, given=("helper.py",))
+    return result.cells[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("style", STYLES, ids=[style.name for style in STYLES])
+def test_right_work_earns_its_points_and_other_work_none(style: Style) -> None:
+    pytest.importorskip(style.needs)
+    mode = "outside"
+    right = judged(style, style.right, mode)
+    if not passed(right):
+        mode = "inside"
+        right = judged(style, style.right, mode)
+    assert passed(right), errors(right)
+    assert right.mode == style.mode
+    for source in (style.wrong, ""):
+        assert not passed(judged(style, source, mode)), source
