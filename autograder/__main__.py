@@ -17,7 +17,7 @@ from typing import Any
 
 from autograder.course import Course, CourseError
 from autograder.doctor import findings
-from autograder.grade import Busy, grade
+from autograder.grade import Busy, grade, judged
 from autograder.lms import collect_archive, export_grades
 from autograder.page import write_page
 from autograder.report import collect, explain, table
@@ -95,7 +95,10 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     exporting.add_argument(
         "--feedback", type=Path, metavar="ZIP", help="pack the feedback, for the LMS to take back"
     )
-    command("doctor", "Tell what this machine and this course lack.")
+    examining = command("doctor", "Tell what this machine and this course lack.")
+    examining.add_argument(
+        "assignment", nargs="?", help="also run its solution, and tell where each check is judged"
+    )
     return parser.parse_args(arguments)
 
 
@@ -134,6 +137,7 @@ def _grade(options: argparse.Namespace) -> int:
             isolated=not options.no_sandbox,
             force=options.force,
             dry_run=options.dry_run,
+            tell=lambda line: print(line, file=sys.stderr),
         )
     if options.dry_run:
         for student, before, after in summary.changes:
@@ -235,6 +239,10 @@ def _doctor(options: argparse.Namespace) -> int:
     for what, lacks in findings(options.course):
         print(f"{'ok   ' if lacks is None else 'LACKS'}  {what}{f': {lacks}' if lacks else ''}")
         good &= lacks is None
+    if options.assignment is not None:
+        for line, fits in judged(Course.at(options.course), options.assignment):
+            print(line)
+            good &= fits
     return 0 if good else 1
 
 

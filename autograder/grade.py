@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,10 +23,13 @@ from autograder.execute.pool import Execute, Pool, run
 from autograder.execute.sandbox import SandboxError
 from autograder.execute.store import Store, job_key
 from autograder.gradebook import NotRecorded, Recorder, Submission
+from autograder.job import Job, Result
+from autograder.modes import decide, described, told
+from autograder.prepare.plan import Plan
 from autograder.prepare.source import SourceNotebook
 from autograder.prepare.submission import Prepared, prepare
 
-__all__ = ["Busy", "Summary", "grade"]
+__all__ = ["Busy", "Summary", "grade", "judged"]
 
 
 class Busy(CourseError):
@@ -63,6 +66,7 @@ def grade(
     dry_run: bool = False,
     execute: Execute = run,
     progress: bool = True,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Summary:
     """Grades every submission of an assignment that is new or changed.
 
@@ -76,6 +80,7 @@ def grade(
         dry_run: grades into a copy of the gradebook, and tells what would change.
         execute: stage 2, a function that the executor's workers can import.
         progress: shows a bar.
+        tell: is called, before anybody is graded, with each thing that the instructor should know.
 
     Raises:
         Busy: another run is grading this course.
@@ -85,6 +90,9 @@ def grade(
     submissions = course.submissions(assignment)
     with _locked(course):
         staging = scratch(course.work / "staging")
+        plans = _decided(course, assignment, sources, Pool(executor, 1, isolated, execute))
+        for line in told(plans):
+            tell(line)
         recorder = Recorder(course, assignment, staging, isolated)
         store = Store(course.work / "results")
         if dry_run:
@@ -118,6 +126,40 @@ def grade(
             summary.changes = _changes(before, course.auto_scores(assignment, recorder.db_url))
         shutil.rmtree(staging, ignore_errors=True)
     return summary
+
+
+def judged(course: Course, assignment: str) -> Iterator[tuple[str, bool]]:
+    """Where each graded cell is judged, a line each, and whether its solution earns its points.
+
+    Raises:
+        Busy: a run is grading this course.
+        CourseError: the solution cannot be run.
+    """
+    sources = course.sources(assignment)
+    with _locked(course):
+        plans = _decided(course, assignment, sources, Pool(workers=1))
+    yield from described(sources, plans)
+
+
+def _decided(
+    course: Course, assignment: str, sources: Mapping[str, SourceNotebook], pool: Pool
+) -> dict[str, Plan]:
+    """What the solutions show, run as a class is."""
+
+    def run_one(job: Job) -> Result:
+        pool.submit("solution", job.to_bytes())
+        return next(pool.completed())[1]
+
+    try:
+        return decide(course, assignment, sources, run_one, isolated=pool.isolated)
+    except SandboxError as error:
+        raise CourseError(f"nothing can be run: {error} (Here: --no-sandbox.)") from error
+    except BrokenExecutor as error:
+        raise CourseError(f"the executor runs nothing any more: {error}") from error
+    except OSError as error:
+        raise CourseError(f"the results cannot be written: {error}") from error
+    finally:
+        pool.close()
 
 
 @contextlib.contextmanager

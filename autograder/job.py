@@ -7,12 +7,15 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-__all__ = ["VERSION", "Cell", "CellResult", "Job", "Limits", "Reason", "Result", "Role"]
+__all__ = ["VERSION", "Cell", "CellResult", "Job", "Limits", "Mode", "Reason", "Result", "Role"]
 
-VERSION = 3
+VERSION = 4
 """Of the grader's verdicts: raised when the same job may end otherwise, so that it runs again."""
 
 Role = Literal["student", "shared", "test"]
+
+Mode = Literal["outside", "inside"]
+"""Where a test cell is judged: in the tests' own process, or in a fork of the student's."""
 
 Reason = Literal[
     "timeout", "out of memory", "crashed", "tampered", "malformed", "missing", "output", "stopped"
@@ -31,12 +34,17 @@ class Cell:
         source: the code.
         needed: whether grades may depend on it; else it is run only if a cell asks for a name that
             it binds.
+        mode: where a test cell is judged.
+        binds: of a test cell, the code that is run in the student's process, too, since later cells
+            there use names that it binds; empty where none do.
     """
 
     id: str
     role: Role
     source: str
     needed: bool = True
+    mode: Mode = "outside"
+    binds: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,10 @@ class Job:
         limits: see `Limits`.
         imports: modules that the warm parents import beforehand.
         withheld: modules that the student's process must not reach.
+        given: names of those files that are the course's own; the tests see no others.
+        asked: names of Python's builtins that the submission is to define, so that tests mean the
+            submission's; `None` where nobody knows, and each that it binds counts.
+        noticing: whether a cell that cannot be judged outside is judged inside.
     """
 
     cells: tuple[Cell, ...]
@@ -69,6 +81,9 @@ class Job:
     limits: Limits = field(default_factory=Limits)
     imports: tuple[str, ...] = ()
     withheld: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
+    asked: tuple[str, ...] | None = None
+    noticing: bool = True
 
     def to_bytes(self) -> bytes:
         """As JSON; the same job always gives the same bytes."""
@@ -86,6 +101,9 @@ class Job:
             limits=Limits(**record["limits"]),
             imports=tuple(record["imports"]),
             withheld=tuple(record["withheld"]),
+            given=tuple(record["given"]),
+            asked=None if record["asked"] is None else tuple(record["asked"]),
+            noticing=record["noticing"],
         )
 
 
@@ -98,12 +116,16 @@ class CellResult:
         outputs: in nbformat's form (stream, display_data, execute_result, error).
         seconds: of wall time.
         reason: why it did not end by itself; `None` where it did, also by raising.
+        mode: where a test cell was judged.
+        unjudged: why it could not be judged outside, where that was noticed.
     """
 
     id: str
     outputs: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     reason: Reason | None = None
+    mode: Mode = "outside"
+    unjudged: str = ""
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
@@ -73,6 +74,13 @@ def page(report: ClassReport) -> str:
         ["student", "what was seen"],
         [[row.student, line] for row in rows for line in row.tampering],
         "Reported apart: no points were taken for it, and much of it happens by accident.",
+    )
+    inside = Counter((c.cell, c.why) for row in rows for c in row.checks if c.inside)
+    parts += _section(
+        "Judged inside the student's process",
+        ["check", "why not outside", "#students"],
+        [[cell, why, str(n)] for (cell, why), n in sorted(inside.items())],
+        "These checks see all that a notebook has, and are less well defended against cheating.",
     )
     slow = sorted((r for r in rows if r.seconds >= SLOW), key=lambda r: -r.seconds)[:10]
     parts += _section(

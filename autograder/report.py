@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nbformat import NotebookNode
 from nbgrader.utils import is_grade, is_solution
 
 from autograder.course import Course
+from autograder.prepare.plan import Judged, Plan, read_plans
+from autograder.steps import plans_file
 
 __all__ = [
     "SLOW",
@@ -39,7 +42,12 @@ _STOPPED = tuple(
 
 @dataclass(frozen=True)
 class Check:
-    """How a graded cell ended for one student: its points, and what it said where it failed."""
+    """How a graded cell ended for one student: its points, and what it said where it failed.
+
+    Attributes:
+        inside: whether it was judged in a fork of the student's process.
+        why: it could not be judged outside.
+    """
 
     notebook: str
     cell: str
@@ -47,6 +55,8 @@ class Check:
     points: float
     message: str = ""
     manual: bool = False
+    inside: bool = False
+    why: str = ""
 
     @property
     def headline(self) -> str:
@@ -124,6 +134,7 @@ def collect(course: Course, assignment: str) -> ClassReport:
         CourseError: there is no such assignment.
     """
     sources = course.sources(assignment)
+    _, plans = read_plans(plans_file(course.root, assignment))
     order = {(s.name, cell.name): i for s in sources.values() for i, cell in enumerate(s.cells)}
     rows = []
     with course.gradebook() as gradebook:
@@ -147,6 +158,7 @@ def collect(course: Course, assignment: str) -> ClassReport:
                     notebook.grades, key=lambda g: order.get((notebook.name, g.name), 0)
                 )
                 for grade in grades:
+                    inside, why = _where(notebooks, plans, notebook.name, grade.name)
                     row.checks.append(
                         Check(
                             notebook.name,
@@ -155,6 +167,8 @@ def collect(course: Course, assignment: str) -> ClassReport:
                             grade.max_score,
                             said.get((notebook.name, grade.name), ""),
                             bool(grade.needs_manual_grade),
+                            inside,
+                            why,
                         )
                     )
                 if notebook.name not in notebooks:
@@ -169,6 +183,17 @@ def collect(course: Course, assignment: str) -> ClassReport:
             rows.append(row)
     rows.sort(key=lambda row: row.student)
     return ClassReport(assignment, rows, sorted(set(everybody) - {row.student for row in rows}))
+
+
+def _where(
+    notebooks: Mapping[str, NotebookNode], plans: Mapping[str, Plan], notebook: str, cell: str
+) -> tuple[bool, str]:
+    """Whether a cell was judged inside the student's process, and why not outside."""
+    about = notebooks.get(notebook, NotebookNode(metadata={})).metadata.get("autograder", {})
+    judged = about.get("cells", {}).get(cell, {})
+    planned = plans.get(notebook, Plan()).cells.get(cell, Judged())
+    inside = judged.get("mode") == "inside"
+    return inside, judged.get("unjudged", "") or (planned.reason if inside else "")
 
 
 def _messages(notebook: NotebookNode) -> dict[str, str]:
@@ -237,6 +262,9 @@ def explain(report: ClassReport, student: str) -> str:
     for check in row.checks:
         waits = "  waits for a human" if check.manual else ""
         lines.append(f"  {check.score:6.2f} /{check.points:5.5g}  {check.cell}{waits}")
+        if check.inside or check.why:
+            where = "judged inside the student's process" if check.inside else "not judged soundly"
+            lines.append(f"                   {where}: {check.why or 'the course wants it'}")
         lines += [f"                   {line}" for line in check.message.splitlines()]
     if row.tampering:
         lines.append("  Tampering (for which no points were taken):")

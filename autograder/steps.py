@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import nbformat
 from nbconvert.exporters import NotebookExporter
@@ -21,20 +21,29 @@ from nbgrader.preprocessors import (
     NbGraderPreprocessor,
 )
 from nbgrader.utils import find_all_files
-from traitlets import Bool, Dict, List, Unicode
+from traitlets import Bool, Dict, Enum, List, Unicode
 
 from autograder.execute.pool import run
 from autograder.execute.store import Store, job_key
 from autograder.hidden import hidden_lines, strip_hidden
 from autograder.job import Limits, Result
 from autograder.prepare.files import read_files
+from autograder.prepare.plan import read_plans
 from autograder.prepare.source import source_notebooks
 from autograder.prepare.submission import Rules, read_notebook, submission_files
 from autograder.record.feedback import hide_inputs
 from autograder.record.outcome import apply
 from autograder.secret import course_secret
 
-__all__ = ["CourseSecret", "HideTests", "Isolated", "Reader", "rules_of", "work_folder"]
+__all__ = [
+    "CourseSecret",
+    "HideTests",
+    "Isolated",
+    "Reader",
+    "plans_file",
+    "rules_of",
+    "work_folder",
+]
 
 _PLACEHOLDER = re.compile(r"""(["'])course secret\1""")
 
@@ -42,6 +51,11 @@ _PLACEHOLDER = re.compile(r"""(["'])course secret\1""")
 def work_folder(root: Path) -> Path:
     """Where the grader keeps what is its own, in the course's folder."""
     return root / ".autograder"
+
+
+def plans_file(root: Path, assignment: str) -> Path:
+    """Where it is kept how an assignment's cells are judged."""
+    return work_folder(root) / "modes" / f"{assignment}.json"
 
 
 def rules_of(converter: Any, assignment: str) -> Rules:
@@ -67,6 +81,8 @@ def rules_of(converter: Any, assignment: str) -> Rules:
         imports=tuple(step.imports),
         withheld=tuple(step.withheld),
         unneeded=frozenset() if step.run_all else _unneeded(source),
+        mode=cast(Any, step.mode),
+        plans=read_plans(plans_file(Path(coursedir.root), assignment))[1],
     )
 
 
@@ -133,6 +149,13 @@ class Isolated(Execute):  # type: ignore[misc]
         config=True
     )
 
+    mode = Enum(
+        ["auto", "outside", "inside"],
+        "auto",
+        help="Where tests are judged: outside the student's process, inside a fork of it, or "
+        "wherever the solution earns its points, outside if it can be.",
+    ).tag(config=True)
+
     def preprocess(
         self, nb: NotebookNode, resources: dict[str, Any], km: Any = None
     ) -> tuple[NotebookNode, dict[str, Any]]:
@@ -153,7 +176,7 @@ class Isolated(Execute):  # type: ignore[misc]
         )
         rules = rules_of(converter, resources["nbgrader"]["assignment"])
         files = submission_files(folder, rules)
-        job = rules.job(nb, files.taken)
+        job = rules.job(resources["nbgrader"]["notebook"], nb, files.taken)
         key = job_key(job, isolated=self.sandbox)
         store = Store(work_folder(Path(converter.coursedir.root)) / "results")
         result = store.get(key)

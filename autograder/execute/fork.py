@@ -81,9 +81,14 @@ class Fork:
         """Those to watch for room, because something is queued."""
         return [self._control.fileno()] if self._out and self._control.fileno() >= 0 else []
 
-    def send(self, message: dict[str, Any]) -> None:
-        """Queue a message; the loop writes it."""
-        self._out += frame(message)
+    def send(self, message: dict[str, Any], along: socket.socket | None = None) -> None:
+        """Queue a message; the loop writes it. A socket that goes along is closed here."""
+        data = frame(message)
+        if along is not None:
+            with along, contextlib.suppress(OSError):  # its end is seen on the status socket
+                sent = socket.send_fds(self._control, [data[:4]], [along.fileno()])
+                data = data[sent:]
+        self._out += data
         self.write()
 
     def write(self) -> None:

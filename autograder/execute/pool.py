@@ -69,7 +69,7 @@ class Pool:
             _allow_open_files(64 * workers + 256)
             executor = self._own = ThreadPoolExecutor(workers, "autograder-job")
         self._executor: Executor = executor
-        self._isolated = isolated
+        self.isolated = isolated
         self._execute = execute
         self._futures: dict[Future[bytes], str] = {}
         self.running: dict[str, bytes] = {}
@@ -78,7 +78,7 @@ class Pool:
         self.room = 4 * workers if self._own else 64
 
     def _submit(self, job: bytes) -> Future[bytes]:
-        return self._executor.submit(_work, self._execute, job, self._isolated, environment())
+        return self._executor.submit(_work, self._execute, job, self.isolated, environment())
 
     def submit(self, key: str, job: bytes) -> None:
         """Has a job run; `completed` gives its result under `key`.

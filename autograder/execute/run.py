@@ -7,29 +7,26 @@ once a job.
 
 from __future__ import annotations
 
-import ast
-import base64
+import builtins
 import contextlib
+import hashlib
 import re
-import select
 import socket
 import time
-from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
 
-from autograder.execute.fork import Fork
+from autograder.bindings import bound, needed, used
+from autograder.execute.halves import GRACE_SECONDS, Halves
 from autograder.execute.outputs import Outputs, ran_out_of_memory
 from autograder.execute.parents import Pairs, here
-from autograder.execute.sandbox import NAMESPACES, SandboxError
+from autograder.execute.sandbox import SandboxError
+from autograder.execute.verdict import Verdict
 from autograder.job import Cell, CellResult, Job, Reason, Result
 
 __all__ = ["execute"]
 
-_START_SECONDS = 60.0
-_GRACE_SECONDS = 2.0
-_LOOK_SECONDS = 0.1  # between two looks at the memory
-_MEMORY_SLACK = 1.25  # a single process meets its limit first, by a MemoryError, and lives
+_NEVER = {"display", "get_ipython"}  # by which a test cell shows, and runs its magics
 
 
 def execute(job: bytes, *, isolated: bool = True) -> bytes:
@@ -54,19 +51,20 @@ def execute(job: bytes, *, isolated: bool = True) -> bytes:
     pairs = here()
     try:
         done = _run(what, pairs, isolated)
-        again = done is not None and done[0].lost
+        again = done is not None and done[0].halves.lost
     except SandboxError:
         again = True
     if again:  # a parent has ended: once more, with new ones
         done = _run(what, pairs, isolated)
-    if done is not None and _asks_for(done[1], _bound([c for c in what.cells if not c.needed])):
+    skipped = [cell.source for cell in what.cells if not cell.needed]
+    if done is not None and _asks_for(done[1], set().union(*map(bound, skipped))):
         done = _run(what, pairs, isolated, everything=True)
     if done is None:
         return _malformed(what, isolated)
     run, cells = done
     reason = next((cell.reason for cell in cells if cell.reason), None)
     seconds = time.monotonic() - start
-    return Result(cells, reason, run.tampering, seconds, isolated).to_bytes()
+    return Result(cells, reason, run.halves.tampering, seconds, isolated).to_bytes()
 
 
 def _run(
@@ -92,23 +90,8 @@ def _start(job: Job, pairs: Pairs, isolated: bool, stack: contextlib.ExitStack) 
                 stack.callback(forks[-1].close)
     except OSError as error:  # such as too many open files, which is not the submission's doing
         raise SandboxError(f"No sandbox can be asked for: {error}.") from error
-    run = _Run(job, *forks)
-    return run if run.start() else None
-
-
-def _bound(cells: list[Cell]) -> set[str]:
-    """Names that cells may bind."""
-    names = set()
-    for cell in cells:
-        with contextlib.suppress(SyntaxError):
-            for node in ast.walk(ast.parse(cell.source)):
-                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                    names.add(node.id)
-                elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                    names.add(node.name)
-                elif isinstance(node, ast.alias):
-                    names.add((node.asname or node.name).partition(".")[0])
-    return names
+    halves = Halves(job, *forks)
+    return _Run(job, halves) if halves.start() else None
 
 
 def _asks_for(cells: list[CellResult], names: set[str]) -> bool:
@@ -123,47 +106,18 @@ def _malformed(job: Job, isolated: bool) -> bytes:
 
 
 class _Run:
-    """One job on its two forks."""
+    """One job's cells, each where it belongs."""
 
-    def __init__(self, job: Job, student: Fork, tests: Fork) -> None:
-        self.tampering: list[str] = []
-        self._job, self._student, self._tests = job, student, tests
-        self._sinks: dict[Fork, Outputs | None] = {student: None, tests: None}
-        self._end = 0.0
-        self._dead: dict[Fork, tuple[Reason, str]] = {}
-        self._looked = 0.0
+    def __init__(self, job: Job, halves: Halves) -> None:
+        self.halves = halves
+        self._job = job
         self._bound: set[str] = set()
-
-    @property
-    def lost(self) -> bool:
-        """Whether a sandbox has gone that nobody here has ended."""
-        return self._student.lost or self._tests.lost
-
-    def start(self) -> bool:
-        """Bring the files, and wait until both halves have shut themselves in.
-
-        Returns:
-            Whether the files could be written.
-
-        Raises:
-            SandboxError: they cannot.
-        """
-        files = {k: base64.b64encode(v).decode() for k, v in self._job.files.items()}
-        for fork in (self._student, self._tests):
-            fork.send({"files": files, "home": fork.home})
-        end = time.monotonic() + _START_SECONDS
-        both = (self._student, self._tests)
-        self._until(lambda: all(f.started or not f.usable for f in both), end)
-        if any((fork.broken or "").startswith("files") for fork in both):
-            return False
-        for fork in both:
-            if not fork.started or fork.broken:
-                raise SandboxError(
-                    "A fork of a warm parent cannot shut itself in: "
-                    f"{fork.broken or 'it did not start in time'}. {NAMESPACES}"
-                )
-        self._end = time.monotonic() + self._job.limits.total_seconds
-        return True
+        self._earlier: list[tuple[str | None, str]] = []
+        self._helpers = {
+            name: job.files[name].decode(errors="replace")
+            for name in job.given
+            if name.endswith(".py") and name in job.files
+        }
 
     def cell(self, cell: Cell) -> CellResult:
         """Run one cell where it belongs."""
@@ -171,162 +125,101 @@ class _Run:
         outputs = Outputs(self._job.limits)
         reason: Reason | None = None
         if cell.role != "test":
-            reason = self._on(self._student, cell, outputs)
-            if cell.role == "student":
-                self._bound |= _names((self._student.done or {}).get("bound"))
-        if cell.role == "shared":
-            self._on(self._tests, cell, Outputs(self._job.limits))
-        if cell.role == "test":
-            reason = self._on(self._tests, cell, outputs)
-            reason = reason or self._missed(outputs)
-        return CellResult(cell.id, outputs.items, time.monotonic() - start, reason)
-
-    def _on(self, fork: Fork, cell: Cell, outputs: Outputs) -> Reason | None:
-        if fork in self._dead:
-            _, why = self._dead[fork]
-            outputs.error("DeadKernelError", f"The process had ended before this cell: {why}.")
-            return "stopped"
-        seconds = min(self._job.limits.cell_seconds, self._end - time.monotonic())
-        if seconds <= 0:
-            self._timeout(outputs, whole=True)
-            return "timeout"
-        self._sinks[fork] = outputs
-        fork.done = None
-        order: dict[str, Any] = {"run": cell.source}
-        if fork is self._tests:
-            order["bound"] = sorted(self._bound)
-            self._bound.clear()
-        fork.send(order)
-
-        def over() -> bool:
-            return fork.done is not None or not fork.usable or self._too_much(fork, outputs)
-
-        reason: Reason | None = None
-        if not self._until(over, time.monotonic() + seconds):
-            reason = "timeout"
-            self._stop(fork)
-            self._timeout(outputs, whole=self._end <= time.monotonic())
-        elif outputs.flooded:
-            reason = "output"
-            self._stop(fork)
-            outputs.error("OutputError", "This cell was stopped: it printed without end.")
-        if not fork.usable or fork in self._dead:
-            found = self._bury(fork)
-            outputs.error(
-                "DeadKernelError", f"The process ended in this cell: {self._dead[fork][1]}."
+            locked = cell.role == "shared"
+            reason = self.halves.on(
+                self.halves.student, outputs, {"run": cell.source, "locked": locked}
             )
-            reason = reason or found
-        elif reason is None and ran_out_of_memory(outputs.items):
-            reason = "out of memory"
-        if fork is self._tests and fork.done and self._student not in self._dead:
-            reason = self._broken(fork.done.get("broken"), cell) or reason
-        self._sinks[fork] = None
+            if not locked:
+                self._bound |= _names((self.halves.student.done or {}).get("bound"))
+        if cell.role == "shared":
+            self._on_tests(cell, Outputs(self._job.limits))
+        mode, unjudged = cell.mode, ""
+        if cell.role == "test" and mode == "outside":
+            reason = self._on_tests(cell, outputs)
+            unjudged = self._unjudged()
+            if self._job.noticing and reason is None and unjudged:
+                mode, outputs = "inside", Outputs(self._job.limits)
+                reason = self._inside(cell, outputs, noticed=True)
+            reason = reason or self.halves.missed(outputs)
+        elif cell.role == "test":
+            reason = self._inside(cell, outputs)
+            if self._is_needed(cell):
+                self._on_tests(cell, Outputs(self._job.limits))
+        self._earlier.append((cell.source if cell.role == "test" else None, cell.source))
+        if cell.binds and self.halves.lives(self.halves.student):
+            self.halves.on(
+                self.halves.student, Outputs(self._job.limits), {"run": cell.binds, "locked": True}
+            )
+        seconds = time.monotonic() - start
+        return CellResult(cell.id, outputs.items, seconds, reason, mode, unjudged)
+
+    def _unjudged(self) -> str:
+        """Why the test that has just been judged outside has to be judged inside."""
+        done = self.halves.tests.done or {}
+        given = {name: self._job.files[name] for name in self._job.given}
+        opened = [name for name in done.get("files") or [] if name in given]
+        if opened and not done.get("unjudged") and self.halves.lives(self.halves.student):
+            self.halves.on(self.halves.student, Outputs(self._job.limits), {"files": opened})
+            found = (self.halves.student.done or {}).get("files")
+            for name in opened:
+                digest = hashlib.sha256(given[name]).hexdigest()
+                if not isinstance(found, dict) or found.get(name) != digest:
+                    return f"the submission has changed the file {name}"
+        return _text(done.get("unjudged"))
+
+    def _is_needed(self, cell: Cell) -> bool:
+        """Whether a later test that is judged outside uses names that this one binds."""
+        later = self._job.cells[self._job.cells.index(cell) + 1 :]
+        names = bound(cell.source)
+        return any(
+            other.role == "test" and other.mode == "outside" and names & used(other.source)
+            for other in later
+        )
+
+    def _on_tests(self, cell: Cell, outputs: Outputs) -> Reason | None:
+        """Run a cell in the tests' process."""
+        order = {"run": cell.source, "test": cell.role == "test"}
+        order |= {"bound": sorted(self._bound), "own": sorted(self._own())}
+        self._bound.clear()
+        reason = self.halves.on(self.halves.tests, outputs, order)
+        if self.halves.tests.done and self.halves.lives(self.halves.student):
+            reason = self.halves.broken(self.halves.tests.done.get("broken"), cell.id) or reason
         return reason
 
-    def _broken(self, broken: Any, cell: Cell) -> Reason | None:
-        """End the student's process where the tests say that the link to it is gone."""
-        if not broken:
-            return None
-        kind, why = broken
-        if kind == "Tampered":
-            self.tampering.append(f"{cell.id}: {why}")
-            self._dead[self._student] = ("tampered", f"it answered a test falsely: {why}")
-        elif kind == "TimedOut":
-            self._dead[self._student] = ("timeout", "it did not answer a test in time")
-        else:
-            self._until(lambda: not self._student.usable, time.monotonic() + _GRACE_SECONDS)
-        return self._bury(self._student)
+    def _inside(self, cell: Cell, outputs: Outputs, noticed: bool = False) -> Reason | None:
+        """Run a test cell in a fork of the student's process, which is then thrown away."""
+        verdict = Verdict(self._job.limits)
+        with contextlib.closing(verdict):
+            self.halves.loop.sinks[verdict] = outputs
+            order = {
+                "inside": cell.source,
+                "before": needed(cell.source, self._earlier),
+                "token": verdict.token,
+                "given": self._helpers,
+                "noticed": noticed,
+            }
+            reason = self.halves.on(self.halves.student, outputs, order, verdict)
+            self.halves.loop.until(lambda: verdict.over, time.monotonic() + GRACE_SECONDS)
+            del self.halves.loop.sinks[verdict]
+        if verdict.final:
+            outputs.add({k: v for k, v in verdict.final.items() if k in ("error", "result")})
+            if reason is None and ran_out_of_memory(outputs.items):
+                reason = "out of memory"
+        elif reason is None:
+            why = _text((self.halves.student.done or {}).get("why")) or "it gave no verdict"
+            outputs.error("DeadKernelError", f"The process ended in this cell: {why}.")
+            reason = "crashed"
+        return reason
 
-    def _missed(self, outputs: Outputs) -> Reason | None:
-        """Why a test failed, where it is that the student's process is not there to answer it."""
-        before = self._student in self._dead
-        if not before and not self._student.usable:
-            self._bury(self._student)
-        if self._student not in self._dead or not any(
-            item["output_type"] == "error" for item in outputs.items
-        ):
-            return None
-        reason, why = self._dead[self._student]
-        outputs.error("DeadKernelError", f"The student's process is not there to answer: {why}.")
-        return "stopped" if before else reason
+    def _own(self) -> set[str]:
+        """The builtins that the submission has bound, where it is asked to."""
+        asked = self._job.asked
+        own = self._bound & vars(builtins).keys() - _NEVER
+        return own if asked is None else own & set(asked)
 
-    def _timeout(self, outputs: Outputs, whole: bool) -> None:
-        limits = self._job.limits
-        what = "the whole notebook" if whole else "this cell"
-        seconds = limits.total_seconds if whole else limits.cell_seconds
-        outputs.error("CellTimeoutError", f"{what} ran longer than {seconds:g} s")
 
-    def _too_much(self, fork: Fork, outputs: Outputs) -> bool:
-        """Whether memory or output are used up; looks at the memory once in a while."""
-        now = time.monotonic()
-        if now - self._looked > _LOOK_SECONDS:
-            self._looked = now
-            for one in (self._student, self._tests):
-                if one.usable and one not in self._dead:
-                    used = one.memory()
-                    if used > _MEMORY_SLACK * self._job.limits.memory:
-                        one.kill()
-                        self._dead[one] = ("out of memory", "it was out of memory")
-        return outputs.flooded or fork in self._dead
-
-    def _stop(self, fork: Fork) -> None:
-        """Interrupt a cell, and end the process that does not obey.
-
-        A test cell mostly waits for the student's process, which is therefore the first to be
-        interrupted.
-        """
-        for one in (self._student, self._tests) if fork is self._tests else (fork,):
-            end = time.monotonic() + _GRACE_SECONDS
-            while time.monotonic() < end:
-                one.interrupt()
-                if self._until(
-                    lambda: fork.done is not None or not fork.usable,
-                    min(end, time.monotonic() + _GRACE_SECONDS / 8),
-                ):
-                    return
-        fork.kill()
-        self._dead[fork] = ("timeout", "it did not obey an interrupt after its time")
-
-    def _bury(self, fork: Fork) -> Reason:
-        """Find out why a process has ended, or has to."""
-        fork.kill()
-        if fork in self._dead:
-            pass
-        elif fork.broken:
-            self._dead[fork] = ("tampered", f"it sent {fork.broken}")
-            self.tampering.append(f"the process of the cells sent {fork.broken}")
-        elif fork.ended is not None and fork.ended < 0:
-            self._dead[fork] = ("crashed", f"signal {-fork.ended} ended it")
-        else:
-            self._dead[fork] = ("crashed", f"it left with exit code {fork.ended}")
-        return self._dead[fork][0]
-
-    def _until(self, condition: Callable[[], bool], end: float) -> bool:
-        """Serve both forks until the condition holds; `False` if it does not by then."""
-        while not condition():
-            left = end - time.monotonic()
-            if left <= 0:
-                return False
-            self._serve(min(left, _LOOK_SECONDS))
-        return True
-
-    def _serve(self, seconds: float) -> None:
-        waiting = select.poll()
-        owners: dict[int, Fork] = {}
-        for fork in (self._student, self._tests):
-            writable = fork.writable()
-            for fd in fork.readable():
-                waiting.register(fd, select.POLLIN | (select.POLLOUT if fd in writable else 0))
-                owners[fd] = fork
-        for fd, event in waiting.poll(seconds * 1000):
-            fork = owners[fd]
-            if event & select.POLLOUT:
-                fork.write()
-            if event & ~select.POLLOUT and fd in fork.readable():
-                for message in fork.read(fd):
-                    sink = self._sinks[fork]
-                    if sink is not None:
-                        sink.add(message)
+def _text(found: Any) -> str:
+    return found[:200] if isinstance(found, str) else ""
 
 
 def _names(found: Any) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import builtins
 import contextlib
 import itertools
 import linecache
@@ -16,10 +16,16 @@ import traceback
 from types import FrameType
 from typing import Any
 
-from autograder.inside.control import receive
+from autograder.inside.control import receive, receive_along
+from autograder.inside.files import Files, digests
+from autograder.inside.magics import Magics
+from autograder.inside.notebook import Notebook
 from autograder.inside.output import Messages, capture
+from autograder.inside.plain import awaits, judges, lists_names, run_plain, shown
+from autograder.inside.pristine import Pristine
+from autograder.inside.throwaway import Throwaway
 
-__all__ = ["NoMagics", "run_student", "run_tests", "value_of"]
+__all__ = ["run_student", "run_tests"]
 
 # Of the link, what may be interrupted; a random state must not be left half set.
 _ROOMS = [
@@ -74,7 +80,11 @@ class _Interrupts:
 
 
 def run_student(
-    control: socket.socket, link: socket.socket, messages: Messages, shell: Any
+    control: socket.socket,
+    link: socket.socket,
+    messages: Messages,
+    shell: Any,
+    pristine: Pristine,
 ) -> None:
     """Runs the cells that the host sends, and answers the tests in between."""
     from autograder.link.errors import WireError
@@ -85,6 +95,7 @@ def run_student(
     shell.streams = capture(messages)
     space = shell.user_ns
     peer = Peer(link, space)
+    throwaway = Throwaway(shell, pristine, [control, link], messages.limit)
     interrupts = _Interrupts(
         {
             __name__: ("run_student",),
@@ -110,8 +121,15 @@ def run_student(
             if not messages.owned():
                 os._exit(0)
         elif control.fileno() in ready:
-            message = receive(control)
+            message, along = receive_along(control)
             messages.new_cell()
+            if "inside" in message:
+                messages(throwaway.judge(message, along[0]))
+                continue
+            if "files" in message:
+                messages({"done": True, "files": digests(message["files"])})
+                continue
+            modules = set(sys.modules)
             before = {name: id(value) for name, value in space.items()}  # keeps nothing alive
             with interrupts, contextlib.suppress(KeyboardInterrupt):
                 shell.run_cell(message["run"], store_history=True)
@@ -119,6 +137,8 @@ def run_student(
                 os._exit(0)  # a process that the cell forked has come back from it
             for stream in shell.streams:
                 stream.flush()
+            if message["locked"]:
+                throwaway.lock(message["run"], modules)
             bound = [name for name, value in space.items() if before.get(name) != id(value)]
             messages({"done": True, "bound": [name for name in bound if name[:1] != "_"]})
 
@@ -131,23 +151,40 @@ def run_tests(control: socket.socket, link: socket.socket, messages: Messages) -
 
     peer = Peer(link)
     namespace = Namespace(peer)
+    magics = Magics(namespace)
+    namespace["__builtins__"]["get_ipython"] = vars(builtins)["get_ipython"] = lambda: magics
+
+    def note(what: str) -> None:
+        peer.table.unjudged = peer.table.unjudged or what
+
+    sys.modules["__main__"] = Notebook(namespace, note)
     interrupts = _Interrupts(
-        {__name__: ("run_tests", "value_of"), **{f"autograder.link.{one}": None for one in _ROOMS}}
+        {
+            __name__: ("run_tests",),
+            "autograder.inside.magics": None,
+            "autograder.inside.plain": None,
+            **{f"autograder.link.{one}": None for one in _ROOMS},
+        }
     )
     messages.checkpoint = interrupts.checkpoint
     streams = capture(messages)
+    files = Files()
     for count in itertools.count(1):
         message = receive(control)
         messages.new_cell()
-        namespace.forget(message["bound"])
+        namespace.forget(message["bound"], message["own"])
         name = f"<cell {count}>"
         source = message["run"]
+        magics.new_cell(name, strict=message["test"])
         linecache.cache[name] = (len(source), None, source.splitlines(True), name)
-        shown: str | None = None
+        peer.table.unjudged = peer.table.doubtful = None
+        if message["test"] and (call := lists_names(source)):
+            note(f"it lists the notebook's names by {call}")
+        text: str | None = None
         error: BaseException | None = None
         try:
-            with interrupts:
-                shown = value_of(source, name, namespace)
+            with interrupts, files.watched(message["test"]):
+                text = shown(run_plain(source, name, namespace))
         except BaseException as raised:
             error = raised
         if isinstance(error, KeyboardInterrupt) and _waited(error):
@@ -156,50 +193,38 @@ def run_tests(control: socket.socket, link: socket.socket, messages: Messages) -
             stream.flush()
         if error is not None:
             messages.error(error, _lines(error))
-        elif shown is not None:
-            messages({"result": {"text/plain": shown[:10000]}})
+        elif text is not None:
+            messages({"result": {"text/plain": text[:10000]}})
+        if not message["test"]:
+            namespace.keep(name for name in judges(source) if name not in namespace)
         broken = peer.broken and [type(peer.broken).__name__, str(peer.broken)[:1000]]
-        messages({"done": True, "broken": broken})
+        unjudged = (
+            magics.needs
+            or peer.table.unjudged
+            or (error and _doubt(error, source, peer.table.doubtful))
+        )
+        if error and not unjudged and files.opened:
+            unjudged = f"it opens the file {min(files.opened)}"
+        messages(
+            {"done": True, "broken": broken, "unjudged": unjudged, "files": sorted(files.opened)}
+        )
+
+
+def _doubt(error: BaseException, source: str, doubtful: str | None) -> str | None:
+    """Why a test that failed outside may be right inside."""
+    from autograder.link.errors import TooLarge, Unsupported
+
+    if isinstance(error, TooLarge | Unsupported):
+        return str(error)
+    if isinstance(error, SyntaxError) and awaits(source):
+        return "it awaits outside of functions"
+    return doubtful
 
 
 def _waited(error: BaseException) -> bool:
     """Whether it came while a call of the submission was under way, whose answer may yet come."""
     frames = traceback.walk_tb(error.__traceback__)
     return any(frame.f_globals.get("__name__") == "autograder.link.peer" for frame, _ in frames)
-
-
-class NoMagics:
-    """What `get_ipython()` gives in a test: its magics do nothing there."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_, **__: None
-
-
-def value_of(source: str, name: str, namespace: dict[str, Any]) -> str | None:
-    """Run a cell; what a notebook shows of its last expression, if it is one and has a value."""
-    from IPython.core.displayhook import DisplayHook
-    from IPython.core.inputtransformer2 import TransformerManager
-    from IPython.lib import pretty
-
-    try:
-        tree = ast.parse(source, name)
-    except SyntaxError:
-        transformer: Any = TransformerManager
-        plain = transformer().transform_cell(source)
-        if "get_ipython()" not in plain:
-            raise
-        tree = ast.parse(plain, name)
-    last = tree.body[-1] if tree.body else None
-    if not isinstance(last, ast.Expr):
-        exec(compile(tree, name, "exec"), namespace)
-        return None
-    tree.body.pop()
-    exec(compile(tree, name, "exec"), namespace)
-    value = eval(compile(ast.Expression(last.value), name, "eval"), namespace)
-    hook: Any = DisplayHook
-    if value is None or hook.semicolon_at_end_of_expression(source):
-        return None
-    return str(pretty.pretty(value))  # type: ignore[no-untyped-call]
 
 
 def _lines(error: BaseException) -> list[str]:

@@ -2,7 +2,8 @@
 
 JSON behind a length of four bytes:
 
-  to main:    {"files": …, "home": …} first, then {"run": source, …} for each cell
+  to main:    {"files": …, "home": …} first, then {"run": source, …} for each cell, or, with the
+              socket to answer on, {"inside": source, "token": …, …}
   from main:  {"stream": "stdout" | "stderr", "text": …}, {"display" | "result": data, …},
               {"clear": true}, {"error": [name, value, traceback]}, and at the end of a cell
               {"done": true, …}
@@ -21,7 +22,7 @@ from typing import Any
 
 from autograder.job import Limits
 
-__all__ = ["BadMessage", "frame", "receive", "send", "take"]
+__all__ = ["BadMessage", "frame", "receive", "receive_along", "send", "take"]
 
 _LENGTH = struct.Struct("!I")
 _SLACK = 1 << 16
@@ -83,6 +84,19 @@ def receive(connection: socket.socket) -> dict[str, Any]:
     Raises:
         EOFError: the other side is gone.
     """
-    (length,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
+    return receive_along(connection)[0]
+
+
+def receive_along(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Read one message, and the file descriptors that came along.
+
+    Raises:
+        EOFError: the other side is gone.
+    """
+    head, fds, _, _ = socket.recv_fds(connection, _LENGTH.size, 1)
+    if not head:
+        raise EOFError
+    head += _exactly(connection, _LENGTH.size - len(head))
+    (length,) = _LENGTH.unpack(head)
     message: dict[str, Any] = json.loads(_exactly(connection, length))
-    return message
+    return message, fds

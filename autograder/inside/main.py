@@ -32,9 +32,11 @@ from types import ModuleType
 from typing import Any
 
 from autograder.inside import confine
-from autograder.inside.cells import NoMagics, run_student, run_tests, value_of
+from autograder.inside.cells import run_student, run_tests
 from autograder.inside.control import receive
 from autograder.inside.output import Messages
+from autograder.inside.plain import run_plain
+from autograder.inside.pristine import Pristine
 from autograder.inside.shell import make_shell
 from autograder.job import Limits
 
@@ -45,7 +47,7 @@ _DISK_FILES = 4  # so many files of the largest size fit on each of the private 
 _FDS = ("control", "link", "stdout", "stderr", "status")
 
 
-def _main(fds: dict[str, int], role: str, limits: Limits, isolated: bool, shell: Any) -> None:
+def _main(fds: dict[str, int], role: str, limits: Limits, isolated: bool, warm: Any) -> None:
     """What becomes of the fork that runs the cells."""
     confine.own_descriptors({0, 1, 2, *fds.values()})
     if isolated:
@@ -63,6 +65,8 @@ def _main(fds: dict[str, int], role: str, limits: Limits, isolated: bool, shell:
     except OSError as error:
         os.write(fds["status"], f"files {error}".encode()[:4000])
         os._exit(1)
+    if role == "tests":  # it was brought the course's own files only
+        sys.path.insert(0, str(home))
     confine.limit(limits)
     with contextlib.suppress(OSError):  # should the machine run out of memory, this goes first
         Path("/proc/self/oom_score_adj").write_text("1000")
@@ -80,17 +84,17 @@ def _main(fds: dict[str, int], role: str, limits: Limits, isolated: bool, shell:
     messages = Messages(control, limits.output)
     with contextlib.suppress(EOFError):
         if role == "student":
-            run_student(control, link, messages, shell)
+            run_student(control, link, messages, *warm)
         else:
             run_tests(control, link, messages)
 
 
-def _init(fds: dict[str, int], role: str, limits: Limits, isolated: bool, shell: Any) -> None:
+def _init(fds: dict[str, int], role: str, limits: Limits, isolated: bool, warm: Any) -> None:
     """Start `main`, wait for its end among all that end here, and say what it was."""
     os.write(fds["status"], b"init")
     pid = os.fork()
     if pid == 0:
-        _guarded(_main, fds, role, limits, isolated, shell)
+        _guarded(_main, fds, role, limits, isolated, warm)
     for name in ("control", "link", "stdout", "stderr"):
         os.close(fds[name])
     confine.set_dumpable(False)
@@ -115,7 +119,7 @@ def _guarded(function: Any, fds: dict[str, int], *rest: Any) -> None:
         os._exit(1)
 
 
-def _fork(fds: dict[str, int], role: str, limits: Limits, isolated: bool, shell: Any) -> None:
+def _fork(fds: dict[str, int], role: str, limits: Limits, isolated: bool, warm: Any) -> None:
     if isolated:
         confine.enter_namespaces()
     pid = os.fork()
@@ -123,7 +127,7 @@ def _fork(fds: dict[str, int], role: str, limits: Limits, isolated: bool, shell:
         if not isolated:
             os.setsid()
             confine.be_subreaper()
-        _guarded(_init, fds, role, limits, isolated, shell)
+        _guarded(_init, fds, role, limits, isolated, warm)
 
 
 class _WithheldFinder:
@@ -176,13 +180,12 @@ def _warm(role: str, imports: tuple[str, ...]) -> Any:
         importlib.import_module(name)
     sys.modules["torch"].set_num_threads(1)
     _rehearse()
-    shell = None
     if role == "tests":
         from IPython.display import display
 
-        # what a notebook's kernel adds to the names that are always there
-        vars(builtins).update(display=display, get_ipython=NoMagics)
-        value_of("%warm\n1", "<warm>", {})
+        vars(builtins)["display"] = display  # as a notebook's kernel does
+        run_plain("1; 2", "<warm>", {})
+        made = None
     else:
         shell = make_shell()
         if "matplotlib.pyplot" in sys.modules:
@@ -197,6 +200,7 @@ def _warm(role: str, imports: tuple[str, ...]) -> Any:
         shell.run_cell("raise ValueError")  # imports what shows tracebacks
         shell.reset()
         shell.execution_count = 1
+        made = shell, Pristine(shell)
     if len([*Path("/proc/self/task").iterdir()]) > 1:
         raise RuntimeError(
             f"one of {', '.join(imports)} starts threads, which a fork does not survive"
@@ -208,7 +212,7 @@ def _warm(role: str, imports: tuple[str, ...]) -> Any:
         )
     gc.collect()
     gc.freeze()  # keeps the collector from copying the pages that forks share
-    return shell
+    return made
 
 
 def main(
@@ -225,7 +229,7 @@ def main(
     if role == "student" and not isolated:
         sys.meta_path.insert(0, _WithheldFinder(withheld))
     try:
-        shell = _warm(role, imports)
+        warm = _warm(role, imports)
     except Exception as error:
         requests.send(f"error {type(error).__name__}: {error}".encode()[:4000])
         return
@@ -244,6 +248,6 @@ def main(
         if pid == 0:
             requests.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _guarded(_fork, fds, role, Limits(**json.loads(request)), isolated, shell)
+            _guarded(_fork, fds, role, Limits(**json.loads(request)), isolated, warm)
         for received_fd in received:
             os.close(received_fd)

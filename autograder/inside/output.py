@@ -27,6 +27,7 @@ class Messages:
     A process that a cell has forked does not send: it could cut a message in two.
 
     Attributes:
+        limit: on the output of a cell.
         checkpoint: called where a cell that does little but send can be interrupted.
     """
 
@@ -35,12 +36,12 @@ class Messages:
         self._owner = os.getpid()
         self._lock = threading.RLock()
         self.checkpoint: Callable[[], None] = lambda: None
-        self._limit = limit
+        self.limit = limit
         self._left = limit
 
     def new_cell(self) -> None:
         """Let the limit begin anew."""
-        self._left = self._limit
+        self._left = self.limit
 
     def owned(self) -> bool:
         """Whether this is the process that may send."""
@@ -63,7 +64,7 @@ class Messages:
                 if "text" in message:
                     self({**message, "text": message["text"][: self._left]})
                 self({"full": True})
-            elif self._left < -_FLOOD * self._limit:
+            elif self._left < -_FLOOD * self.limit:
                 self({"flood": True})
                 self._left = -1
 

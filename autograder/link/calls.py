@@ -44,6 +44,7 @@ def prepared(
             raise Tampered("a gradient of nothing")
         return product(table, obj, *args)
     if table.guarded and not is_allowed(call.op, obj, call.name):
+        table.doubtful = f"the submission uses a {type(obj).__name__} of the test's"
         raise AttributeError(f"{name or call.op}: not for a submission to use")
     if call.op == "call" and len(args) == 2:
         if not all(type(key) is str for key in expect(args[1], dict, "arguments")):

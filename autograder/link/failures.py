@@ -52,11 +52,13 @@ def _raised(failure: Failure, own: Any, table: Table) -> BaseException:
     text = shown(failure.text)
     error: BaseException
     if isinstance(own, RemoteType) and issubclass(own, Exception):
+        table.doubtful = f"a {own.__name__} of the submission's is only stood for outside"
         error = own.__new__(own)
         error.args = (text,)
         return error
     name = next((name for name in failure.names if name in ERRORS), None)
     if name is None:
+        table.doubtful = "the submission raises an error that is not known outside"
         return RemoteError(f"{failure.names[0][:200] if failure.names else 'an error'}: {text}")
     error = ERRORS[name](text)
     if not table.guarded:

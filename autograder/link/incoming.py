@@ -101,7 +101,10 @@ class Objects:
         return cls
 
     def _object(self, key: int, kind: list[Any]) -> Any:
-        return self._instance(key, kind, object)
+        value = self._instance(key, kind, object)
+        name = type(value).__name__
+        self.table.doubtful = f"a {name} of the submission's is only stood for outside"
+        return value
 
     def _instance(self, key: int, kind: list[Any], base: type) -> Any:
         cls = self.other(kind)

@@ -24,22 +24,32 @@ class _Builtins(dict[str, Any]):
         self._fetch = fetch
 
     def __missing__(self, name: str) -> Any:
-        return self._fetch(name)
+        try:
+            return self._fetch(name)
+        except KeyError:
+            if name in vars(builtins):  # the submission has deleted its own
+                return vars(builtins)[name]
+            raise
 
 
 class Namespace(dict[str, Any]):
     """The globals of the tests' cells, with the submission's names behind them.
 
-    A name is looked up among the tests' own, then in Python's builtins, then at the submission
-    (the value is kept until `forget`). A name that a test binds is the test's own from then on.
+    A name is looked up among the tests' own, then in Python's builtins without those that the
+    submission has bound, then at the submission (the value is kept until `forget`). A name that a
+    test binds is the test's own from then on.
     """
 
     def __init__(self, peer: Peer) -> None:
         super().__init__(__name__="__main__", __builtins__=_Builtins(self._fetch))
         self._peer = peer
         self._fetched: set[str] = set()
+        self._kept: set[str] = set()
 
     def _fetch(self, name: str) -> Any:
+        if name in self._kept:
+            self._peer.table.doubtful = f"what binds {name} in a locked cell failed outside"
+            raise KeyError(name)
         if name.startswith("__"):
             raise KeyError(name)
         value = self._peer.fetch(name)
@@ -56,13 +66,18 @@ class Namespace(dict[str, Any]):
         self._fetched.discard(name)
         super().__setitem__(name, value)
 
-    def forget(self, rebound: Iterable[str] = ()) -> None:
+    def keep(self, names: Iterable[str]) -> None:
+        """Never ask the submission for these names: what they stand for judges it."""
+        self._kept |= set(names)
+
+    def forget(self, rebound: Iterable[str] = (), own: Iterable[str] = ()) -> None:
         """Ask again for names of the submission, as they are now.
 
         Args:
             rebound: names that the submission's cells have bound since. Where the tests have
                 plain data under such a name, the submission's takes its place; functions, classes
                 and modules of the tests stay, so that no submission replaces what judges it.
+            own: names of Python's builtins that are the submission's from now on.
         """
         for name in self._fetched:
             self.pop(name, None)
@@ -70,6 +85,8 @@ class Namespace(dict[str, Any]):
         for name in rebound:
             if name in self and not name.startswith("__") and not _judges(self[name]):
                 del self[name]
+        for name in own:
+            self["__builtins__"].pop(name, None)
 
 
 def _judges(value: Any) -> bool:

@@ -135,9 +135,29 @@ def _order(name: str) -> Callable[..., Any]:
 def _equal(self: Any, other: Any) -> bool:
     if self is other:
         return True
+    handle = _tie(self)
     if handle_of(other) is None:
+        if other is not None:
+            _unjudged(self, "is compared with a plain value")
         return False
-    return _tie(self).ask("special", "__eq__", other) is True
+    return handle.ask("special", "__eq__", other) is True
+
+
+def _unjudged(value: Any, what: str) -> None:
+    """Note that what a test finds out by this is not to be relied on."""
+    handle = _tie(value)
+    if handle.table.guarded:
+        handle.table.unjudged = f"a {type(value).__name__} of the submission's {what}"
+
+
+def _truth(self: Any) -> bool:
+    _unjudged(self, "is asked whether it is true")
+    return True
+
+
+def _hash(self: Any) -> int:
+    _unjudged(self, "is looked up in a set or dict")
+    return object.__hash__(self)
 
 
 def _text(name: str) -> Callable[[Any], str]:
@@ -169,7 +189,7 @@ SPECIAL: dict[str, Callable[..., Any]] = (
     | {name: _order(name) for name in ("__lt__", "__le__", "__gt__", "__ge__")}
     | _CONTAINER
     | {name: _text(name) for name in ("__str__", "__repr__")}
-    | {"__eq__": _equal, "__hash__": object.__hash__}
+    | {"__eq__": _equal, "__hash__": _hash, "__bool__": _truth}
 )
 """The special methods that a stand-in may forward; `__call__` comes besides."""
 
@@ -307,7 +327,7 @@ def remote_class(
         if "__call__" in special:
             attributes["__call__"] = _call
         if "__eq__" in attributes:
-            attributes["__hash__"] = object.__hash__
+            attributes["__hash__"] = _hash
     elif family is RemoteModule:
         attributes |= {key: _CONTAINER[key] for key in special if key in _CONTAINER}
     first = () if any(issubclass(base, family) for base in bases) else (family,)

@@ -227,11 +227,17 @@ class Table:
     Args:
         ask: puts a question to the other side.
         guarded: whether this is the tests' side.
+
+    Attributes:
+        unjudged: why what a test finds out here may be wrong, whether it passes or fails.
+        doubtful: why it may be wrong where it fails.
     """
 
     def __init__(self, ask: Ask, guarded: bool) -> None:
         self.ask = ask
         self.guarded = guarded
+        self.unjudged: str | None = None
+        self.doubtful: str | None = None
         self.own: dict[int, Entry] = {}
         self.theirs: weakref.WeakValueDictionary[int, Handle] = weakref.WeakValueDictionary()
         self.classes: dict[int, type] = {}  # of the other side; these are kept

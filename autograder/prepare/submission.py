@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from nbformat import NotebookNode
 from nbgrader.utils import parse_utc
 
+from autograder.bindings import needed
 from autograder.hidden import strip_hidden
-from autograder.job import Cell, Job, Limits, Role
+from autograder.job import Cell, Job, Limits, Mode, Role
 from autograder.prepare.files import ABOUT_SUBMISSION, Files, Refused, read_bytes, read_files
 from autograder.prepare.notebook import blank, restore
+from autograder.prepare.plan import Judged, Plan
 from autograder.prepare.source import SourceNotebook
 
 __all__ = ["Prepared", "Rules", "make_job", "prepare", "read_notebook", "submission_files"]
@@ -32,6 +36,8 @@ class Rules:
         limits: see `Job`.
         imports: see `Job`.
         withheld: see `Job`.
+        mode: where tests are judged, the course's choice; `"auto"` leaves it to the plans.
+        plans: by notebook, what its solution has shown.
     """
 
     marks: tuple[tuple[str, str], ...] = (("BEGIN HIDDEN TESTS", "END HIDDEN TESTS"),)
@@ -41,6 +47,8 @@ class Rules:
     limits: Limits = field(default_factory=Limits)
     imports: tuple[str, ...] = ()
     withheld: tuple[str, ...] = ()
+    mode: Literal["auto", "outside", "inside"] = "auto"
+    plans: Mapping[str, Plan] = field(default_factory=dict)
 
     def visible(self, source: str) -> str:
         """What students are given of a locked cell."""
@@ -48,11 +56,29 @@ class Rules:
             source = strip_hidden(source, begin, end)
         return source
 
-    def job(self, notebook: NotebookNode, files: Mapping[str, bytes]) -> Job:
+    def job(self, name: str, notebook: NotebookNode, files: Mapping[str, bytes]) -> Job:
         """The job of a notebook that `restore` made."""
-        return make_job(
-            notebook, files, limits=self.limits, imports=self.imports, withheld=self.withheld
+        plan = self.plans.get(name, Plan())
+        made = make_job(
+            notebook,
+            files,
+            limits=self.limits,
+            imports=self.imports,
+            withheld=self.withheld,
+            given=self.given,
+            visible=self.visible,
         )
+        return dataclasses.replace(
+            made,
+            cells=tuple(dataclasses.replace(c, mode=self._mode(c, plan)) for c in made.cells),
+            asked=plan.asked,
+            noticing=self.mode == "auto",
+        )
+
+    def _mode(self, cell: Cell, plan: Plan) -> Mode:
+        if cell.role != "test" or self.mode == "outside":
+            return "outside"
+        return "inside" if self.mode == "inside" else plan.cells.get(cell.id, Judged()).mode
 
 
 @dataclass
@@ -97,7 +123,7 @@ def prepare(folder: Path, sources: Mapping[str, SourceNotebook], rules: Rules) -
         told = [*notebook.metadata.autograder.get("tampering", []), *odd]
         notebook.metadata.autograder.tampering = [*told, *files.refused.values()]
         if "refused" not in notebook.metadata.autograder:
-            made.jobs[name] = rules.job(notebook, files.taken)
+            made.jobs[name] = rules.job(name, notebook, files.taken)
     return made
 
 
@@ -158,9 +184,17 @@ def make_job(
     limits: Limits | None = None,
     imports: Iterable[str] = (),
     withheld: Iterable[str] = (),
+    given: Iterable[str] = (),
+    visible: Callable[[str], str] = strip_hidden,
 ) -> Job:
-    """The job of a notebook that `restore` made."""
-    cells = []
+    """The job of a notebook that `restore` made.
+
+    A name that a test binds may be used by later cells of the student's process. So what of the
+    test students can see is run there, too.
+    """
+    cells: list[Cell] = []
+    earlier: list[tuple[str | None, str]] = []
+    wanted: set[str] = set()
     for position, cell in enumerate(notebook.cells):
         if cell.cell_type != "code":
             continue
@@ -170,11 +204,18 @@ def make_job(
             role = "test" if meta.get("grade") else "shared"
         # A grade_id has no blank, so no other cell can take its name.
         name = meta.get("grade_id") or f"cell {position}"
-        cells.append(Cell(name, role, cell.source, needed="shown" not in cell.metadata))
+        cells.append(Cell(name, role, cell.source, "shown" not in cell.metadata))
+        if role == "test":
+            earlier.append((name, visible(cell.source)))
+        else:
+            wanted.update(needed(cell.source, earlier))
+            earlier.append((None, cell.source))
+    binds = {name: text for name, text in earlier if name in wanted}
     return Job(
-        cells=tuple(cells),
+        cells=tuple(dataclasses.replace(c, binds=binds.get(c.id, "")) for c in cells),
         files=dict(sorted(files.items())),
         limits=limits or Limits(),
         imports=tuple(imports),
         withheld=tuple(withheld),
+        given=tuple(sorted(given)),
     )

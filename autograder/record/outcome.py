@@ -81,7 +81,12 @@ def apply(
     about.isolated = result.isolated
     about.cells = NotebookNode(
         {
-            cell.id: NotebookNode(seconds=round(cell.seconds, 3), reason=cell.reason)
+            cell.id: NotebookNode(
+                seconds=round(cell.seconds, 3),
+                reason=cell.reason,
+                mode=cell.mode,
+                unjudged=cell.unjudged,
+            )
             for cell in result.cells
         }
     )

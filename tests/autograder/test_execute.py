@@ -116,11 +116,13 @@ class TestOutputs:
         result = run(
             Cell("set-up", "shared", "import json, helper, torch"),
             "helper.three()",
-            check("assert json.dumps([]) == '[]'\nassert helper.three() == 3\nimport helper"),
+            check("assert json.dumps([]) == '[]'\nimport helper"),
+            Cell("fallen through", "test", "helper.three()"),
             files={"helper.py": b"def three(): return 3\n", "json.py": b"", "torch.py": b""},
         )
         assert result.cells[1].outputs[0]["data"]["text/plain"] == "3"
         assert errors(result.cells[2]) == ["ModuleNotFoundError"]
+        assert errors(result.cells[3]) == ["NameError"]
 
     @pytest.mark.parametrize("name", ["/etc/x", "../x", "a/../../x", "nul\0", ""])
     def test_names_of_files_that_lead_elsewhere(self, name: str) -> None:

@@ -1,0 +1,139 @@
+"""Runs a cell as plain Python: what a notebook shows of it is the value of its last expression."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+__all__ = ["awaits", "judges", "lists_names", "run_plain", "shown"]
+
+_FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+_AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+
+
+def _parse(source: str, name: str) -> ast.Module:
+    """The cell's code; what only IPython knows (`%`, `!`, `?`) becomes calls of `get_ipython()`."""
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    try:
+        return ast.parse(source, name)
+    except SyntaxError:
+        transformer: Any = TransformerManager
+        plain = transformer().transform_cell(source)
+        if "get_ipython()" not in plain:
+            raise
+        tree: ast.Module = ast.parse(plain, name)
+        return tree
+
+
+def _execute(
+    tree: ast.Module | ast.Expression,
+    name: str,
+    space: dict[str, Any],
+    local: MutableMapping[str, Any] | None,
+    flags: int,
+) -> Any:
+    mode = "eval" if isinstance(tree, ast.Expression) else "exec"
+    code: Any = compile(tree, name, mode, flags, dont_inherit=True, optimize=0)
+    if code.co_flags & inspect.CO_COROUTINE:
+        return asyncio.run(eval(code, space, local))
+    return eval(code, space, local)
+
+
+def run_plain(
+    source: str,
+    name: str,
+    space: dict[str, Any],
+    local: MutableMapping[str, Any] | None = None,
+    *,
+    awaiting: bool = False,
+    change: Callable[[ast.Module], ast.Module] | None = None,
+) -> Any:
+    """Run a cell, and give the value of its last expression if it has one that is shown.
+
+    Args:
+        source: of the cell; its magics are calls of the `get_ipython` that `space` has.
+        name: of the file that tracebacks name.
+        space: the global names.
+        local: the local ones, if there are others.
+        awaiting: whether `await` may stand outside a function.
+        change: makes of the cell's code what is run.
+    """
+    from IPython.core.displayhook import DisplayHook
+
+    flags = _AWAIT if awaiting else 0
+    tree = _parse(source, name)
+    if change is not None:
+        tree = change(tree)
+    last = tree.body[-1] if tree.body else None
+    if not isinstance(last, ast.Expr):
+        _execute(tree, name, space, local, flags)
+        return None
+    tree.body.pop()
+    _execute(tree, name, space, local, flags)
+    value = _execute(ast.Expression(last.value), name, space, local, flags)
+    hook: Any = DisplayHook
+    return None if hook.semicolon_at_end_of_expression(source) else value
+
+
+def shown(value: Any) -> str | None:
+    """What a notebook shows of a value, as text."""
+    from IPython.lib import pretty
+
+    return None if value is None else str(pretty.pretty(value))  # type: ignore[no-untyped-call]
+
+
+def awaits(source: str) -> bool:
+    """Whether a cell has an `await` outside of functions, and is right but for that."""
+    try:
+        compile(source, "<cell>", "exec", dont_inherit=True)
+    except SyntaxError:
+        try:
+            compile(source, "<cell>", "exec", _AWAIT, dont_inherit=True)
+        except SyntaxError:
+            return False
+        return True
+    return False
+
+
+def lists_names(source: str) -> str | None:
+    """The call by which a cell lists the notebook's names, if it has one.
+
+    >>> lists_names("assert 'x' not in dir()")
+    'dir()'
+    >>> lists_names("def f(): return locals()")
+    """
+    try:
+        tree = _parse(source, "<cell>")
+    except (SyntaxError, ValueError):
+        return None
+    functions = [node for node in ast.walk(tree) if isinstance(node, _FUNCTIONS)]
+    within = {id(inner) for function in functions for inner in ast.walk(function)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+            name = node.func.id
+            if name == "globals" or (name in ("dir", "locals", "vars") and id(node) not in within):
+                return f"{name}()"
+    return None
+
+
+def judges(source: str) -> set[str]:
+    """The names that a cell's imports, functions and classes bind: what judges, where it is locked.
+
+    >>> sorted(judges("from math import pi as p, e; x = 1; import os.path"))
+    ['e', 'os', 'p']
+    """
+    try:
+        tree = _parse(source, "<cell>")
+    except (SyntaxError, ValueError):
+        return set()
+    found: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+    return found - {"*"}

@@ -1,0 +1,118 @@
+"""What judges an answer, as it was before any of a submission's code ran, to be put back.
+
+It is put back in a fork of the student's process, for a test cell that is judged there. That
+undoes what a submission has patched on purpose or by accident; it does not hold off code that
+patches again while the test calls it.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import importlib
+import os
+import sys
+import threading
+import types
+from typing import Any
+
+__all__ = ["Pristine"]
+
+_JUDGES = (
+    "ast", "asyncio", "builtins", "cmath", "collections", "copy", "dataclasses", "datetime",
+    "decimal", "doctest", "enum", "fractions", "functools", "inspect", "io", "itertools", "json",
+    "json.decoder", "json.encoder", "linecache", "math", "operator", "os", "posixpath", "re",
+    "socket", "statistics", "struct", "subprocess", "sys", "threading", "traceback", "types",
+    "typing", "unittest", "unittest.case", "unittest.mock", "warnings", "weakref",
+    "numpy", "numpy.linalg", "numpy.testing", "numpy.testing._private.utils",
+    "torch", "torch.linalg", "torch.testing", "torch.testing._comparison",
+    "pandas", "pandas.testing", "pandas._testing", "pandas._testing.asserters",
+    "pytest", "_pytest.python_api", "_pytest.raises",
+    "IPython.core.interactiveshell", "IPython.core.inputtransformer2", "IPython.core.magic",
+    "IPython.core.magics.execution", "IPython.core.magics.osm", "IPython.core.magics.script",
+    "IPython.lib.pretty", "IPython.utils.capture", "IPython.utils.process",
+)  # fmt: skip
+
+
+class Pristine:
+    """Functions and classes of the modules that tests judge by.
+
+    Only those are put back, and the shell's own magics: data of a module may rightly change.
+
+    Args:
+        shell: that the student's cells run in.
+    """
+
+    def __init__(self, shell: Any) -> None:
+        for name in ("doctest", "statistics", "unittest.mock", "numpy.testing"):
+            importlib.import_module(name)
+        self._modules: dict[str, tuple[types.ModuleType, dict[str, Any]]] = {}
+        self._classes: dict[type, dict[str, Any]] = {}
+        own = [name for name in sys.modules if name.startswith("autograder.")]
+        for name in (*_JUDGES, *own):
+            if name in sys.modules:
+                self.add(sys.modules[name])
+        self._classes[type(shell)] = dict(vars(type(shell)))
+        self._shell = shell
+        self._magics = {kind: dict(found) for kind, found in shell.magics_manager.magics.items()}
+        self._finders = list(sys.meta_path), list(sys.path_hooks)
+        self._path = os.environ.get("PATH", os.defpath)
+
+    def add(self, module: types.ModuleType) -> None:
+        """Keep a module as it is now; one that is kept already stays as it was."""
+        name = module.__name__
+        if name in self._modules:
+            return
+        self._modules[name] = (
+            module,
+            {key: value for key, value in vars(module).items() if callable(value)},
+        )
+        top = name.partition(".")[0]
+        for value in vars(module).values():
+            if isinstance(value, type) and value.__module__.partition(".")[0] == top:
+                self._classes.setdefault(value, dict(vars(value)))
+
+    def put_back(self) -> None:
+        """Undo what was changed of them, and what runs beside every line of code."""
+        sys.settrace(None)
+        sys.setprofile(None)
+        threading.settrace(None)
+        threading.setprofile(None)
+        sys.meta_path[:], sys.path_hooks[:] = self._finders
+        os.environ["PATH"] = self._path
+        os.environ.pop("LD_PRELOAD", None)
+        self._put_back_modules()
+        self._put_back_classes()
+        for key in [key for key in vars(self._shell) if key in dir(type(self._shell))]:
+            if callable(vars(self._shell)[key]):
+                del vars(self._shell)[key]
+        for kind, found in self._magics.items():
+            self._shell.magics_manager.magics[kind].update(found)
+
+    def _put_back_modules(self) -> None:
+        for name, (module, kept) in self._modules.items():
+            sys.modules[name] = module
+            now = vars(module)
+            for key, value in kept.items():
+                if now.get(key) is not value:
+                    now[key] = value
+            if module is not builtins:
+                for key in now.keys() & vars(builtins).keys() - kept.keys():
+                    if callable(now[key]):
+                        del now[key]  # in the place of Python's own
+
+    def _put_back_classes(self) -> None:
+        for cls, attributes in self._classes.items():
+            now = dict(vars(cls))
+            above = {key for base in cls.__mro__[1:] for key in vars(base)}
+            for key in attributes.keys() | (now.keys() & above):
+                kept = attributes.get(key)
+                if now.get(key) is kept or not _acts(kept or now.get(key)):
+                    continue
+                with contextlib.suppress(AttributeError, TypeError):
+                    delattr(cls, key) if kept is None else setattr(cls, key, kept)
+
+
+def _acts(value: Any) -> bool:
+    """Whether an attribute of a class does something, and is no mere data."""
+    return callable(value) or isinstance(value, classmethod | staticmethod | property)

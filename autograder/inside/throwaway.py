@@ -1,0 +1,185 @@
+"""Judges a test cell in a fork of the student's process, which is then thrown away.
+
+There a test sees all that it would see in one notebook: names, source text, files, patches. The
+student's code is beside it, so a verdict is only as good as what that code leaves alone. Undone is
+what it has patched before (`pristine`); its verdict counts with a token that only the fork is told.
+Not held off is code that, called by the test, looks for the token or rewrites the test at work.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import io
+import linecache
+import os
+import signal
+import socket
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autograder.inside.magics import Magics
+from autograder.inside.output import Messages, capture
+from autograder.inside.plain import judges, run_plain, shown
+from autograder.inside.pristine import Pristine
+from autograder.inside.vetted import NAMES, Vetting
+
+__all__ = ["Throwaway"]
+
+# As they are before any of a submission's code runs.
+_close, _exit, _fork, _killpg, _setsid = os.close, os._exit, os.fork, os.killpg, os.setsid
+_setpgid, _signal, _status, _waitpid = (
+    os.setpgid,
+    signal.signal,
+    os.waitstatus_to_exitcode,
+    os.waitpid,
+)
+
+
+class Throwaway:
+    """Forks the student's process for a test cell.
+
+    Args:
+        shell: that the student's cells run in.
+        pristine: what is put back in a fork.
+        ends: the sockets that a fork has to close.
+        limit: on output.
+    """
+
+    def __init__(
+        self, shell: Any, pristine: Pristine, ends: list[socket.socket], limit: int
+    ) -> None:
+        self._shell, self._pristine, self._ends, self._limit = shell, pristine, ends, limit
+        self._space: dict[str, Any] = shell.user_ns
+        self._get_ipython = shell.get_ipython
+        self._locked: dict[str, Any] = {}
+        self._count = 0
+
+    def lock(self, source: str, before: set[str]) -> None:
+        """Remember what a locked cell has bound that judges, and the helper modules it loaded.
+
+        Args:
+            source: of the cell, which has been run.
+            before: the names of the modules that were there before it.
+        """
+        names = judges(source) & self._space.keys()
+        self._locked |= {name: self._space[name] for name in names}
+        home = str(Path.cwd())
+        for name in sys.modules.keys() - before:
+            if str(getattr(sys.modules[name], "__file__", "")).startswith(home):
+                self._pristine.add(sys.modules[name])
+
+    def judge(self, message: dict[str, Any], fd: int) -> dict[str, Any]:
+        """Run a cell in a fork that answers by `fd`; returns what ends the cell here."""
+        self._count += 1
+        try:
+            pid = _fork()
+        except OSError as error:
+            _close(fd)
+            return {"done": True, "why": f"it cannot be forked: {error.strerror}"}
+        if pid == 0:
+            try:
+                self._child(message, fd)
+            finally:
+                _exit(1)
+        _close(fd)
+        with contextlib.suppress(OSError):
+            _setpgid(pid, pid)
+        _signal(signal.SIGINT, lambda *_: _killpg(pid, signal.SIGKILL))
+        try:
+            _, status = _waitpid(pid, 0)
+        finally:
+            _signal(signal.SIGINT, signal.SIG_IGN)
+        with contextlib.suppress(OSError):
+            _killpg(pid, signal.SIGKILL)  # what it has left running
+        code = _status(status)
+        return {"done": True, "why": f"signal {-code}" if code < 0 else f"exit code {code}"}
+
+    def _child(self, message: dict[str, Any], fd: int) -> None:
+        with contextlib.suppress(OSError):
+            _setpgid(0, 0)
+        _signal(signal.SIGINT, signal.SIG_DFL)
+        for end in self._ends:
+            end.close()
+        self._pristine.put_back()
+        messages = Messages(socket.socket(fileno=fd), self._limit)
+        streams = capture(messages)
+        self._shell.messages, self._shell.streams = messages, streams
+        name = f"<cell {self._count} of the tests>"
+        magics = Magics(self._space, self._shell)
+        magics.change = Vetting(arithmetic=message["noticed"])
+        _import_from_course(message["given"])
+        for source in message["before"]:
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(BaseException):
+                self._run(source, "<cell before>", magics)
+        final = self._verdict(message["inside"], name, magics)
+        for stream in streams:
+            stream.flush()
+        messages({"done": True, "token": message["token"], **final})
+        _exit(0)
+
+    def _run(self, source: str, name: str, magics: Magics) -> Any:
+        magics.new_cell(name)
+        self._space.update(self._locked)
+        self._space.update(NAMES, __builtins__=builtins)
+        self._space["get_ipython"] = vars(builtins)["get_ipython"] = lambda: magics
+        linecache.cache[name] = (len(source), None, source.splitlines(True), name)
+        return run_plain(source, name, self._space, awaiting=True, change=magics.change)
+
+    def _verdict(self, source: str, name: str, magics: Magics) -> dict[str, Any]:
+        try:
+            value = self._run(source, name, magics)
+            text = shown(value)
+        except BaseException as error:
+            return {"error": _described(error)}
+        if text is None:
+            return {}
+        if type(value) not in (int, float, *np.ScalarType) and _is_number(text):
+            text = f"<{text}>"  # what a class of the submission's says of itself is no points
+        return {"result": {"text/plain": text[:10000]}}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _described(error: BaseException) -> list[Any]:
+    """Its name, text and lines, the first of which says where, as in `line 3, submission`."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "(its message cannot be shown)"
+    trace = error.__traceback__
+    while trace is not None and not trace.tb_frame.f_code.co_filename.startswith("<cell "):
+        trace = trace.tb_next
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(trace)]
+    theirs = any(file.startswith("<ipython-input") for file in files)
+    place = f"line {trace.tb_lineno if trace else 0}, {'submission' if theirs else 'test'}"
+    try:
+        lines = traceback.format_exception(type(error), error, trace or error.__traceback__)
+    except Exception:
+        lines = []
+    shown_lines = "".join(lines).rstrip().split("\n")
+    kept = shown_lines if len(shown_lines) <= 200 else [shown_lines[0], *shown_lines[-199:]]
+    return [type(error).__name__[:200], text[:10000], [place, *(line[:2000] for line in kept)]]
+
+
+def _import_from_course(files: dict[str, str]) -> None:
+    """Have the course's own modules imported from what the course has, whatever is there now."""
+    if not files:
+        return
+    folder = Path(tempfile.mkdtemp())
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    sys.path.insert(0, str(folder))

@@ -1,0 +1,193 @@
+"""Decides where each graded cell is judged: the strongest mode in which the solution earns it.
+
+The solved notebooks of the source folder are run as submissions are, outside first. What does not
+earn its points there is run inside the student's process; what earns them in neither is told.
+"""
+
+from __future__ import annotations
+
+import builtins
+import copy
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from nbformat import NotebookNode
+from nbgrader.converters import Autograde
+from nbgrader.utils import determine_grade, is_grade, is_solution
+
+from autograder.atomic import write
+from autograder.bindings import bound
+from autograder.course import Course, quiet
+from autograder.execute.store import Store, job_key
+from autograder.job import CellResult, Job, Result
+from autograder.prepare.plan import Judged, Plan, read_plans, written
+from autograder.prepare.source import SourceNotebook
+from autograder.prepare.submission import read_notebook, submission_files
+from autograder.record.outcome import apply
+from autograder.steps import plans_file, rules_of
+
+__all__ = ["decide", "described", "told"]
+
+Run = Callable[[Job], Result]
+
+
+def decide(
+    course: Course,
+    assignment: str,
+    sources: Mapping[str, SourceNotebook],
+    run: Run,
+    *,
+    isolated: bool = True,
+) -> dict[str, Plan]:
+    """The plans of an assignment's notebooks, decided anew where solution or tests have changed.
+
+    Args:
+        course: the course.
+        assignment: its name.
+        sources: its notebooks as the gradebook has them.
+        run: runs a job.
+        isolated: whether jobs run in a sandbox.
+
+    Returns:
+        By notebook; those without a solved notebook are left out.
+    """
+    directory = course.directory()
+    converter = Autograde(coursedir=directory, config=course.config, log=quiet())
+    rules = dataclasses.replace(rules_of(converter, assignment), plans={})
+    folder = Path(directory.format_path(directory.source_directory, ".", assignment))
+    notebooks, jobs, asked = {}, {}, {}
+    for name, source in sources.items():
+        path = folder / f"{name}.ipynb"
+        if not path.is_file():
+            continue
+        notebook = read_notebook(path, source, rules)
+        if "refused" in notebook.metadata.autograder:
+            continue
+        notebooks[name] = notebook
+        jobs[name] = rules.job(name, notebook, submission_files(folder, rules).taken)
+        asked[name] = _asked(source, notebook)
+    keys = {name: job_key(job, isolated=isolated) for name, job in jobs.items()}
+    digest = hashlib.sha256(json.dumps([keys, asked], sort_keys=True).encode()).hexdigest()
+    file = plans_file(course.root, assignment)
+    known, plans = read_plans(file)
+    if known != digest:
+        store = Store(course.work / "results")
+        plans = {
+            name: Plan(_judged(job, notebooks[name], run, store, isolated), tuple(asked[name]))
+            for name, job in jobs.items()
+        }
+        write(file, written(digest, plans))
+    return plans
+
+
+def _asked(source: SourceNotebook, notebook: NotebookNode) -> list[str]:
+    """The builtins that the solution defines, or that the release names in a cell to be filled."""
+    locked = {cell.name for cell in source.cells if cell.locked}
+    texts = [cell.source for cell in source.cells if not cell.locked and cell.cell_type == "code"]
+    texts += [
+        cell.source
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        and cell.metadata.get("nbgrader", {}).get("grade_id") not in locked
+    ]
+    names = set().union(*map(bound, texts))
+    return sorted(names & vars(builtins).keys())
+
+
+def _judged(
+    job: Job, notebook: NotebookNode, run: Run, store: Store, isolated: bool
+) -> dict[str, Judged]:
+    """Where each graded cell earns its points."""
+    if not job.noticing:  # the course has chosen for all cells
+        return {}
+
+    def ran(job: Job) -> Result:
+        key = job_key(job, isolated=isolated)
+        result = store.get(key)
+        if result is None:
+            result = run(job)
+            store.put(key, result)
+        return result
+
+    first = ran(job)
+    outside = {cell.id: cell for cell in first.cells}
+    earned = _earned(notebook, first)
+    lacking = {name for name, full in earned.items() if not full}
+    inside = {name for name in earned if outside[name].mode == "inside"}
+    found = {name: Judged(outside[name].mode, True, outside[name].unjudged) for name in earned}
+    if lacking:
+        cells = (
+            dataclasses.replace(cell, mode="inside") if cell.id in lacking | inside else cell
+            for cell in job.cells
+        )
+        second = ran(dataclasses.replace(job, cells=tuple(cells)))
+        again = _earned(notebook, second)
+        for name in lacking:
+            reason, line = _why(outside[name], notebook)
+            found[name] = Judged("inside" if again[name] else "outside", again[name], reason, line)
+    return found
+
+
+def _earned(notebook: NotebookNode, result: Result) -> dict[str, bool]:
+    """Which graded cells have all their points."""
+    notebook = copy.deepcopy(notebook)
+    apply(notebook, result)
+    earned = {}
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and is_grade(cell) and not is_solution(cell):
+            score, points = determine_grade(cell)
+            earned[cell.metadata.nbgrader.grade_id] = score is not None and score >= points
+    return earned
+
+
+def _why(cell: CellResult, notebook: NotebookNode) -> tuple[str, str]:
+    """What a cell that has not earned its points said, and at which of its lines."""
+    error = next((item for item in cell.outputs if item["output_type"] == "error"), None)
+    if error is None:
+        return "it gives only a part of its points", ""
+    said = (
+        f"{error['ename']}: {error['evalue']}".splitlines()[0]
+        if error["evalue"]
+        else error["ename"]
+    )
+    place = error["traceback"][0].split(",")[0].removeprefix("line ")
+    (source,) = (
+        one.source
+        for one in notebook.cells
+        if one.metadata.get("nbgrader", {}).get("grade_id") == cell.id
+    )
+    lines = source.splitlines()
+    number = int(place) if place.isdecimal() else 0
+    return said[:300], lines[number - 1].strip() if 0 < number <= len(lines) else ""
+
+
+def told(plans: Mapping[str, Plan]) -> Iterator[str]:
+    """What an instructor has to know before students are graded, a line each."""
+    for notebook, plan in plans.items():
+        for name, cell in plan.cells.items():
+            if not cell.earned:
+                at = f" at `{cell.line}`" if cell.line else ""
+                yield (
+                    f"{notebook}, {name}: the solution itself does not earn all points of this "
+                    f"cell, neither outside nor inside its process{at}: {cell.reason}"
+                )
+
+
+def described(
+    sources: Mapping[str, SourceNotebook], plans: Mapping[str, Plan]
+) -> Iterator[tuple[str, bool]]:
+    """Where each graded cell is judged, a line each, and whether its solution earns its points."""
+    for notebook in sources:
+        if notebook not in plans:
+            yield f"{notebook}: no solved notebook is in the source folder; all outside", True
+            continue
+        for name, cell in plans[notebook].cells.items():
+            at = f" (at `{cell.line}`)" if cell.line else ""
+            why = f": {cell.reason}{at}" if cell.reason else ""
+            yield (
+                f"{cell.mode if cell.earned else 'NEITHER':8} {notebook}, {name}{why}",
+                cell.earned,
+            )

@@ -1,0 +1,433 @@
+"""Any style of test: no points for nothing, and none lost by a right answer."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from autograder.bindings import needed
+from autograder.execute.run import execute
+from autograder.execute.sandbox import problem
+from autograder.job import Cell, CellResult, Job, Limits, Result
+
+from .styles import HELPER, STYLES, Style
+
+pytestmark = pytest.mark.skipif(problem() is not None, reason=str(problem()))
+
+IMPORTS = ("torch", "numpy", "matplotlib.pyplot")
+LIMITS = Limits(cell_seconds=20, total_seconds=60, memory=2**30, output=100_000)
+
+
+def run(*cells: Cell, files: dict[str, bytes] | None = None, **job: Any) -> Result:
+    """Run cells."""
+    made = Job(cells, files or {}, LIMITS, IMPORTS, **job)
+    result = Result.from_bytes(execute(made.to_bytes()))
+    assert result.tampering == []
+    return result
+
+
+def student(source: str, name: str = "solution") -> Cell:
+    return Cell(name, "student", source)
+
+
+def shared(source: str, name: str = "set-up") -> Cell:
+    return Cell(name, "shared", source)
+
+
+def check(source: str, name: str = "check", **more: Any) -> Cell:
+    return Cell(name, "test", source, **more)
+
+
+def passed(cell: CellResult) -> bool:
+    """Whether nbgrader gives points: nothing was raised."""
+    return cell.reason is None and not errors(cell)
+
+
+def errors(cell: CellResult) -> list[str]:
+    return [f"{e['ename']}: {e['evalue']}" for e in cell.outputs if e["output_type"] == "error"]
+
+
+class TestNoFreePoints:
+    """Outside, with no way to be judged inside."""
+
+    @pytest.mark.parametrize(
+        "test",
+        [
+            "%%time\nassert double(2) == 4",
+            "%%time\nx = double(2)\nassert x == 4",
+            "%%timeit -n 1 -r1\nassert double(2) == 4",
+            "%%timeit x = 2\nassert double(x) == 4",
+            "%%capture\nassert double(2) == 4",
+            "%%capture out --no-stderr\nprint('so')\nassert double(2) == 4\n",
+            "%time assert double(2) == 4",
+            "x = 3\n%timeit -n 1 -r 1 -q assert double(x) == 6",
+            "def g(x):\n    %time assert double(x) == 4\ng(2)",
+            "x = %time double(2)\nassert x == 4",
+            "%prun -q assert double(2) == 4",
+            "%matplotlib inline\nassert double(2) == 4",
+        ],
+    )
+    def test_the_body_behind_a_magic_runs(self, test: str) -> None:
+        right, wrong, blank = (
+            run(student(source), check(test), noticing=False).cells[1]
+            for source in ("def double(x): return 2 * x", "def double(x): return 5", "")
+        )
+        assert passed(right), errors(right)
+        assert not passed(wrong)
+        assert not passed(blank)
+
+    @pytest.mark.parametrize(
+        ("test", "named"),
+        [
+            ("%%bash\ntest -e here", "%%bash"),
+            ("%%writefile x.py\n1", "%%writefile"),
+            ("!test -e here", "!"),
+            ("found = !ls", "!"),
+            ("%rerun", "%rerun"),
+            ("%%nothing\nassert double(2) == 4", "%%nothing"),
+            ("get_ipython().run_cell('1')", "get_ipython().run_cell"),
+        ],
+    )
+    def test_what_needs_a_shell_is_an_error_that_names_it(self, test: str, named: str) -> None:
+        (cell,) = run(check(test), noticing=False).cells
+        assert errors(cell)
+        assert errors(cell)[0].startswith(f"NeedsShell: {named} needs a real IPython shell")
+
+    def test_captured_output_and_values(self) -> None:
+        result = run(
+            check("%%capture out\nprint('so')", "a"),
+            check("assert out.stdout == 'so\\n'", "b"),
+            check("%%time\n1\n0.5", "c"),
+            noticing=False,
+        )
+        assert [errors(cell) for cell in result.cells] == [[], [], []]
+        assert result.cells[2].outputs[0]["data"] == {"text/plain": "0.5"}
+
+    def test_a_set_up_cell_goes_on_behind_what_needs_a_shell(self) -> None:
+        result = run(shared("!true\n%load_ext nothing\n%pip list\nhalf = 0.5"), check("half"))
+        assert result.cells[1].outputs[0]["data"] == {"text/plain": "0.5"}
+
+    def test_a_submission_cannot_be_the_shell(self) -> None:
+        fake = "class No:\n  def __getattr__(self, name): return lambda *x: None\n"
+        fake += "get_ipython = lambda: No()"
+        result = run(student(fake), check("%%time\nassert False"), noticing=False)
+        assert not passed(result.cells[1])
+
+    @pytest.mark.parametrize("name", ["max", "sum", "filter", "id", "pow"])
+    def test_builtins_of_the_submissions_own(self, name: str) -> None:
+        def graded(source: str, **job: Any) -> bool:
+            test = f"def f(): return {name}(3, 1)\nassert {name}(3, 1) == f() == 'own'"
+            return passed(run(student(source), check(test), noticing=False, **job).cells[1])
+
+        own = f"def {name}(*x): return 'own'"
+        assert graded(own)
+        assert graded(own, asked=(name,))
+        assert not graded(own, asked=())
+        assert not graded(own.replace("own", "wrong"))
+        assert not graded("")
+        assert not graded(f"{own}\ndel {name}")
+
+    def test_builtins_that_a_submission_deletes_are_pythons_again(self) -> None:
+        result = run(
+            student("id = 3"), check("id", "a"), student("del id", "c"), check("id(3) > 0")
+        )
+        assert result.cells[1].outputs[0]["data"] == {"text/plain": "3"}
+        assert passed(result.cells[3])
+
+    def test_helpers_are_the_courses(self) -> None:
+        files = {
+            "helper.py": b"def check_value(x): assert x == 4\n",
+            "more/deep.py": b"three = 3\n",
+            "mine.py": b"",
+        }
+        given = ("helper.py", "more/deep.py")
+        spoilt = "check_value = lambda x: None\nimport helper\nhelper.check_value = check_value\n"
+        spoilt += "open('helper.py', 'w').write('check_value = print')\nx = 5"
+        result = run(
+            shared("from helper import check_value"),
+            student(spoilt),
+            check("check_value(x)", "a"),
+            check("check_value(4)\nimport more.deep\nassert more.deep.three == 3", "b"),
+            check("import mine", "c"),
+            files=files,
+            given=given,
+            noticing=False,
+        )
+        assert errors(result.cells[2]) == ["AssertionError: "]
+        assert passed(result.cells[3])
+        assert errors(result.cells[4]) == ["ModuleNotFoundError: No module named 'mine'"]
+
+    def test_a_judge_that_is_missing_is_not_the_submissions(self) -> None:
+        result = run(
+            shared("import absent\nfrom mine import check_value\ndef judge(x): assert x == 4"),
+            student("check_value = judge = lambda x: None"),
+            check("check_value(5)", "a"),
+            check("judge(5)", "b"),
+            files={"mine.py": b"check_value = print\n"},
+            noticing=False,
+        )
+        assert not passed(result.cells[2])
+        assert not passed(result.cells[3])
+
+    def test_a_file_of_the_submission_is_none_of_the_tests(self) -> None:
+        result = run(
+            check("assert open('out.txt').read() == 'right'"),
+            files={"out.txt": b"right"},
+            noticing=False,
+        )
+        assert not passed(result.cells[0])
+
+
+DOUBLE = "def double(x): return 2 * x"
+
+
+class TestInside:
+    def test_it_sees_all_that_a_notebook_has_and_leaves_nothing(self) -> None:
+        result = run(
+            shared("import math\nhalf = 0.5"),
+            student(f"{DOUBLE}\nitems = []\nopen('out.txt', 'w').write('so')"),
+            check(
+                "items.append(1)\nleft = 1\n"
+                "assert open('out.txt').read() == 'so' and double(2) == 4\n"
+                "assert 'double' in globals() and 'half' in dir()\n"
+                "print('said')\nhalf",
+                "a",
+                mode="inside",
+            ),
+            check("assert items == []", "b", mode="inside"),
+            check("assert items == [1] and left == 1", "needs a", mode="inside"),
+            student("assert items == [] and 'left' not in globals()", "after"),
+            check("assert double(4) == 8", "c"),
+        )
+        assert [errors(cell) for cell in result.cells] == [[]] * 7
+        said, value = result.cells[2].outputs
+        assert said == {"output_type": "stream", "name": "stdout", "text": "said\n"}
+        assert value["data"] == {"text/plain": "0.5"}
+        modes = [cell.mode for cell in result.cells[2:]]
+        assert modes == ["inside"] * 3 + ["outside"] * 2
+
+    def test_errors_say_where(self) -> None:
+        result = run(
+            student("def broken(): raise KeyError('no')"),
+            check("x = 1\nassert x == 2, 'not two'", "a", mode="inside"),
+            check("broken()", "b", mode="inside"),
+            check("missing", "c", mode="inside"),
+        )
+        assert [errors(cell)[0] for cell in result.cells[1:]] == [
+            "AssertionError: not two",
+            "KeyError: 'no'",
+            "NameError: name 'missing' is not defined",
+        ]
+        lines = [cell.outputs[0]["traceback"][0] for cell in result.cells[1:]]
+        assert lines == ["line 2, test", "line 1, submission", "line 1, test"]
+
+    @pytest.mark.parametrize(
+        "attack",
+        [
+            "import builtins\nbuiltins.AssertionError = type('Quiet', (Exception,), {})",
+            "import builtins\nbuiltins.isinstance = builtins.all = lambda *x: True\n"
+            "builtins.abs = lambda x: 0\n__builtins__ = {}",
+            "def total(v): raise SystemExit",
+            "def total(v):\n    import sys\n    sys.exit(0)",
+            "def total(v):\n    import os\n    os._exit(0)",
+            "import numpy as np\nnp.allclose = np.testing.assert_allclose = lambda *x, **y: True",
+            "import math\nmath.isclose = lambda *x, **y: True",
+            "import unittest\nunittest.TestCase.assertEqual = lambda *x: None",
+            "get_ipython = lambda: None",
+            "shell = get_ipython()\ntype(shell).run_cell_magic = lambda *x: None\n"
+            "shell.run_cell_magic = lambda *x: None",
+            "from IPython.core.magic import register_cell_magic\n"
+            "@register_cell_magic\ndef time(line, cell): pass\n"
+            "@register_cell_magic\ndef bash(line, cell): pass",
+            "shell = get_ipython()\n"
+            "shell.input_transformers_cleanup.append(lambda lines: [])\n"
+            "shell.input_transformer_manager.cleanup_transforms.append(lambda lines: [])",
+            "import ast\n"
+            "class Gone(ast.NodeTransformer):\n"
+            "    def visit_Assert(self, node): return ast.Pass()\n"
+            "get_ipython().ast_transformers.append(Gone())",
+            "import autograder.inside.plain as p, autograder.inside.throwaway as t\n"
+            "p.run_plain = t.run_plain = lambda *x, **y: None\n"
+            "t.Throwaway._verdict = lambda *x: {}",
+            "import sys\nsys.settrace(lambda *x: None)\n"
+            "def total(v):\n    f = sys._getframe(1)\n    return 0",
+            "def judge(ok): pass",
+            "import helper\nhelper.judge_too = lambda ok: None\n"
+            "open('helper.py', 'w').write('def judge_too(ok): pass')\n"
+            "import sys\ndel sys.modules['helper']",
+            "import os\nos.environ['PATH'] = '.'\n"
+            "open('bash', 'w').write('#!/bin/sh')\nos.chmod('bash', 0o755)",
+            "import json, os, struct\n"
+            "def total(v):\n"
+            "    for message in ({'done': True}, {'result': {'text/plain': '1'}}):\n"
+            "        body = json.dumps(message).encode()\n"
+            "        for fd in range(3, 40):\n"
+            "            try: os.write(fd, struct.pack('!I', len(body)) + body)\n"
+            "            except OSError: pass\n"
+            "    os._exit(0)",
+        ],
+    )
+    def test_cheap_attacks_earn_nothing(self, attack: str) -> None:
+        if "def total" not in attack:
+            attack = f"def total(v): return 0\n{attack}"
+        tests = [
+            "assert total([1, 2]) == 3",
+            "%%time\nassert total([1, 2]) == 3",
+            "assert abs(total([1, 2]) - 3) < 0.1",
+            "import numpy as np\nnp.testing.assert_allclose(total([1, 2]), 3)",
+            "import numpy as np\nassert np.allclose(total([1, 2]), 3)",
+            "import math\nassert math.isclose(total([1, 2]), 3)",
+            "import unittest\nunittest.TestCase().assertEqual(total([1, 2]), 3)",
+            "judge(total([1, 2]) == 3)",
+            "import helper\nhelper.judge_too(total([1, 2]) == 3)",
+            "open('sum', 'w').write(str(total([1, 2])))",
+            "%%bash\ntest `cat sum` -eq 3",
+        ]
+        result = run(
+            shared("from helper import judge"),
+            student(attack),
+            *(check(test, str(i), mode="inside") for i, test in enumerate(tests)),
+            student("assert True", "after"),
+            check("0.5", "alive"),
+            files={"helper.py": b"def judge(ok): assert ok\ndef judge_too(ok): assert ok\n"},
+            given=("helper.py",),
+        )
+        found = {tests[int(cell.id)]: passed(cell) for cell in result.cells[2:-2]}
+        del found["open('sum', 'w').write(str(total([1, 2])))"]
+        assert not any(found.values()), found
+        assert passed(result.cells[-1])
+
+
+class TestNoticed:
+    """A value that cannot be judged outside brings its cell inside, when it comes."""
+
+    @pytest.mark.parametrize(
+        ("right", "test"),
+        [
+            ("import numpy as np\ndef f(): return np.array(['a', 'b'])[0]", "assert f() == 'a'"),
+            ("import numpy as np\ndef f(): return np.str_('a')", "assert isinstance(f(), str)"),
+            ("import numpy as np\ndef f(): return np.array(['a'])", "assert (f() == ['a']).all()"),
+            ("from decimal import Decimal\ndef f(): return Decimal('0.5')", "assert f() == 0.5"),
+            ("from fractions import Fraction\ndef f(): return Fraction(1, 2)", "assert f() < 0.6"),
+            ("import datetime\ndef f(): return datetime.date(2030, 1, 2)", "assert f().day == 2"),
+            (
+                "class V:\n    def __init__(self, x): self.x = x\n"
+                "    def __eq__(self, other): return self.x == getattr(other, 'x', other)\n"
+                "    def __bool__(self): return self.x > 2\n"
+                "def f(): return V(3)",
+                "assert f() == 3 and f() != 4 and f()",
+            ),
+            ("class L(list): pass\ndef f(): return L([1])", "assert f() == [1]"),
+            ("import json\ndef f(): return json.loads('{')", "import json\ntry: f()\n"
+             "except json.JSONDecodeError: pass\nelse: assert False"),
+            ("async def f(): return 1", "assert await f() == 1"),
+            ("def f(): return 1", "%%bash\ntrue"),
+        ],
+    )  # fmt: skip
+    def test_right_answers_keep_their_points(self, right: str, test: str) -> None:
+        result = run(student(right), check(test))
+        cell = result.cells[1]
+        assert passed(cell), (errors(cell), cell.unjudged)
+        if cell.mode == "inside":
+            assert cell.unjudged
+        wrong = run(student("class W: pass\ndef f(): return W()"), check(test))
+        assert test.startswith("%%bash") or not passed(wrong.cells[1])
+
+    @pytest.mark.parametrize(
+        "lie",
+        [
+            "class Yes:\n    def __eq__(self, other): return True\n    __hash__ = None",
+            "class Yes(int):\n    def __eq__(self, other): return isinstance(other, int)\n",
+            "class Yes:\n    def __eq__(self, other): return self\n"
+            "    def __bool__(self): return True",
+            "class Yes:\n    def __getattr__(self, name): return lambda *x: True\n"
+            "    __sub__ = __abs__ = lambda *x: 0\n    __lt__ = __eq__ = lambda *x: True",
+            "from unittest.mock import ANY\nYes = lambda: ANY",
+            "import decimal\nclass Yes(decimal.Decimal):\n"
+            "    __eq__ = __lt__ = lambda *x: True\n    __sub__ = lambda *x: decimal.Decimal()\n"
+            "    __module__ = 'decimal'",
+        ],
+    )
+    @pytest.mark.parametrize(
+        "test",
+        [
+            "assert f() == 3",
+            "assert not f() != 3",
+            "answer = f()\nassert 3 == answer",
+            "assert [f()] == [3]",
+            "assert abs(f() - 3) < 0.1",
+            "import numpy as np\nassert np.array_equal([f()], [3])",
+            "import unittest\nunittest.TestCase().assertEqual(f(), 3)",
+            "(f() == 3) / 1",
+        ],
+    )
+    def test_lies_earn_nothing(self, lie: str, test: str) -> None:
+        (_, cell) = run(student(f"{lie}\ndef f(): return Yes()"), check(test)).cells
+        worth = [o for o in cell.outputs if o.get("data", {}).get("text/plain") == "1.0"]
+        assert not passed(cell) or (test.endswith("/ 1") and not worth)
+
+    def test_a_file_that_the_submission_has_written_is_the_one_that_is_read(self) -> None:
+        def graded(source: str) -> CellResult:
+            test = "assert open('out.txt').read() == 'right'"
+            files = {"out.txt": b"right"}
+            return run(student(source), check(test), files=files, given=("out.txt",)).cells[1]
+
+        kept = graded("")
+        assert passed(kept)
+        assert kept.mode == "outside"
+        wrong = graded("open('out.txt', 'w').write('wrong')")
+        assert not passed(wrong)
+        assert wrong.unjudged == "the submission has changed the file out.txt"
+        assert not passed(graded("import os; os.remove('out.txt')"))
+
+    def test_a_new_file(self) -> None:
+        test = "save()\nassert open('new.txt').read() == 'right'"
+        result = run(student("def save(): open('new.txt', 'w').write('right')"), check(test))
+        assert passed(result.cells[1])
+        assert result.cells[1].unjudged == "it opens the file new.txt"
+        assert not passed(run(student("def save(): pass"), check(test)).cells[1])
+
+    def test_only_what_opens_a_file_is_noticed(self) -> None:
+        test = "import helper, tempfile\nwith tempfile.TemporaryFile() as f: f.write(b'x')"
+        result = run(check(test), files={"helper.py": b""}, given=("helper.py",))
+        assert passed(result.cells[0])
+        assert result.cells[0].mode == "outside"
+
+    def test_a_course_can_demand_that_nothing_is_judged_inside(self) -> None:
+        source = "import numpy as np\ndef f(): return np.str_('a')"
+        (_, cell) = run(student(source), check("assert f() == 'a'"), noticing=False).cells
+        assert not passed(cell)
+        assert cell.mode == "outside"
+        assert "compared with a plain value" in cell.unjudged
+
+
+def judged(style: Style, source: str, mode: Any) -> CellResult:
+    """How the last test of a style ends for a student's work."""
+    *first, last = style.test
+    cells = [shared(style.set_up), student(source)]
+    cells += [check(test, f"test {i}", mode=mode) for i, test in enumerate(first)]
+    cells += [student(style.later, "later")] * bool(style.later)
+    made = cells[2 : 2 + len(first)]
+    wanted = needed(style.later, [(cell.id, cell.source) for cell in made])
+    cells = [
+        dataclasses.replace(cell, binds=cell.source if cell.id in wanted else "") for cell in cells
+    ]
+    result = run(*cells, check(last, mode=mode), files={"helper.py": HELPER}, given=("helper.py",))
+    return result.cells[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("style", STYLES, ids=[style.name for style in STYLES])
+def test_right_work_earns_its_points_and_other_work_none(style: Style) -> None:
+    pytest.importorskip(style.needs)
+    mode = "outside"
+    right = judged(style, style.right, mode)
+    if not passed(right):
+        mode = "inside"
+        right = judged(style, style.right, mode)
+    assert passed(right), errors(right)
+    assert right.mode == style.mode
+    for source in (style.wrong, ""):
+        assert not passed(judged(style, source, mode)), source
