@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 __all__ = ["VERSION", "Cell", "CellResult", "Job", "Limits", "Reason", "Result", "Role"]
 
-VERSION = 3
+VERSION = 4
 """Of the grader's verdicts: raised when the same job may end otherwise, so that it runs again."""
 
 Role = Literal["student", "shared", "test"]
@@ -38,7 +38,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a submission may use: seconds of wall time, bytes, numbers."""
+    """What a submission may use: seconds of its own time (see `execute.clock`), bytes, numbers."""
 
     cell_seconds: float = 60
     total_seconds: float = 600
@@ -113,6 +113,7 @@ class Result:
         tampering: what was seen of attempts to reach beyond the exercise, one line each.
         seconds: of wall time.
         isolated: whether a sandbox was around it.
+        starved: seconds in which it could have run and others kept it from that.
     """
 
     cells: list[CellResult]
@@ -120,6 +121,7 @@ class Result:
     tampering: list[str] = field(default_factory=list)
     seconds: float = 0.0
     isolated: bool = True
+    starved: float = 0.0
 
     def to_bytes(self) -> bytes:
         """As JSON."""

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from autograder.execute.place import Place
 from autograder.inside.confine import HOME
 from autograder.inside.control import BadMessage, frame, take
 from autograder.job import Limits
@@ -49,8 +50,10 @@ class Fork:
         err: int,
         limits: Limits,
         isolated: bool,
+        place: Place,
     ) -> None:
         self.limits = limits
+        self._place = place
         self.ended: int | None = None
         self.broken: str | None = None
         self.done: dict[str, Any] | None = None
@@ -167,6 +170,10 @@ class Fork:
             with contextlib.suppress(ProcessLookupError):
                 self._pids.append(pid)
                 setattr(self, f"_{kind}", os.pidfd_open(pid))
+                if kind == "init":  # which waits until it is in its place
+                    self._place.add(pid)
+                    with contextlib.suppress(OSError):
+                        self._status.send(b"go")
                 self._inherited = _field(pid, "status", ("RssAnon", "RssShmem"))
         elif kind == "ended":
             self.ended = int(rest)
@@ -196,9 +203,13 @@ class Fork:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._main, signal.SIGINT)
 
+    def processes(self) -> list[int]:
+        """The ids of all its processes."""
+        return [self._pids[0], *_descendants(self._pids[0])] if self._pids else []
+
     def memory(self) -> int:
         """Bytes of memory that all its processes took since the fork; shared pages count once."""
-        pids = [*_descendants(self._pids[0])] if self._pids else []
+        pids = self.processes()[1:]
         resident = sum(_field(pid, "status", ("RssAnon", "RssShmem")) for pid in pids)
         if resident - self._inherited > self.limits.memory and len(pids) > 1:
             resident = sum(_field(pid, "smaps_rollup", ("Pss_Anon", "Pss_Shmem")) for pid in pids)

@@ -17,6 +17,7 @@ from typing import Any
 
 from autograder.execute import sandbox
 from autograder.execute.fork import Fork
+from autograder.execute.place import Place
 from autograder.job import Limits
 
 __all__ = ["Pairs", "Parent", "here", "stop"]
@@ -94,7 +95,7 @@ class Parent:
         """Whether it can still be asked for forks."""
         return not self._broken and self._process.poll() is None
 
-    def fork(self, limits: Limits, link: socket.socket) -> Fork:
+    def fork(self, limits: Limits, link: socket.socket, place: Place) -> Fork:
         """A new process for one submission, joined to its other half by `link`."""
         control, control_inside = socket.socketpair()
         status, status_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -116,7 +117,7 @@ class Parent:
         finally:
             os.close(out_inside)
             os.close(err_inside)
-        return Fork(control, status, out, err, limits, self.isolated)
+        return Fork(control, status, out, err, limits, self.isolated, place)
 
     def close(self) -> None:
         """End it, and with it everything in its sandbox."""

@@ -16,9 +16,11 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
 
+from autograder.execute.clock import Clock, Reading, within
 from autograder.execute.fork import Fork
 from autograder.execute.outputs import Outputs, ran_out_of_memory
 from autograder.execute.parents import Pairs, here
+from autograder.execute.place import Place
 from autograder.execute.sandbox import NAMESPACES, SandboxError
 from autograder.job import Cell, CellResult, Job, Reason, Result
 
@@ -62,7 +64,7 @@ def execute(job: bytes, *, isolated: bool = True) -> bytes:
     run, cells = done
     reason = next((cell.reason for cell in cells if cell.reason), None)
     seconds = time.monotonic() - start
-    return Result(cells, reason, run.tampering, seconds, isolated).to_bytes()
+    return Result(cells, reason, run.tampering, seconds, isolated, run.starved).to_bytes()
 
 
 def _run(job: Job, pairs: Pairs, isolated: bool) -> tuple[_Run, list[CellResult]] | None:
@@ -75,16 +77,18 @@ def _run(job: Job, pairs: Pairs, isolated: bool) -> tuple[_Run, list[CellResult]
 def _start(job: Job, pairs: Pairs, isolated: bool, stack: contextlib.ExitStack) -> _Run | None:
     """A run on two new forks, which the stack ends; `None` if its files cannot be written."""
     parents = pairs.pair(job.imports, job.withheld, isolated)
-    forks = []
+    forks: list[Fork] = []
     try:
+        place = Place(job.limits)
+        stack.callback(place.close)
         ends = socket.socketpair()
         with ends[0], ends[1]:
             for parent, end in zip(parents, ends, strict=True):
-                forks.append(parent.fork(job.limits, end))
+                forks.append(parent.fork(job.limits, end, place))
                 stack.callback(forks[-1].close)
     except OSError as error:  # such as too many open files, which is not the submission's doing
         raise SandboxError(f"No sandbox can be asked for: {error}.") from error
-    run = _Run(job, *forks)
+    run = _Run(job, place, *forks)
     return run if run.start() else None
 
 
@@ -96,14 +100,22 @@ def _malformed(job: Job, isolated: bool) -> bytes:
 class _Run:
     """One job on its two forks."""
 
-    def __init__(self, job: Job, student: Fork, tests: Fork) -> None:
+    def __init__(self, job: Job, place: Place, student: Fork, tests: Fork) -> None:
         self.tampering: list[str] = []
         self._job, self._student, self._tests = job, student, tests
         self._sinks: dict[Fork, Outputs | None] = {student: None, tests: None}
-        self._end = 0.0
         self._dead: dict[Fork, tuple[Reason, str]] = {}
         self._looked = 0.0
         self._bound: set[str] = set()
+        self._place = place
+        self._clock = Clock(lambda: [*student.processes(), *tests.processes()], lambda: place.group)
+        self._begun = Reading(0.0, 0.0, 0.0)
+
+    @property
+    def starved(self) -> float:
+        """Seconds in which others kept it from running, through no fault of its own."""
+        starved = self._clock.read().starved - self._begun.starved
+        return 0.0 if self._place.crowded else starved
 
     @property
     def lost(self) -> bool:
@@ -122,9 +134,8 @@ class _Run:
         files = {k: base64.b64encode(v).decode() for k, v in self._job.files.items()}
         for fork in (self._student, self._tests):
             fork.send({"files": files, "home": fork.home})
-        end = time.monotonic() + _START_SECONDS
         both = (self._student, self._tests)
-        self._until(lambda: all(f.started or not f.usable for f in both), end)
+        self._until(lambda: all(f.started or not f.usable for f in both), within(_START_SECONDS))
         if any((fork.broken or "").startswith("files") for fork in both):
             return False
         for fork in both:
@@ -133,7 +144,7 @@ class _Run:
                     "A fork of a warm parent cannot shut itself in: "
                     f"{fork.broken or 'it did not start in time'}. {NAMESPACES}"
                 )
-        self._end = time.monotonic() + self._job.limits.total_seconds
+        self._begun = self._clock.read()
         return True
 
     def cell(self, cell: Cell) -> CellResult:
@@ -157,8 +168,9 @@ class _Run:
             _, why = self._dead[fork]
             outputs.error("DeadKernelError", f"The process had ended before this cell: {why}.")
             return "stopped"
-        seconds = min(self._job.limits.cell_seconds, self._end - time.monotonic())
-        if seconds <= 0:
+        limits = self._job.limits
+        whole = limits.total_seconds - self._clock.spent(self._begun)
+        if whole <= 0:
             self._timeout(outputs, whole=True)
             return "timeout"
         self._sinks[fork] = outputs
@@ -173,10 +185,10 @@ class _Run:
             return fork.done is not None or not fork.usable or self._too_much(fork, outputs)
 
         reason: Reason | None = None
-        if not self._until(over, time.monotonic() + seconds):
+        if not self._until(over, self._clock.within(min(limits.cell_seconds, whole))):
             reason = "timeout"
             self._stop(fork)
-            self._timeout(outputs, whole=self._end <= time.monotonic())
+            self._timeout(outputs, whole=whole < limits.cell_seconds)
         elif outputs.flooded:
             reason = "output"
             self._stop(fork)
@@ -205,7 +217,7 @@ class _Run:
         elif kind == "TimedOut":
             self._dead[self._student] = ("timeout", "it did not answer a test in time")
         else:
-            self._until(lambda: not self._student.usable, time.monotonic() + _GRACE_SECONDS)
+            self._until(lambda: not self._student.usable, self._clock.within(_GRACE_SECONDS))
         return self._bury(self._student)
 
     def _missed(self, outputs: Outputs) -> Reason | None:
@@ -232,6 +244,7 @@ class _Run:
         now = time.monotonic()
         if now - self._looked > _LOOK_SECONDS:
             self._looked = now
+            self._place.watch([*self._student.processes(), *self._tests.processes()])
             for one in (self._student, self._tests):
                 if one.usable and one not in self._dead:
                     used = one.memory()
@@ -247,12 +260,11 @@ class _Run:
         interrupted.
         """
         for one in (self._student, self._tests) if fork is self._tests else (fork,):
-            end = time.monotonic() + _GRACE_SECONDS
-            while time.monotonic() < end:
+            left = self._clock.within(_GRACE_SECONDS)
+            while left() > 0:
                 one.interrupt()
                 if self._until(
-                    lambda: fork.done is not None or not fork.usable,
-                    min(end, time.monotonic() + _GRACE_SECONDS / 8),
+                    lambda: fork.done is not None or not fork.usable, within(_GRACE_SECONDS / 8)
                 ):
                     return
         fork.kill()
@@ -266,19 +278,21 @@ class _Run:
         elif fork.broken:
             self._dead[fork] = ("tampered", f"it sent {fork.broken}")
             self.tampering.append(f"the process of the cells sent {fork.broken}")
+        elif self._place.group is not None and self._place.group.ran_out_of_memory():
+            self._dead[fork] = ("out of memory", "it was out of memory")
         elif fork.ended is not None and fork.ended < 0:
             self._dead[fork] = ("crashed", f"signal {-fork.ended} ended it")
         else:
             self._dead[fork] = ("crashed", f"it left with exit code {fork.ended}")
         return self._dead[fork][0]
 
-    def _until(self, condition: Callable[[], bool], end: float) -> bool:
-        """Serve both forks until the condition holds; `False` if it does not by then."""
+    def _until(self, condition: Callable[[], bool], left: Callable[[], float]) -> bool:
+        """Serve both forks until the condition holds; `False` if no seconds are left before."""
         while not condition():
-            left = end - time.monotonic()
-            if left <= 0:
+            seconds = left()
+            if seconds <= 0:
                 return False
-            self._serve(min(left, _LOOK_SECONDS))
+            self._serve(min(seconds, _LOOK_SECONDS))
         return True
 
     def _serve(self, seconds: float) -> None:

@@ -88,6 +88,8 @@ def _main(fds: dict[str, int], role: str, limits: Limits, isolated: bool, shell:
 def _init(fds: dict[str, int], role: str, limits: Limits, isolated: bool, shell: Any) -> None:
     """Start `main`, wait for its end among all that end here, and say what it was."""
     os.write(fds["status"], b"init")
+    if not os.read(fds["status"], 16):  # until the host has put it in its place
+        os._exit(1)
     pid = os.fork()
     if pid == 0:
         _guarded(_main, fds, role, limits, isolated, shell)
@@ -120,8 +122,8 @@ def _fork(fds: dict[str, int], role: str, limits: Limits, isolated: bool, shell:
         confine.enter_namespaces()
     pid = os.fork()
     if pid == 0:
+        os.setsid()  # signals to its process group, and a share of the processor, are its own
         if not isolated:
-            os.setsid()
             confine.be_subreaper()
         _guarded(_init, fds, role, limits, isolated, shell)
 
