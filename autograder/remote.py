@@ -54,6 +54,7 @@ import torch
 
 from autograder.incoming import Incoming
 from autograder.known import Bundle, Entry, Frame, Message, shown
+from autograder.link.pipes import Pipes
 from autograder.names import ERRORS, error_name, is_allowed
 from autograder.outgoing import Outgoing
 from autograder.randomness import RandomStates
@@ -99,7 +100,9 @@ class Peer:
         guarded: whether this is the tests' end.
     """
 
-    def __init__(self, sock: socket.socket, namespace: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, sock: socket.socket | Pipes, namespace: dict[str, Any] | None = None
+    ) -> None:
         self.link = Link(sock)
         self.broken: WireError | None = None
         self.released: list[list[int]] = []

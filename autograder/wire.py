@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from autograder.link.pipes import Pipes
+
 __all__ = [
     "Caps",
     "Decoder",
@@ -94,9 +96,9 @@ def _values(header: bytes) -> int:
 
 
 class Link:
-    """Frames over a connected socket, each side's turn in alternation."""
+    """Frames over a connected socket or pipes, each side's turn in alternation."""
 
-    def __init__(self, sock: socket.socket, caps: Caps | None = None) -> None:
+    def __init__(self, sock: socket.socket | Pipes, caps: Caps | None = None) -> None:
         self.sock = sock
         self.caps = caps or Caps()
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autograder.execute.cgroup import Group
+from autograder.execute.processes import threads
 
 __all__ = ["PATIENCE", "Clock", "Reading", "within"]
 
@@ -109,20 +110,18 @@ class _Seen:
         ticks = total - self._total  # of those that have ended, too, but coarse
         self._total = total
         self.used = total + self._lost
-        threads = dict(_threads(pids))
-        own = {
-            key: ran - self._threads.get(key, (0.0, 0.0))[0] for key, (ran, _) in threads.items()
-        }
+        now = dict(_threads(pids))
+        own = {key: ran - self._threads.get(key, (0.0, 0.0))[0] for key, (ran, _) in now.items()}
         ran = sum(own.values())
         if ticks - ran > 3 * _TICK:
             ran = ticks
         queued = {
             key: queued - self._threads[key][1]
-            for key, (_, queued) in threads.items()
+            for key, (_, queued) in now.items()
             if key in self._threads
         }
         self.starved += max([0.0, *(queued[key] - (ran - own[key]) for key in queued)])
-        self._threads = threads
+        self._threads = now
 
 
 def _processor_seconds(pid: int) -> float:
@@ -136,8 +135,8 @@ def _processor_seconds(pid: int) -> float:
 def _threads(pids: list[int]) -> Iterator[tuple[tuple[int, int], tuple[float, float]]]:
     """Of each thread, how long it has run and queued."""
     for pid in pids:
-        with contextlib.suppress(OSError):
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                with contextlib.suppress(OSError, ValueError):  # it ended, or nobody counts
-                    ran, queued, _ = map(int, (task / "schedstat").read_text().split())
-                    yield (pid, int(task.name)), (ran / 1e9, queued / 1e9)
+        for thread in threads(pid):
+            with contextlib.suppress(OSError, ValueError):  # it ended, or nobody counts
+                text = Path(f"/proc/{pid}/task/{thread}/schedstat").read_text()
+                ran, queued, _ = map(int, text.split())
+                yield (pid, thread), (ran / 1e9, queued / 1e9)

@@ -13,6 +13,7 @@ import socket
 from pathlib import Path
 
 from autograder.execute.cgroup import Group, new_group
+from autograder.execute.processes import threads
 from autograder.job import Limits
 
 __all__ = ["Core", "Place"]
@@ -85,10 +86,10 @@ class Place:
 
     def watch(self, pids: list[int]) -> None:
         """Keep the job's processes from outweighing the grader by their number."""
-        threads = [thread for pid in pids for thread in _threads(pid)]
-        if len(threads) > _CROWD:
+        crowd = [thread for pid in pids for thread in threads(pid)]
+        if len(crowd) > _CROWD:
             self.crowded = True
-            for thread in threads:
+            for thread in crowd:
                 self._lower(thread, _LOWEST)
 
     @staticmethod
@@ -102,9 +103,3 @@ class Place:
         if self.group is not None:
             self.group.close()
         self._core.close()
-
-
-def _threads(pid: int) -> list[int]:
-    with contextlib.suppress(OSError):
-        return [int(path.name) for path in Path(f"/proc/{pid}/task").iterdir()]
-    return []

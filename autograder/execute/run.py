@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import select
-import socket
+import os
 import time
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
 
 from autograder.execute.clock import Clock, Reading, within
-from autograder.execute.fork import Fork
+from autograder.execute.fork import Fork, served
 from autograder.execute.outputs import Outputs, ran_out_of_memory
 from autograder.execute.parents import Pairs, here
 from autograder.execute.place import Place
 from autograder.execute.sandbox import NAMESPACES, SandboxError
-from autograder.job import Cell, CellResult, Job, Reason, Result
+from autograder.job import Cell, CellResult, Job, Limits, Reason, Result
 
 __all__ = ["execute"]
 
@@ -81,15 +80,24 @@ def _start(job: Job, pairs: Pairs, isolated: bool, stack: contextlib.ExitStack) 
     try:
         place = Place(job.limits)
         stack.callback(place.close)
-        ends = socket.socketpair()
-        with ends[0], ends[1]:
-            for parent, end in zip(parents, ends, strict=True):
+        with contextlib.ExitStack() as ends:
+            for parent, end in zip(parents, _joined(ends), strict=True):
                 forks.append(parent.fork(job.limits, end, place))
                 stack.callback(forks[-1].close)
     except OSError as error:  # such as too many open files, which is not the submission's doing
         raise SandboxError(f"No sandbox can be asked for: {error}.") from error
     run = _Run(job, place, *forks)
     return run if run.start() else None
+
+
+def _joined(stack: contextlib.ExitStack) -> list[tuple[int, int]]:
+    """The two ends of a connection, each a pipe to read from and one to write to."""
+    fds: list[int] = []
+    for _ in range(2):
+        fds += os.pipe()
+        for fd in fds[-2:]:
+            stack.callback(os.close, fd)
+    return [(fds[0], fds[3]), (fds[2], fds[1])]
 
 
 def _malformed(job: Job, isolated: bool) -> bytes:
@@ -171,7 +179,7 @@ class _Run:
         limits = self._job.limits
         whole = limits.total_seconds - self._clock.spent(self._begun)
         if whole <= 0:
-            self._timeout(outputs, whole=True)
+            _timeout(outputs, limits, whole=True)
             return "timeout"
         self._sinks[fork] = outputs
         fork.done = None
@@ -188,7 +196,7 @@ class _Run:
         if not self._until(over, self._clock.within(min(limits.cell_seconds, whole))):
             reason = "timeout"
             self._stop(fork)
-            self._timeout(outputs, whole=whole < limits.cell_seconds)
+            _timeout(outputs, limits, whole=whole < limits.cell_seconds)
         elif outputs.flooded:
             reason = "output"
             self._stop(fork)
@@ -232,12 +240,6 @@ class _Run:
         reason, why = self._dead[self._student]
         outputs.error("DeadKernelError", f"The student's process is not there to answer: {why}.")
         return "stopped" if before else reason
-
-    def _timeout(self, outputs: Outputs, whole: bool) -> None:
-        limits = self._job.limits
-        what = "the whole notebook" if whole else "this cell"
-        seconds = limits.total_seconds if whole else limits.cell_seconds
-        outputs.error("CellTimeoutError", f"{what} ran longer than {seconds:g} s")
 
     def _too_much(self, fork: Fork, outputs: Outputs) -> bool:
         """Whether memory or output are used up; looks at the memory once in a while."""
@@ -292,26 +294,17 @@ class _Run:
             seconds = left()
             if seconds <= 0:
                 return False
-            self._serve(min(seconds, _LOOK_SECONDS))
+            for fork, message in served(self._sinks, min(seconds, _LOOK_SECONDS)):
+                sink = self._sinks[fork]
+                if sink is not None:
+                    sink.add(message)
         return True
 
-    def _serve(self, seconds: float) -> None:
-        waiting = select.poll()
-        owners: dict[int, Fork] = {}
-        for fork in (self._student, self._tests):
-            writable = fork.writable()
-            for fd in fork.readable():
-                waiting.register(fd, select.POLLIN | (select.POLLOUT if fd in writable else 0))
-                owners[fd] = fork
-        for fd, event in waiting.poll(seconds * 1000):
-            fork = owners[fd]
-            if event & select.POLLOUT:
-                fork.write()
-            if event & ~select.POLLOUT and fd in fork.readable():
-                for message in fork.read(fd):
-                    sink = self._sinks[fork]
-                    if sink is not None:
-                        sink.add(message)
+
+def _timeout(outputs: Outputs, limits: Limits, whole: bool) -> None:
+    what = "the whole notebook" if whole else "this cell"
+    seconds = limits.total_seconds if whole else limits.cell_seconds
+    outputs.error("CellTimeoutError", f"{what} ran longer than {seconds:g} s")
 
 
 def _names(found: Any) -> set[str]:

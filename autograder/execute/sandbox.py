@@ -25,7 +25,7 @@ _PACKAGES = Path("/packages")
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32")
 _OF_ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "fonts", "localtime")
 _LINK = ["incoming", "known", "names", "outgoing", "randomness", "remote", "standin", "wire"]
-_OF_GRADER = ("__init__.py", "job.py", "inside", *(f"{name}.py" for name in _LINK))
+_OF_GRADER = ("__init__.py", "job.py", "inside", "link", *(f"{name}.py" for name in _LINK))
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _INSTALL = (
     "Install bubblewrap (on Debian and Ubuntu: sudo apt-get install bubblewrap), or run without a "

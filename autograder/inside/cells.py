@@ -9,15 +9,15 @@ import linecache
 import os
 import select
 import signal
-import socket
 import sys
 import threading
 import traceback
 from types import FrameType
 from typing import Any
 
-from autograder.inside.control import receive
+from autograder.inside.control import Channel, receive
 from autograder.inside.output import Messages, capture
+from autograder.link.pipes import Pipes
 
 __all__ = ["NoMagics", "run_student", "run_tests", "value_of"]
 
@@ -67,9 +67,7 @@ class _Interrupts:
         return isinstance(name, str) and name.startswith("autograder.")
 
 
-def run_student(
-    control: socket.socket, link: socket.socket, messages: Messages, shell: Any
-) -> None:
+def run_student(control: Channel, link: Pipes, messages: Messages, shell: Any) -> None:
     """Runs the cells that the host sends, and answers the tests in between."""
     from autograder.remote import Peer, WireError
 
@@ -84,7 +82,7 @@ def run_student(
     messages.checkpoint = interrupts.checkpoint
     asked = link.fileno()  # also when it is closed
     waiting = select.poll()
-    waiting.register(control, select.POLLIN)
+    waiting.register(control.orders, select.POLLIN)
     waiting.register(asked, select.POLLIN)
     while True:
         ready = {fd for fd, _ in waiting.poll()}
@@ -98,7 +96,7 @@ def run_student(
                 stream.drop()  # what is printed in a test is none of the next cell's
             if not messages.owned():
                 os._exit(0)
-        elif control.fileno() in ready:
+        elif control.orders in ready:
             message = receive(control)
             messages.new_cell()
             before = {name: id(value) for name, value in space.items()}  # keeps nothing alive
@@ -112,7 +110,7 @@ def run_student(
             messages({"done": True, "bound": [name for name in bound if name[:1] != "_"]})
 
 
-def run_tests(control: socket.socket, link: socket.socket, messages: Messages) -> None:
+def run_tests(control: Channel, link: Pipes, messages: Messages) -> None:
     """Runs the locked cells that the host sends."""
     from autograder.remote import Namespace, Peer, TimedOut
 
@@ -123,6 +121,7 @@ def run_tests(control: socket.socket, link: socket.socket, messages: Messages) -
             __name__: ("run_tests", "value_of"),
             "autograder.incoming": None,
             "autograder.known": None,
+            "autograder.link.pipes": None,
             "autograder.names": None,
             "autograder.outgoing": None,
             "autograder.remote": None,

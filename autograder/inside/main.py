@@ -26,6 +26,7 @@ import signal
 import socket
 import sys
 import traceback
+import warnings
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -33,25 +34,28 @@ from typing import Any
 
 from autograder.inside import confine
 from autograder.inside.cells import NoMagics, run_student, run_tests, value_of
-from autograder.inside.control import receive
+from autograder.inside.control import Channel, receive
 from autograder.inside.output import Messages
 from autograder.inside.shell import make_shell
 from autograder.job import Limits
+from autograder.link.pipes import Pipes
 
 __all__ = ["main"]
 
 _NOBODY = 65534
 _DISK_FILES = 4  # so many files of the largest size fit on each of the private file systems
-_FDS = ("control", "link", "stdout", "stderr", "status")
+_FDS = ("orders", "answers", "asked", "told", "stdout", "stderr", "status")
 
 
 def _main(fds: dict[str, int], role: str, limits: Limits, isolated: bool, shell: Any) -> None:
     """What becomes of the fork that runs the cells."""
     confine.own_descriptors({0, 1, 2, *fds.values()})
+    with contextlib.suppress(OSError):  # should the machine run out of memory, this goes first
+        Path("/proc/self/oom_score_adj").write_text("1000")
     if isolated:
         confine.mount_private(_DISK_FILES * limits.file_size)
-    control = socket.socket(fileno=fds["control"])
-    link = socket.socket(fileno=fds["link"])
+    control = Channel(fds["orders"], fds["answers"])
+    link = Pipes(fds["asked"], fds["told"])
     order = receive(control)
     home = Path(order["home"])
     os.chdir(home)
@@ -64,11 +68,9 @@ def _main(fds: dict[str, int], role: str, limits: Limits, isolated: bool, shell:
         os.write(fds["status"], f"files {error}".encode()[:4000])
         os._exit(1)
     confine.limit(limits)
-    with contextlib.suppress(OSError):  # should the machine run out of memory, this goes first
-        Path("/proc/self/oom_score_adj").write_text("1000")
     if isolated:
-        confine.drop_privileges()
         confine.set_dumpable(True)  # the host measures it; nobody else can see it
+        confine.drop_privileges()
     os.dup2(fds["stdout"], 1)
     os.dup2(fds["stderr"], 2)
     os.close(fds["stdout"])
@@ -93,7 +95,7 @@ def _init(fds: dict[str, int], role: str, limits: Limits, isolated: bool, shell:
     pid = os.fork()
     if pid == 0:
         _guarded(_main, fds, role, limits, isolated, shell)
-    for name in ("control", "link", "stdout", "stderr"):
+    for name in _FDS[:-1]:
         os.close(fds[name])
     confine.set_dumpable(False)
     while True:
@@ -174,6 +176,8 @@ def _rehearse() -> None:
 
 def _warm(role: str, imports: tuple[str, ...]) -> Any:
     """Import, and do once what costs time the first time; no thread may be left running."""
+    # A submission has one core, whatever number its author had and wrote into it.
+    warnings.filterwarnings("ignore", "This DataLoader will create")
     for name in (*imports, "autograder.remote"):
         importlib.import_module(name)
     sys.modules["torch"].set_num_threads(1)

@@ -1,0 +1,1 @@
+"""Calls between the student's process and the tests' process."""
