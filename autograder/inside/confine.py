@@ -124,7 +124,10 @@ def mount_private(disk: int) -> None:
     (proc / str(os.getpid())).symlink_to("self")
     _mount("/proc/self", str(proc / "self"), flags=_MS_BIND)
     _mount(str(proc), "/proc", flags=_MS_MOVE)
-    _mount("none", "/proc", flags=_MS_REMOUNT | _MS_BIND | bare | _MS_NOEXEC | _MS_RDONLY)
+    # Of itself, too, a submission may change nothing there: not who goes first without memory.
+    read_only = _MS_REMOUNT | _MS_BIND | bare | _MS_NOEXEC | _MS_RDONLY
+    _mount("none", "/proc/self", flags=read_only)
+    _mount("none", "/proc", flags=read_only)
     proc.rmdir()
 
 
@@ -157,8 +160,11 @@ def limit(limits: Limits) -> None:
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, limits.file_size),
         (resource.RLIMIT_MSGQUEUE, 0),
+        (resource.RLIMIT_NICE, 0),  # whoever may go first on this machine, no submission does
         (resource.RLIMIT_NOFILE, limits.open_files),
         (resource.RLIMIT_NPROC, limits.processes),
+        (resource.RLIMIT_RTPRIO, 0),
+        (resource.RLIMIT_SIGPENDING, 256),  # all processes of a user share a number of these
     ):
         hard = resource.getrlimit(name)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
