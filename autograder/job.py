@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-__all__ = ["VERSION", "Cell", "CellResult", "Job", "Limits", "Reason", "Result", "Role"]
+__all__ = ["VERSION", "Cell", "CellResult", "Job", "Limits", "Reason", "Result", "Role", "told"]
 
 VERSION = 4
 """Of the grader's verdicts: raised when the same job may end otherwise, so that it runs again."""
@@ -15,9 +16,31 @@ VERSION = 4
 Role = Literal["student", "shared", "test"]
 
 Reason = Literal[
-    "timeout", "out of memory", "crashed", "tampered", "malformed", "missing", "output", "stopped"
+    "timeout",
+    "out of memory",
+    "crashed",
+    "tampered",
+    "malformed",
+    "missing",
+    "output",
+    "stopped",
+    "not started",
 ]
 """Why a cell or a submission has no ordinary end."""
+
+
+_LINES, _LINE = 20, 500  # lines that a person reads, and characters of one
+
+
+def told(lines: Iterable[str]) -> list[str]:
+    """Lines for a person to read: each once, the first of them, and how many more there were.
+
+    >>> told(f"file {i}" for i in range(2000))[-1]
+    '... and 1980 more like these'
+    """
+    found = list(dict.fromkeys(line[:_LINE] for line in lines))
+    more = [f"... and {len(found) - _LINES} more like these"] if len(found) > _LINES else []
+    return [*found[:_LINES], *more]
 
 
 @dataclass(frozen=True)

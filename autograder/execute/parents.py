@@ -16,6 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from autograder.execute import sandbox
+from autograder.execute.cgroup import delegated
 from autograder.execute.fork import Fork
 from autograder.execute.place import Place
 from autograder.job import Limits
@@ -144,6 +145,7 @@ class Pairs:
 
     def __init__(self) -> None:
         self._pid = os.getpid()
+        delegated()  # before there are children, which would be in the way of its controllers
         # A parent dies with the *thread* that started it, so a lasting one does it.
         self._starter = ThreadPoolExecutor(1, "autograder-starter")
         self._lock = threading.Lock()

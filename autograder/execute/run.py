@@ -12,6 +12,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -48,7 +49,7 @@ def execute(job: bytes, *, isolated: bool = True) -> bytes:
     for name in what.files:
         path = PurePosixPath(name)
         if not name or "\0" in name or path.is_absolute() or ".." in path.parts:
-            return _malformed(what, isolated)
+            return _not_run(what, "malformed", isolated)
     start = time.monotonic()
     pairs = here()
     try:
@@ -57,9 +58,15 @@ def execute(job: bytes, *, isolated: bool = True) -> bytes:
     except SandboxError:
         again = True
     if again:  # a parent has ended: once more, with new ones
-        done = _run(what, pairs, isolated)
+        try:
+            done = _run(what, pairs, isolated)
+        except SandboxError:
+            # Whose doing is it? Where nothing of this submission can be started, nothing is left
+            # to run; where something can, it is this one that is set aside, not the class.
+            _run(replace(what, cells=(), files={}), pairs, isolated)
+            return _not_run(what, "not started", isolated)
     if done is None:
-        return _malformed(what, isolated)
+        return _not_run(what, "malformed", isolated)
     run, cells = done
     reason = next((cell.reason for cell in cells if cell.reason), None)
     seconds = time.monotonic() - start
@@ -100,9 +107,9 @@ def _joined(stack: contextlib.ExitStack) -> list[tuple[int, int]]:
     return [(fds[0], fds[3]), (fds[2], fds[1])]
 
 
-def _malformed(job: Job, isolated: bool) -> bytes:
-    cells = [CellResult(cell.id, reason="malformed") for cell in job.cells]
-    return Result(cells, reason="malformed", isolated=isolated).to_bytes()
+def _not_run(job: Job, reason: Reason, isolated: bool) -> bytes:
+    cells = [CellResult(cell.id, reason=reason) for cell in job.cells]
+    return Result(cells, reason=reason, isolated=isolated).to_bytes()
 
 
 class _Run:

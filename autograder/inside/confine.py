@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import platform
 import resource
@@ -158,6 +159,7 @@ def limit(limits: Limits) -> None:
     for name, value in (
         (resource.RLIMIT_AS, mapped + limits.memory),
         (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CPU, math.ceil(limits.total_seconds) + 60),  # should the host be gone
         (resource.RLIMIT_FSIZE, limits.file_size),
         (resource.RLIMIT_MSGQUEUE, 0),
         (resource.RLIMIT_NICE, 0),  # whoever may go first on this machine, no submission does

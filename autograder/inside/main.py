@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import builtins
 import contextlib
+import fcntl
 import gc
 import importlib
 import importlib.util
@@ -22,6 +23,7 @@ import io
 import json
 import os
 import random
+import select
 import signal
 import socket
 import sys
@@ -217,6 +219,20 @@ def _warm(role: str, imports: tuple[str, ...]) -> Any:
     return shell
 
 
+def _end_with_host(requests: socket.socket, watch: bool) -> None:
+    """Whether the end of the host ends this process at once, by a signal whose default is that.
+
+    Bubblewrap dies with its parent, but not of one that was gone before it could ask for that.
+    """
+    flags = fcntl.fcntl(requests, fcntl.F_GETFL)
+    fcntl.fcntl(requests, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(requests, fcntl.F_SETFL, flags | os.O_ASYNC if watch else flags & ~os.O_ASYNC)
+    waiting = select.poll()
+    waiting.register(requests, 0)  # a hang-up is told unasked
+    if waiting.poll(0):
+        os._exit(1)
+
+
 def main(
     fd: int, role: str, imports: tuple[str, ...], withheld: tuple[str, ...], isolated: bool
 ) -> None:
@@ -228,6 +244,7 @@ def main(
         os.execv(sys.executable, sys.orig_argv)
     confine.set_dumpable(False)
     requests = socket.socket(fileno=fd)
+    _end_with_host(requests, True)
     if role == "student" and not isolated:
         sys.meta_path.insert(0, _WithheldFinder(withheld))
     try:
@@ -235,6 +252,7 @@ def main(
     except Exception as error:
         requests.send(f"error {type(error).__name__}: {error}".encode()[:4000])
         return
+    _end_with_host(requests, False)  # what comes now are requests
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     requests.send(b"ready")

@@ -307,6 +307,38 @@ class TestCgroup:
         (folder / "memory.events").write_text("low 0\noom 1\noom_kill 1\noom_group_kill 0\n")
         assert (group.used(), group.starved(), group.ran_out_of_memory()) == (1.5, 0.25, True)
 
+    @pytest.mark.parametrize("crowded", [False, True])
+    def test_the_grader_makes_way_for_controllers(
+        self, crowded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("cgroup.procs", "cgroup.subtree_control", "cgroup.type"):
+            (tmp_path / name).touch()
+        (tmp_path / "cgroup.controllers").write_text("cpuset cpu io memory pids")
+        leaf = tmp_path / f"autograder-host-{os.getpid()}"
+        write = Path.write_text
+
+        def as_the_kernel(path: Path, text: str) -> int:
+            if crowded and path.name == "cgroup.subtree_control" and not leaf.exists():
+                raise OSError(16, "Device or resource busy")
+            return write(path, text)
+
+        monkeypatch.setattr(Path, "write_text", as_the_kernel)
+        cgroup._enable(tmp_path)
+        assert (tmp_path / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
+        assert leaf.exists() == crowded
+        if crowded:
+            assert (leaf / "cgroup.procs").read_text() == str(os.getpid())
+
+    def test_what_nobody_has_left_to_us_is_not_touched(self, tmp_path: Path) -> None:
+        (tmp_path / "cgroup.procs").touch()
+        assert not cgroup._is_ours(tmp_path, "/user.slice/session-1.scope")
+        assert cgroup._is_ours(tmp_path, "/")
+        try:
+            os.setxattr(tmp_path, "user.delegate", b"1")
+        except OSError:
+            pytest.skip("no attributes on this file system")
+        assert cgroup._is_ours(tmp_path, "/user.slice/run-1.scope")
+
     @pytest.mark.skipif(cgroup.delegated() is None, reason="this machine gives us no cgroup")
     def test_a_real_one_counts_what_ran_and_ends_it(self) -> None:
         where = Place(Limits())
