@@ -13,13 +13,13 @@ import socket
 from pathlib import Path
 
 from autograder.execute.cgroup import Group, new_group
-from autograder.execute.processes import threads
+from autograder.execute.processes import runs, threads
 from autograder.job import Limits
 
 __all__ = ["Core", "Place"]
 
 _NICE = 2  # the grader, which all jobs wait for, comes first
-_CROWD = 8  # threads; a job that has more weighs as much as one at the lowest priority
+_CROWD = 8  # threads that want the core; where there are more, all go to the lowest priority
 _LOWEST = 19
 
 _held: set[socket.socket] = set()
@@ -71,7 +71,7 @@ class Place:
 
     def __init__(self, limits: Limits) -> None:
         self._core = Core()
-        self.crowded = False
+        self.crowded = self._seen_crowd = False
         self.group: Group | None = new_group(limits)
 
     def add(self, pid: int) -> None:
@@ -87,10 +87,14 @@ class Place:
 
     def watch(self, pids: list[int]) -> None:
         """Keep the job's processes from outweighing the grader by their number."""
-        crowd = [thread for pid in pids for thread in threads(pid)]
-        if len(crowd) > _CROWD:
+        every = [(pid, thread) for pid in pids for thread in threads(pid)]
+        if len(every) <= _CROWD or sum(runs(*one) for one in every) <= _CROWD:
+            self._seen_crowd = False
+        elif not self._seen_crowd:
+            self._seen_crowd = True  # once is no habit
+        else:
             self.crowded = True
-            for thread in crowd:
+            for _, thread in every:
                 self._lower(thread, _LOWEST)
 
     @staticmethod

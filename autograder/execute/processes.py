@@ -14,7 +14,7 @@ from pathlib import Path
 
 from autograder.inside.confine import HOME
 
-__all__ = ["Memory", "end_descendants", "threads", "tree"]
+__all__ = ["Memory", "end_descendants", "runs", "threads", "tree"]
 
 _DISKS = (HOME, "/tmp", "/dev/shm")  # of memory, and each submission's own
 _SOCKET = 425_984  # bytes that may wait in one, at the kernel's usual limit
@@ -54,12 +54,21 @@ def end_descendants(pid: int) -> None:
         time.sleep(0.01)
 
 
+def runs(pid: int, thread: int) -> bool:
+    """Whether a thread runs, or would if there was a processor."""
+    return _state(f"{pid}/task/{thread}") == "R"
+
+
 def _lives(pid: int) -> bool:
     """Whether it is there and no zombie, which only its parent can end."""
+    return _state(str(pid)) not in ("Z", "")
+
+
+def _state(where: str) -> str:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+        return Path(f"/proc/{where}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
 
 
 def _field(pid: int, file: str, names: Iterable[str]) -> int:
