@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-__all__ = ["VERSION", "Cell", "CellResult", "Job", "Limits", "Mode", "Reason", "Result", "Role"]
+__all__ = [
+    "VERSION",
+    "Cell",
+    "CellResult",
+    "Job",
+    "Limits",
+    "Mode",
+    "Reason",
+    "Result",
+    "Role",
+    "told",
+]
 
 VERSION = 4
 """Of the grader's verdicts: raised when the same job may end otherwise, so that it runs again."""
@@ -18,9 +30,31 @@ Mode = Literal["outside", "inside"]
 """Where a test cell is judged: in the tests' own process, or in a fork of the student's."""
 
 Reason = Literal[
-    "timeout", "out of memory", "crashed", "tampered", "malformed", "missing", "output", "stopped"
+    "timeout",
+    "out of memory",
+    "crashed",
+    "tampered",
+    "malformed",
+    "missing",
+    "output",
+    "stopped",
+    "not started",
 ]
 """Why a cell or a submission has no ordinary end."""
+
+
+_LINES, _LINE = 20, 500  # lines that a person reads, and characters of one
+
+
+def told(lines: Iterable[str]) -> list[str]:
+    """Lines for a person to read: each once, the first of them, and how many more there were.
+
+    >>> told(f"file {i}" for i in range(2000))[-1]
+    '... and 1980 more like these'
+    """
+    found = list(dict.fromkeys(line[:_LINE] for line in lines))
+    more = [f"... and {len(found) - _LINES} more like these"] if len(found) > _LINES else []
+    return [*found[:_LINES], *more]
 
 
 @dataclass(frozen=True)
@@ -49,7 +83,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a submission may use: seconds of wall time, bytes, numbers."""
+    """What a submission may use: seconds of its own time (see `execute.clock`), bytes, numbers."""
 
     cell_seconds: float = 60
     total_seconds: float = 600
@@ -139,6 +173,7 @@ class Result:
         tampering: what was seen of attempts to reach beyond the exercise, one line each.
         seconds: of wall time.
         isolated: whether a sandbox was around it.
+        starved: seconds in which it could have run and others kept it from that.
     """
 
     cells: list[CellResult]
@@ -146,6 +181,7 @@ class Result:
     tampering: list[str] = field(default_factory=list)
     seconds: float = 0.0
     isolated: bool = True
+    starved: float = 0.0
 
     def to_bytes(self) -> bytes:
         """As JSON."""

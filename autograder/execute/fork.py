@@ -14,16 +14,16 @@ import signal
 import socket
 import struct
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
+from autograder.execute.place import Place
+from autograder.execute.processes import Memory, end_descendants, tree
 from autograder.inside.confine import HOME
 from autograder.inside.control import BadMessage, frame, take
 from autograder.job import Limits
 
-__all__ = ["Fork"]
+__all__ = ["Fork", "served"]
 
 _CREDENTIALS = struct.Struct("3i")
 
@@ -39,63 +39,61 @@ class Fork:
         broken: what it did against the protocol, or why it did not start.
         done: the last message that ended a cell.
         lost: whether its sandbox is gone, and neither it nor the host has ended it.
+        reports: the pipe by which forks of the student's process report (see `Verdict`).
     """
 
     def __init__(
         self,
-        control: socket.socket,
+        orders: int,
+        answers: int,
+        reports: int,
         status: socket.socket,
         out: int,
         err: int,
         limits: Limits,
         isolated: bool,
+        place: Place,
     ) -> None:
-        self.limits = limits
+        self.limits, self.reports = limits, reports
+        self._place = place
         self.ended: int | None = None
         self.broken: str | None = None
         self.done: dict[str, Any] | None = None
         self.lost = False
         self._killed = False
-        self._control, self._status = control, status
+        self._orders, self._answers, self._status = orders, answers, status
         self._pipes = {out: "stdout", err: "stderr"}
         self._init: int | None = None
         self._main: int | None = None
         self._pids: list[int] = []
-        self._inherited = 0
+        self._memory: Memory | None = None
         self._in, self._out = bytearray(), bytearray()
         self._isolated = isolated
         self.home = HOME if isolated else tempfile.mkdtemp(prefix="autograder-")
-        control.setblocking(False)
         status.setblocking(False)
-        for fd in self._pipes:
+        for fd in (orders, answers, reports, out, err):
             os.set_blocking(fd, False)
 
     # what the loop of `autograder.execute.run` watches and calls
 
     def readable(self) -> list[int]:
         """The file descriptors to watch for input."""
-        sockets = [s.fileno() for s in (self._control, self._status) if s.fileno() >= 0]
-        return [*sockets, *self._pipes]
+        return [fd for fd in (self._answers, self._status.fileno(), *self._pipes) if fd >= 0]
 
     def writable(self) -> list[int]:
         """Those to watch for room, because something is queued."""
-        return [self._control.fileno()] if self._out and self._control.fileno() >= 0 else []
+        return [self._orders] if self._out else []
 
-    def send(self, message: dict[str, Any], along: socket.socket | None = None) -> None:
-        """Queue a message; the loop writes it. A socket that goes along is closed here."""
-        data = frame(message)
-        if along is not None:
-            with along, contextlib.suppress(OSError):  # its end is seen on the status socket
-                sent = socket.send_fds(self._control, [data[:4]], [along.fileno()])
-                data = data[sent:]
-        self._out += data
+    def send(self, message: dict[str, Any]) -> None:
+        """Queue a message; the loop writes it."""
+        self._out += frame(message)
         self.write()
 
     def write(self) -> None:
         """Write as much of the queue as is taken now."""
         try:
             while self._out:
-                del self._out[: self._control.send(self._out[: 1 << 20])]
+                del self._out[: os.write(self._orders, self._out[:_READ])]
         except BlockingIOError:
             pass
         except OSError:
@@ -111,17 +109,16 @@ class Fork:
             yield from self._read_pipe(fd)
         elif fd == self._status.fileno():
             self._read_status()
-        elif fd == self._control.fileno():
+        elif fd == self._answers:
             try:
-                part = self._control.recv(_READ)
+                part = os.read(fd, _READ)
             except BlockingIOError:
                 return
-            except OSError:
-                part = b""
             for pipe in list(self._pipes):
                 yield from self._read_pipe(pipe)
             if not part:
-                self._control.close()
+                os.close(fd)
+                self._answers = -1
                 return
             self._in += part
             yield from self._messages()
@@ -172,7 +169,12 @@ class Fork:
             with contextlib.suppress(ProcessLookupError):
                 self._pids.append(pid)
                 setattr(self, f"_{kind}", os.pidfd_open(pid))
-                self._inherited = _field(pid, "status", ("RssAnon", "RssShmem"))
+                if kind == "init":  # which waits until it is in its place
+                    self._place.add(pid)
+                    with contextlib.suppress(OSError):
+                        self._status.send(b"go")
+                else:
+                    self._memory = Memory(pid, self.limits.memory, self._isolated)
         elif kind == "ended":
             self.ended = int(rest)
         elif kind in ("error", "files"):
@@ -201,13 +203,13 @@ class Fork:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._main, signal.SIGINT)
 
+    def processes(self) -> list[int]:
+        """The ids of all its processes."""
+        return tree(self._pids[0]) if self._pids else []
+
     def memory(self) -> int:
-        """Bytes of memory that all its processes took since the fork; shared pages count once."""
-        pids = [*_descendants(self._pids[0])] if self._pids else []
-        resident = sum(_field(pid, "status", ("RssAnon", "RssShmem")) for pid in pids)
-        if resident - self._inherited > self.limits.memory and len(pids) > 1:
-            resident = sum(_field(pid, "smaps_rollup", ("Pss_Anon", "Pss_Shmem")) for pid in pids)
-        return max(0, resident - self._inherited)
+        """Bytes that its processes, files and sockets took since the fork."""
+        return self._memory.used(self.processes()[1:]) if self._memory else 0
 
     def kill(self) -> None:
         """End all its processes, and wait until they are gone."""
@@ -217,14 +219,7 @@ class Fork:
         if not self._isolated:
             with contextlib.suppress(ProcessLookupError):  # else it ends before the last orphan
                 signal.pidfd_send_signal(self._init, signal.SIGSTOP)
-            for _ in range(100):
-                others = [*filter(_lives, _descendants(self._pids[0]))]
-                for pid in others:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                if not others:
-                    break
-                time.sleep(0.01)
+            end_descendants(self._pids[0])
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._init, signal.SIGKILL)
         _wait_for(self._init, 10)
@@ -236,41 +231,40 @@ class Fork:
             if pidfd is not None:
                 os.close(pidfd)
         self._init = self._main = None
-        self._control.close()
+        if self._memory is not None:
+            self._memory.close()
         self._status.close()
-        for fd in list(self._pipes):
-            self._pipes_close(fd)
+        self._out.clear()
+        for fd in (self._orders, self._answers, self.reports, *self._pipes):
+            if fd >= 0:
+                os.close(fd)
+        self._orders = self._answers = self.reports = -1
+        self._pipes.clear()
         if not self._isolated:
             shutil.rmtree(self.home, ignore_errors=True)
+
+
+def served(forks: Iterable[Fork], seconds: float) -> Iterator[tuple[Fork, dict[str, Any]]]:
+    """Write what is queued for them and read what is there; waits for some, so long at most."""
+    waiting = select.poll()
+    owners: dict[int, Fork] = {}
+    for fork in forks:
+        for fd in fork.readable():
+            waiting.register(fd, select.POLLIN)
+            owners[fd] = fork
+        for fd in fork.writable():
+            waiting.register(fd, select.POLLOUT)
+            owners[fd] = fork
+    for fd, _ in waiting.poll(seconds * 1000):
+        fork = owners[fd]
+        if fd in fork.writable():
+            fork.write()
+        elif fd in fork.readable():
+            for message in fork.read(fd):
+                yield fork, message
 
 
 def _wait_for(pidfd: int, seconds: float) -> None:
     waiting = select.poll()
     waiting.register(pidfd, select.POLLIN)
     waiting.poll(int(seconds * 1000))
-
-
-def _descendants(pid: int) -> Iterator[int]:
-    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            for child in map(int, listing.read_text().split()):
-                yield child
-                yield from _descendants(child)
-
-
-def _lives(pid: int) -> bool:
-    """Whether it is there and no zombie, which only its parent can end."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def _field(pid: int, file: str, names: Iterable[str]) -> int:
-    total = 0
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name in names:
-                total += int(value.split()[0]) * 1024
-    return total

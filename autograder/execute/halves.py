@@ -6,16 +6,18 @@ import base64
 import time
 from typing import Any
 
+from autograder.execute.clock import Clock, Reading, within
 from autograder.execute.fork import Fork
 from autograder.execute.loop import LOOK_SECONDS, Loop
 from autograder.execute.outputs import Outputs, ran_out_of_memory
+from autograder.execute.place import Place
 from autograder.execute.sandbox import NAMESPACES, SandboxError
 from autograder.execute.verdict import Streams, Verdict
 from autograder.job import Job, Reason
 
-__all__ = ["GRACE_SECONDS", "Halves"]
+__all__ = ["Halves"]
 
-GRACE_SECONDS = 2.0
+_GRACE_SECONDS = 2.0
 _START_SECONDS = 60.0
 _MEMORY_SLACK = 1.25  # a single process meets its limit first, by a MemoryError, and lives
 
@@ -26,17 +28,25 @@ class Halves:
     Attributes:
         student, tests: the forks.
         loop: serves them.
+        clock: the job's own time.
         tampering: what was seen of attempts to reach beyond the exercise.
     """
 
-    def __init__(self, job: Job, student: Fork, tests: Fork) -> None:
+    def __init__(self, job: Job, place: Place, student: Fork, tests: Fork) -> None:
         self.tampering: list[str] = []
         self.student, self.tests = student, tests
         self.loop = Loop(student, tests)
-        self._job = job
-        self._end = 0.0
+        self.clock = Clock(lambda: [*student.processes(), *tests.processes()], lambda: place.group)
+        self._job, self._place = job, place
+        self._begun = Reading(0.0, 0.0, 0.0)
         self._dead: dict[Fork, tuple[Reason, str]] = {}
         self._looked = 0.0
+
+    @property
+    def starved(self) -> float:
+        """Seconds in which others kept it from running, through no fault of its own."""
+        starved = self.clock.read().starved - self._begun.starved
+        return 0.0 if self._place.crowded else starved
 
     @property
     def lost(self) -> bool:
@@ -60,9 +70,10 @@ class Halves:
         given = {name: files[name] for name in self._job.given if name in files}
         self.student.send({"files": files, "home": self.student.home})
         self.tests.send({"files": given, "home": self.tests.home})
-        end = time.monotonic() + _START_SECONDS
         both = (self.student, self.tests)
-        self.loop.until(lambda: all(f.started or not f.usable for f in both), end)
+        self.loop.until(
+            lambda: all(f.started or not f.usable for f in both), within(_START_SECONDS)
+        )
         if any((fork.broken or "").startswith("files") for fork in both):
             return False
         for fork in both:
@@ -71,7 +82,7 @@ class Halves:
                     "A fork of a warm parent cannot shut itself in: "
                     f"{fork.broken or 'it did not start in time'}. {NAMESPACES}"
                 )
-        self._end = time.monotonic() + self._job.limits.total_seconds
+        self._begun = self.clock.read()
         return True
 
     def on(
@@ -86,22 +97,23 @@ class Halves:
             _, why = self._dead[fork]
             outputs.error("DeadKernelError", f"The process had ended before this cell: {why}.")
             return "stopped"
-        seconds = min(self._job.limits.cell_seconds, self._end - time.monotonic())
-        if seconds <= 0:
+        limits = self._job.limits
+        whole = limits.total_seconds - self.clock.spent(self._begun)
+        if whole <= 0:
             self._timeout(outputs, whole=True)
             return "timeout"
         self.loop.sinks[fork] = outputs if verdict is None else Streams(outputs)
         fork.done = None
-        fork.send(order, verdict.inside if verdict else None)
+        fork.send(order)
 
         def over() -> bool:
             return fork.done is not None or not fork.usable or self._too_much(fork, outputs)
 
         reason: Reason | None = None
-        if not self.loop.until(over, time.monotonic() + seconds):
+        if not self.loop.until(over, self.clock.within(min(limits.cell_seconds, whole))):
             reason = "timeout"
             self._stop(fork)
-            self._timeout(outputs, whole=self._end <= time.monotonic())
+            self._timeout(outputs, whole=whole < limits.cell_seconds)
         elif outputs.flooded:
             reason = "output"
             self._stop(fork)
@@ -128,7 +140,7 @@ class Halves:
         elif kind == "TimedOut":
             self._dead[self.student] = ("timeout", "it did not answer a test in time")
         else:
-            self.loop.until(lambda: not self.student.usable, time.monotonic() + GRACE_SECONDS)
+            self.loop.until(lambda: not self.student.usable, self.clock.within(_GRACE_SECONDS))
         return self._bury(self.student)
 
     def missed(self, outputs: Outputs) -> Reason | None:
@@ -155,6 +167,7 @@ class Halves:
         now = time.monotonic()
         if now - self._looked > LOOK_SECONDS:
             self._looked = now
+            self._place.watch([*self.student.processes(), *self.tests.processes()])
             for one in (self.student, self.tests):
                 if one.usable and one not in self._dead:
                     used = one.memory()
@@ -170,12 +183,11 @@ class Halves:
         interrupted.
         """
         for one in (self.student, self.tests) if fork is self.tests else (fork,):
-            end = time.monotonic() + GRACE_SECONDS
-            while time.monotonic() < end:
+            left = self.clock.within(_GRACE_SECONDS)
+            while left() > 0:
                 one.interrupt()
                 if self.loop.until(
-                    lambda: fork.done is not None or not fork.usable,
-                    min(end, time.monotonic() + GRACE_SECONDS / 8),
+                    lambda: fork.done is not None or not fork.usable, within(_GRACE_SECONDS / 8)
                 ):
                     return
         fork.kill()
@@ -189,6 +201,8 @@ class Halves:
         elif fork.broken:
             self._dead[fork] = ("tampered", f"it sent {fork.broken}")
             self.tampering.append(f"the process of the cells sent {fork.broken}")
+        elif self._place.group is not None and self._place.group.ran_out_of_memory():
+            self._dead[fork] = ("out of memory", "it was out of memory")
         elif fork.ended is not None and fork.ended < 0:
             self._dead[fork] = ("crashed", f"signal {-fork.ended} ended it")
         else:

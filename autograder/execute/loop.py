@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import select
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -45,28 +44,30 @@ class Loop:
     def __init__(self, *sources: Source) -> None:
         self.sinks: dict[Source, Sink | None] = dict.fromkeys(sources)
 
-    def until(self, condition: Callable[[], bool], end: float) -> bool:
-        """Serve all until the condition holds; `False` if it does not by then."""
+    def until(self, condition: Callable[[], bool], left: Callable[[], float]) -> bool:
+        """Serve all until the condition holds; `False` if no seconds are left before."""
         while not condition():
-            left = end - time.monotonic()
-            if left <= 0:
+            seconds = left()
+            if seconds <= 0:
                 return False
-            self._serve(min(left, LOOK_SECONDS))
+            self._serve(min(seconds, LOOK_SECONDS))
         return True
 
     def _serve(self, seconds: float) -> None:
         waiting = select.poll()
         owners: dict[int, Source] = {}
         for source in self.sinks:
-            writable = source.writable()
             for fd in source.readable():
-                waiting.register(fd, select.POLLIN | (select.POLLOUT if fd in writable else 0))
+                waiting.register(fd, select.POLLIN)
                 owners[fd] = source
-        for fd, event in waiting.poll(seconds * 1000):
+            for fd in source.writable():
+                waiting.register(fd, select.POLLOUT)
+                owners[fd] = source
+        for fd, _ in waiting.poll(seconds * 1000):
             source = owners[fd]
-            if event & select.POLLOUT:
+            if fd in source.writable():
                 source.write()
-            if event & ~select.POLLOUT and fd in source.readable():
+            elif fd in source.readable():
                 for message in source.read(fd):
                     sink = self.sinks[source]
                     if sink is not None:

@@ -16,7 +16,9 @@ from dataclasses import asdict
 from typing import Any
 
 from autograder.execute import sandbox
+from autograder.execute.cgroup import delegated
 from autograder.execute.fork import Fork
+from autograder.execute.place import Place
 from autograder.job import Limits
 
 __all__ = ["Pairs", "Parent", "here", "stop"]
@@ -94,29 +96,31 @@ class Parent:
         """Whether it can still be asked for forks."""
         return not self._broken and self._process.poll() is None
 
-    def fork(self, limits: Limits, link: socket.socket) -> Fork:
-        """A new process for one submission, joined to its other half by `link`."""
-        control, control_inside = socket.socketpair()
-        status, status_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        status.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        out, out_inside = os.pipe()
-        err, err_inside = os.pipe()
-        try:
-            with control_inside, status_inside, self._lock:
-                fds = [control_inside.fileno(), link.fileno(), out_inside, err_inside]
-                request = json.dumps(asdict(limits)).encode()
-                socket.send_fds(self._requests, [request], [*fds, status_inside.fileno()])
-        except OSError as error:
-            for end in (control, status):
-                end.close()
-            for fd in (out, err):
-                os.close(fd)
-            self._broken = True
-            raise sandbox.SandboxError(f"The {self.role} parent has ended: {error}") from error
-        finally:
-            os.close(out_inside)
-            os.close(err_inside)
-        return Fork(control, status, out, err, limits, self.isolated)
+    def fork(self, limits: Limits, link: tuple[int, int], place: Place) -> Fork:
+        """A new process for one submission, joined to its other half by the pipes `link`.
+
+        Of what it is given, the submission's code is left with pipes alone.
+        """
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            status, status_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            ours.enter_context(status)
+            theirs.enter_context(status_inside)
+            status.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            orders_inside, orders = _pipe(theirs, ours)
+            answers, answers_inside = _pipe(ours, theirs)
+            reports, reports_inside = _pipe(ours, theirs)
+            out, out_inside = _pipe(ours, theirs)
+            err, err_inside = _pipe(ours, theirs)
+            fds = [orders_inside, answers_inside, *link, reports_inside, out_inside, err_inside]
+            request = json.dumps(asdict(limits)).encode()
+            try:
+                with self._lock:
+                    socket.send_fds(self._requests, [request], [*fds, status_inside.fileno()])
+            except OSError as error:
+                self._broken = True
+                raise sandbox.SandboxError(f"The {self.role} parent has ended: {error}") from error
+            ours.pop_all()  # from now on the fork's
+        return Fork(orders, answers, reports, status, out, err, limits, self.isolated, place)
 
     def close(self) -> None:
         """End it, and with it everything in its sandbox."""
@@ -129,11 +133,20 @@ class Parent:
         self._errors.close()
 
 
+def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
+    """The ends of a new pipe, each of which a stack closes."""
+    read, write = os.pipe()
+    reader.callback(os.close, read)
+    writer.callback(os.close, write)
+    return read, write
+
+
 class Pairs:
     """The warm parents of this process: a pair for all jobs that import the same."""
 
     def __init__(self) -> None:
         self._pid = os.getpid()
+        delegated()  # before there are children, which would be in the way of its controllers
         # A parent dies with the *thread* that started it, so a lasting one does it.
         self._starter = ThreadPoolExecutor(1, "autograder-starter")
         self._lock = threading.Lock()

@@ -23,6 +23,8 @@ __all__ = ["Execute", "Pool", "run"]
 
 Execute = Callable[[bytes, bool], bytes]
 
+_DOUBT = 0.1  # of a job's time: what others may take before its timeout is in doubt
+
 
 def run(job: bytes, isolated: bool) -> bytes:
     """Executes a job: the bytes of a `Job` in, those of a `Result` out."""
@@ -45,8 +47,14 @@ def _allow_open_files(n: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (n if most < 0 else min(n, most), most))
 
 
+def _in_doubt(result: Result) -> bool:
+    """Whether it ran out of time while others kept it from running for a good part of that."""
+    ran_out = any(cell.reason == "timeout" for cell in result.cells)
+    return ran_out and result.starved > _DOUBT * result.seconds
+
+
 class Pool:
-    """Runs jobs, and once more those whose worker was lost.
+    """Runs jobs; once more those whose worker was lost, and alone those that neighbours delayed.
 
     Args:
         executor: to run them on; by default threads of this process, each of which waits for a
@@ -72,6 +80,8 @@ class Pool:
         self.isolated = isolated
         self._execute = execute
         self._futures: dict[Future[bytes], str] = {}
+        self._doubtful: list[str] = []  # to run once more, when nothing else does
+        self._alone: set[str] = set()  # that have run so
         self.running: dict[str, bytes] = {}
         self.executed = 0
         #: How many jobs may wait: enough to keep all busy, few enough to hold in memory.
@@ -96,6 +106,10 @@ class Pool:
             SandboxError: jobs cannot be run at all.
             BrokenExecutor: the executor cannot run anything any more.
         """
+        if not self._futures and self._doubtful and block:
+            key = self._doubtful.pop()
+            self._alone.add(key)
+            self._futures[self._submit(self.running[key])] = key
         if not self._futures:
             return
         timeout = None if block else 0
@@ -107,6 +121,9 @@ class Pool:
                 raise
             except Exception:  # its worker was lost
                 result = self._again(key)
+            if _in_doubt(result) and key not in self._alone:
+                self._doubtful.append(key)
+                continue
             del self.running[key]
             self.executed += 1
             yield key, result

@@ -10,16 +10,19 @@ from __future__ import annotations
 import builtins
 import contextlib
 import hashlib
+import os
 import re
-import socket
 import time
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from autograder.bindings import bound, needed, used
-from autograder.execute.halves import GRACE_SECONDS, Halves
+from autograder.execute.fork import Fork
+from autograder.execute.halves import Halves
 from autograder.execute.outputs import Outputs, ran_out_of_memory
 from autograder.execute.parents import Pairs, here
+from autograder.execute.place import Place
 from autograder.execute.sandbox import SandboxError
 from autograder.execute.verdict import Verdict
 from autograder.job import Cell, CellResult, Job, Reason, Result
@@ -46,7 +49,7 @@ def execute(job: bytes, *, isolated: bool = True) -> bytes:
     for name in what.files:
         path = PurePosixPath(name)
         if not name or "\0" in name or path.is_absolute() or ".." in path.parts:
-            return _malformed(what, isolated)
+            return _not_run(what, "malformed", isolated)
     start = time.monotonic()
     pairs = here()
     try:
@@ -55,16 +58,23 @@ def execute(job: bytes, *, isolated: bool = True) -> bytes:
     except SandboxError:
         again = True
     if again:  # a parent has ended: once more, with new ones
-        done = _run(what, pairs, isolated)
+        try:
+            done = _run(what, pairs, isolated)
+        except SandboxError:
+            # Whose doing is it? Where nothing of this submission can be started, nothing is left
+            # to run; where something can, it is this one that is set aside, not the class.
+            _run(replace(what, cells=(), files={}), pairs, isolated)
+            return _not_run(what, "not started", isolated)
     skipped = [cell.source for cell in what.cells if not cell.needed]
     if done is not None and _asks_for(done[1], set().union(*map(bound, skipped))):
         done = _run(what, pairs, isolated, everything=True)
     if done is None:
-        return _malformed(what, isolated)
+        return _not_run(what, "malformed", isolated)
     run, cells = done
     reason = next((cell.reason for cell in cells if cell.reason), None)
     seconds = time.monotonic() - start
-    return Result(cells, reason, run.halves.tampering, seconds, isolated).to_bytes()
+    halves = run.halves
+    return Result(cells, reason, halves.tampering, seconds, isolated, halves.starved).to_bytes()
 
 
 def _run(
@@ -81,16 +91,17 @@ def _run(
 def _start(job: Job, pairs: Pairs, isolated: bool, stack: contextlib.ExitStack) -> _Run | None:
     """A run on two new forks, which the stack ends; `None` if its files cannot be written."""
     parents = pairs.pair(job.imports, job.withheld, isolated)
-    forks = []
+    forks: list[Fork] = []
     try:
-        ends = socket.socketpair()
-        with ends[0], ends[1]:
-            for parent, end in zip(parents, ends, strict=True):
-                forks.append(parent.fork(job.limits, end))
+        place = Place(job.limits)
+        stack.callback(place.close)
+        with contextlib.ExitStack() as ends:
+            for parent, end in zip(parents, _joined(ends), strict=True):
+                forks.append(parent.fork(job.limits, end, place))
                 stack.callback(forks[-1].close)
     except OSError as error:  # such as too many open files, which is not the submission's doing
         raise SandboxError(f"No sandbox can be asked for: {error}.") from error
-    halves = Halves(job, *forks)
+    halves = Halves(job, place, *forks)
     return _Run(job, halves) if halves.start() else None
 
 
@@ -100,9 +111,19 @@ def _asks_for(cells: list[CellResult], names: set[str]) -> bool:
     return any(name in names for text in texts for name in re.findall(r"name '(\w+)'", text))
 
 
-def _malformed(job: Job, isolated: bool) -> bytes:
-    cells = [CellResult(cell.id, reason="malformed") for cell in job.cells]
-    return Result(cells, reason="malformed", isolated=isolated).to_bytes()
+def _joined(stack: contextlib.ExitStack) -> list[tuple[int, int]]:
+    """The two ends of a connection, each a pipe to read from and one to write to."""
+    fds: list[int] = []
+    for _ in range(2):
+        fds += os.pipe()
+        for fd in fds[-2:]:
+            stack.callback(os.close, fd)
+    return [(fds[0], fds[3]), (fds[2], fds[1])]
+
+
+def _not_run(job: Job, reason: Reason, isolated: bool) -> bytes:
+    cells = [CellResult(cell.id, reason=reason) for cell in job.cells]
+    return Result(cells, reason=reason, isolated=isolated).to_bytes()
 
 
 class _Run:
@@ -188,19 +209,19 @@ class _Run:
 
     def _inside(self, cell: Cell, outputs: Outputs, noticed: bool = False) -> Reason | None:
         """Run a test cell in a fork of the student's process, which is then thrown away."""
-        verdict = Verdict(self._job.limits)
-        with contextlib.closing(verdict):
-            self.halves.loop.sinks[verdict] = outputs
-            order = {
-                "inside": cell.source,
-                "before": needed(cell.source, self._earlier),
-                "token": verdict.token,
-                "given": self._helpers,
-                "noticed": noticed,
-            }
-            reason = self.halves.on(self.halves.student, outputs, order, verdict)
-            self.halves.loop.until(lambda: verdict.over, time.monotonic() + GRACE_SECONDS)
-            del self.halves.loop.sinks[verdict]
+        verdict = Verdict(self.halves.student.reports, self._job.limits)
+        self.halves.loop.sinks[verdict] = outputs
+        order = {
+            "inside": cell.source,
+            "before": needed(cell.source, self._earlier),
+            "token": verdict.token,
+            "given": self._helpers,
+            "noticed": noticed,
+        }
+        reason = self.halves.on(self.halves.student, outputs, order, verdict)
+        for message in verdict.rest():
+            outputs.add(message)
+        del self.halves.loop.sinks[verdict]
         if verdict.final:
             outputs.add({k: v for k, v in verdict.final.items() if k in ("error", "result")})
             if reason is None and ran_out_of_memory(outputs.items):

@@ -1,13 +1,14 @@
 """What the host hears of a test cell that is judged in a fork of the student's process.
 
-The student's code runs in that fork, too. So the socket is a new one for each cell, and a verdict
-counts only with the token that the cell's order has brought; all else that comes there is output.
+The student's code runs in that fork, too, and may write into the pipe by which cells report. So a
+verdict counts only with the token that the cell's order has brought, a new one for each cell; all
+else that comes there is output, and what was there before the cell is thrown away.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
-import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,36 +18,43 @@ from autograder.job import Limits
 
 __all__ = ["Streams", "Verdict"]
 
+_READ = 1 << 16
+_PIPE = 1 << 20  # the most that a pipe may hold
 _OUTPUT = ("stream", "display", "clear", "full", "flood")
 
 
 class Verdict:
-    """The host's end of the socket by which one cell reports.
+    """What comes by that pipe for one cell.
+
+    Args:
+        reports: the host's end of the pipe, which does not block.
+        limits: of the job.
 
     Attributes:
         token: what a verdict has to hold.
-        inside: the other end, for the order to take along; closed here once it has.
         final: the verdict, when it has come.
-        ended: whether nothing comes any more.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, reports: int, limits: Limits) -> None:
         self.token = secrets.token_hex(16)
         self.final: dict[str, Any] | None = None
-        self.ended = False
-        self._limits = limits
+        self._reports, self._limits = reports, limits
+        self._ended = False
         self._buffer = bytearray()
-        self._socket, self.inside = socket.socketpair()
-        self._socket.setblocking(False)
+        for _ in range(_PIPE // _READ + 1):
+            if not self._part():
+                break
 
-    @property
-    def over(self) -> bool:
-        """Whether the verdict has come, or none will."""
-        return self.ended or self.final is not None
+    def _part(self) -> bytes | None:
+        """What is there; `None` where that is nothing yet."""
+        try:
+            return os.read(self._reports, _READ)
+        except BlockingIOError:
+            return None
 
     def readable(self) -> list[int]:
         """The file descriptor to watch."""
-        return [] if self.ended else [self._socket.fileno()]
+        return [] if self._ended else [self._reports]
 
     def writable(self) -> list[int]:
         """None: nothing is sent here."""
@@ -57,13 +65,10 @@ class Verdict:
 
     def read(self, fd: int) -> Iterator[dict[str, Any]]:
         """The outputs that have come; keeps the verdict."""
-        try:
-            part = self._socket.recv(1 << 16)
-        except BlockingIOError:
+        part = self._part()
+        if part is None:
             return
-        except OSError:
-            part = b""
-        self.ended = not part
+        self._ended = not part
         self._buffer += part
         try:
             for message in take(self._buffer, self._limits):
@@ -72,12 +77,12 @@ class Verdict:
                 elif any(kind in message for kind in _OUTPUT):
                     yield {k: v for k, v in message.items() if k not in ("error", "result")}
         except BadMessage:
-            self.ended = True
+            self._ended = True
 
-    def close(self) -> None:
-        """Close both ends."""
-        self._socket.close()
-        self.inside.close()
+    def rest(self) -> Iterator[dict[str, Any]]:
+        """The outputs that are left where the cell's process has ended."""
+        for _ in range(_PIPE // _READ + 1):
+            yield from self.read(self._reports)
 
 
 class Streams:

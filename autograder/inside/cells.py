@@ -9,14 +9,13 @@ import linecache
 import os
 import select
 import signal
-import socket
 import sys
 import threading
 import traceback
 from types import FrameType
 from typing import Any
 
-from autograder.inside.control import receive, receive_along
+from autograder.inside.control import Channel, receive
 from autograder.inside.files import Files, digests
 from autograder.inside.magics import Magics
 from autograder.inside.notebook import Notebook
@@ -24,13 +23,14 @@ from autograder.inside.output import Messages, capture
 from autograder.inside.plain import awaits, judges, lists_names, run_plain, shown
 from autograder.inside.pristine import Pristine
 from autograder.inside.throwaway import Throwaway
+from autograder.link.pipes import Pipes
 
 __all__ = ["run_student", "run_tests"]
 
 # Of the link, what may be interrupted; a random state must not be left half set.
 _ROOMS = [
     *("calls", "changes", "errors", "failures", "frames", "gradients", "incoming", "messages"),
-    *("names", "namespace", "outgoing", "peer", "standin", "table", "tensors", "values"),
+    *("names", "namespace", "outgoing", "peer", "pipes", "standin", "table", "tensors", "values"),
 ]
 
 
@@ -80,8 +80,9 @@ class _Interrupts:
 
 
 def run_student(
-    control: socket.socket,
-    link: socket.socket,
+    control: Channel,
+    link: Pipes,
+    reports: int,
     messages: Messages,
     shell: Any,
     pristine: Pristine,
@@ -95,7 +96,7 @@ def run_student(
     shell.streams = capture(messages)
     space = shell.user_ns
     peer = Peer(link, space)
-    throwaway = Throwaway(shell, pristine, [control, link], messages.limit)
+    throwaway = Throwaway(shell, pristine, reports, [*control, *link.ends], messages.limit)
     interrupts = _Interrupts(
         {
             __name__: ("run_student",),
@@ -106,7 +107,7 @@ def run_student(
     messages.checkpoint = interrupts.checkpoint
     asked = link.fileno()  # also when it is closed
     waiting = select.poll()
-    waiting.register(control, select.POLLIN)
+    waiting.register(control.orders, select.POLLIN)
     waiting.register(asked, select.POLLIN)
     while True:
         ready = {fd for fd, _ in waiting.poll()}
@@ -120,11 +121,11 @@ def run_student(
                 stream.drop()  # what is printed in a test is none of the next cell's
             if not messages.owned():
                 os._exit(0)
-        elif control.fileno() in ready:
-            message, along = receive_along(control)
+        elif control.orders in ready:
+            message = receive(control)
             messages.new_cell()
             if "inside" in message:
-                messages(throwaway.judge(message, along[0]))
+                messages(throwaway.judge(message))
                 continue
             if "files" in message:
                 messages({"done": True, "files": digests(message["files"])})
@@ -143,7 +144,7 @@ def run_student(
             messages({"done": True, "bound": [name for name in bound if name[:1] != "_"]})
 
 
-def run_tests(control: socket.socket, link: socket.socket, messages: Messages) -> None:
+def run_tests(control: Channel, link: Pipes, messages: Messages) -> None:
     """Runs the locked cells that the host sends."""
     from autograder.link.errors import TimedOut
     from autograder.link.namespace import Namespace

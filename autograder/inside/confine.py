@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import platform
 import resource
@@ -124,7 +125,10 @@ def mount_private(disk: int) -> None:
     (proc / str(os.getpid())).symlink_to("self")
     _mount("/proc/self", str(proc / "self"), flags=_MS_BIND)
     _mount(str(proc), "/proc", flags=_MS_MOVE)
-    _mount("none", "/proc", flags=_MS_REMOUNT | _MS_BIND | bare | _MS_NOEXEC | _MS_RDONLY)
+    # Of itself, too, a submission may change nothing there: not who goes first without memory.
+    read_only = _MS_REMOUNT | _MS_BIND | bare | _MS_NOEXEC | _MS_RDONLY
+    _mount("none", "/proc/self", flags=read_only)
+    _mount("none", "/proc", flags=read_only)
     proc.rmdir()
 
 
@@ -155,10 +159,14 @@ def limit(limits: Limits) -> None:
     for name, value in (
         (resource.RLIMIT_AS, mapped + limits.memory),
         (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CPU, math.ceil(limits.total_seconds) + 60),  # should the host be gone
         (resource.RLIMIT_FSIZE, limits.file_size),
         (resource.RLIMIT_MSGQUEUE, 0),
+        (resource.RLIMIT_NICE, 0),  # whoever may go first on this machine, no submission does
         (resource.RLIMIT_NOFILE, limits.open_files),
         (resource.RLIMIT_NPROC, limits.processes),
+        (resource.RLIMIT_RTPRIO, 0),
+        (resource.RLIMIT_SIGPENDING, 256),  # all processes of a user share a number of these
     ):
         hard = resource.getrlimit(name)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import builtins
 import contextlib
+import fcntl
 import gc
 import importlib
 import importlib.util
@@ -22,10 +23,12 @@ import io
 import json
 import os
 import random
+import select
 import signal
 import socket
 import sys
 import traceback
+import warnings
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -33,27 +36,30 @@ from typing import Any
 
 from autograder.inside import confine
 from autograder.inside.cells import run_student, run_tests
-from autograder.inside.control import receive
+from autograder.inside.control import Channel, receive
 from autograder.inside.output import Messages
 from autograder.inside.plain import run_plain
 from autograder.inside.pristine import Pristine
 from autograder.inside.shell import make_shell
 from autograder.job import Limits
+from autograder.link.pipes import Pipes
 
 __all__ = ["main"]
 
 _NOBODY = 65534
 _DISK_FILES = 4  # so many files of the largest size fit on each of the private file systems
-_FDS = ("control", "link", "stdout", "stderr", "status")
+_FDS = ("orders", "answers", "asked", "told", "reports", "stdout", "stderr", "status")
 
 
 def _main(fds: dict[str, int], role: str, limits: Limits, isolated: bool, warm: Any) -> None:
     """What becomes of the fork that runs the cells."""
     confine.own_descriptors({0, 1, 2, *fds.values()})
+    with contextlib.suppress(OSError):  # should the machine run out of memory, this goes first
+        Path("/proc/self/oom_score_adj").write_text("1000")
     if isolated:
         confine.mount_private(_DISK_FILES * limits.file_size)
-    control = socket.socket(fileno=fds["control"])
-    link = socket.socket(fileno=fds["link"])
+    control = Channel(fds["orders"], fds["answers"])
+    link = Pipes(fds["asked"], fds["told"])
     order = receive(control)
     home = Path(order["home"])
     os.chdir(home)
@@ -68,11 +74,9 @@ def _main(fds: dict[str, int], role: str, limits: Limits, isolated: bool, warm: 
     if role == "tests":  # it was brought the course's own files only
         sys.path.insert(0, str(home))
     confine.limit(limits)
-    with contextlib.suppress(OSError):  # should the machine run out of memory, this goes first
-        Path("/proc/self/oom_score_adj").write_text("1000")
     if isolated:
-        confine.drop_privileges()
         confine.set_dumpable(True)  # the host measures it; nobody else can see it
+        confine.drop_privileges()
     os.dup2(fds["stdout"], 1)
     os.dup2(fds["stderr"], 2)
     os.close(fds["stdout"])
@@ -84,7 +88,7 @@ def _main(fds: dict[str, int], role: str, limits: Limits, isolated: bool, warm: 
     messages = Messages(control, limits.output)
     with contextlib.suppress(EOFError):
         if role == "student":
-            run_student(control, link, messages, *warm)
+            run_student(control, link, fds["reports"], messages, *warm)
         else:
             run_tests(control, link, messages)
 
@@ -92,10 +96,12 @@ def _main(fds: dict[str, int], role: str, limits: Limits, isolated: bool, warm: 
 def _init(fds: dict[str, int], role: str, limits: Limits, isolated: bool, warm: Any) -> None:
     """Start `main`, wait for its end among all that end here, and say what it was."""
     os.write(fds["status"], b"init")
+    if not os.read(fds["status"], 16):  # until the host has put it in its place
+        os._exit(1)
     pid = os.fork()
     if pid == 0:
         _guarded(_main, fds, role, limits, isolated, warm)
-    for name in ("control", "link", "stdout", "stderr"):
+    for name in _FDS[:-1]:
         os.close(fds[name])
     confine.set_dumpable(False)
     while True:
@@ -124,8 +130,8 @@ def _fork(fds: dict[str, int], role: str, limits: Limits, isolated: bool, warm: 
         confine.enter_namespaces()
     pid = os.fork()
     if pid == 0:
+        os.setsid()  # signals to its process group, and a share of the processor, are its own
         if not isolated:
-            os.setsid()
             confine.be_subreaper()
         _guarded(_init, fds, role, limits, isolated, warm)
 
@@ -176,6 +182,8 @@ def _rehearse() -> None:
 
 def _warm(role: str, imports: tuple[str, ...]) -> Any:
     """Import, and do once what costs time the first time; no thread may be left running."""
+    # A submission has one core, whatever number its author had and wrote into it.
+    warnings.filterwarnings("ignore", "This DataLoader will create")
     for name in (*imports, "autograder.link.namespace"):
         importlib.import_module(name)
     sys.modules["torch"].set_num_threads(1)
@@ -215,6 +223,20 @@ def _warm(role: str, imports: tuple[str, ...]) -> Any:
     return made
 
 
+def _end_with_host(requests: socket.socket, watch: bool) -> None:
+    """Whether the end of the host ends this process at once, by a signal whose default is that.
+
+    Bubblewrap dies with its parent, but not of one that was gone before it could ask for that.
+    """
+    flags = fcntl.fcntl(requests, fcntl.F_GETFL)
+    fcntl.fcntl(requests, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(requests, fcntl.F_SETFL, flags | os.O_ASYNC if watch else flags & ~os.O_ASYNC)
+    waiting = select.poll()
+    waiting.register(requests, 0)  # a hang-up is told unasked
+    if waiting.poll(0):
+        os._exit(1)
+
+
 def main(
     fd: int, role: str, imports: tuple[str, ...], withheld: tuple[str, ...], isolated: bool
 ) -> None:
@@ -226,6 +248,7 @@ def main(
         os.execv(sys.executable, sys.orig_argv)
     confine.set_dumpable(False)
     requests = socket.socket(fileno=fd)
+    _end_with_host(requests, True)
     if role == "student" and not isolated:
         sys.meta_path.insert(0, _WithheldFinder(withheld))
     try:
@@ -233,6 +256,7 @@ def main(
     except Exception as error:
         requests.send(f"error {type(error).__name__}: {error}".encode()[:4000])
         return
+    _end_with_host(requests, False)  # what comes now are requests
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     requests.send(b"ready")

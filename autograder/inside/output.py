@@ -6,13 +6,12 @@ import base64
 import io
 import json
 import os
-import socket
 import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
-from autograder.inside.control import send
+from autograder.inside.control import Channel, send
 
 __all__ = ["Messages", "Stream", "capture", "plain"]
 
@@ -31,8 +30,8 @@ class Messages:
         checkpoint: called where a cell that does little but send can be interrupted.
     """
 
-    def __init__(self, connection: socket.socket, limit: int) -> None:
-        self._connection = connection
+    def __init__(self, channel: Channel, limit: int) -> None:
+        self._channel = channel
         self._owner = os.getpid()
         self._lock = threading.RLock()
         self.checkpoint: Callable[[], None] = lambda: None
@@ -51,7 +50,7 @@ class Messages:
         """Send a message, whatever its size."""
         with self._lock:
             if self.owned():
-                send(self._connection, message)
+                send(self._channel, message)
 
     def output(self, message: dict[str, Any]) -> None:
         """Send an output of a cell, or the news that there are too many."""

@@ -14,7 +14,6 @@ import io
 import linecache
 import os
 import signal
-import socket
 import sys
 import tempfile
 import traceback
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from autograder.inside.control import Channel
 from autograder.inside.magics import Magics
 from autograder.inside.output import Messages, capture
 from autograder.inside.plain import judges, run_plain, shown
@@ -47,14 +47,16 @@ class Throwaway:
     Args:
         shell: that the student's cells run in.
         pristine: what is put back in a fork.
-        ends: the sockets that a fork has to close.
+        reports: the pipe by which a fork reports.
+        ends: the pipes that a fork has to close.
         limit: on output.
     """
 
     def __init__(
-        self, shell: Any, pristine: Pristine, ends: list[socket.socket], limit: int
+        self, shell: Any, pristine: Pristine, reports: int, ends: list[int], limit: int
     ) -> None:
-        self._shell, self._pristine, self._ends, self._limit = shell, pristine, ends, limit
+        self._shell, self._pristine, self._limit = shell, pristine, limit
+        self._reports, self._ends = reports, ends
         self._space: dict[str, Any] = shell.user_ns
         self._get_ipython = shell.get_ipython
         self._locked: dict[str, Any] = {}
@@ -74,20 +76,18 @@ class Throwaway:
             if str(getattr(sys.modules[name], "__file__", "")).startswith(home):
                 self._pristine.add(sys.modules[name])
 
-    def judge(self, message: dict[str, Any], fd: int) -> dict[str, Any]:
-        """Run a cell in a fork that answers by `fd`; returns what ends the cell here."""
+    def judge(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Run a cell in a fork that reports; returns what ends the cell here."""
         self._count += 1
         try:
             pid = _fork()
         except OSError as error:
-            _close(fd)
             return {"done": True, "why": f"it cannot be forked: {error.strerror}"}
         if pid == 0:
             try:
-                self._child(message, fd)
+                self._child(message)
             finally:
                 _exit(1)
-        _close(fd)
         with contextlib.suppress(OSError):
             _setpgid(pid, pid)
         _signal(signal.SIGINT, lambda *_: _killpg(pid, signal.SIGKILL))
@@ -100,14 +100,14 @@ class Throwaway:
         code = _status(status)
         return {"done": True, "why": f"signal {-code}" if code < 0 else f"exit code {code}"}
 
-    def _child(self, message: dict[str, Any], fd: int) -> None:
+    def _child(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):
             _setpgid(0, 0)
         _signal(signal.SIGINT, signal.SIG_DFL)
         for end in self._ends:
-            end.close()
+            _close(end)
         self._pristine.put_back()
-        messages = Messages(socket.socket(fileno=fd), self._limit)
+        messages = Messages(Channel(-1, self._reports), self._limit)
         streams = capture(messages)
         self._shell.messages, self._shell.streams = messages, streams
         name = f"<cell {self._count} of the tests>"

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from autograder.link.errors import LinkClosed, Tampered, TooLarge
+from autograder.link.pipes import Pipes
 
 __all__ = ["Caps", "Link"]
 
@@ -40,9 +41,9 @@ def _values(header: bytes) -> int:
 
 
 class Link:
-    """Frames over a connected socket, each side's turn in alternation."""
+    """Frames over a connected socket or pipes, each side's turn in alternation."""
 
-    def __init__(self, sock: socket.socket, caps: Caps | None = None) -> None:
+    def __init__(self, sock: socket.socket | Pipes, caps: Caps | None = None) -> None:
         self.sock = sock
         self.caps = caps or Caps()
 

@@ -46,6 +46,7 @@ from autograder.link.frames import Link
 from autograder.link.incoming import Incoming, Received
 from autograder.link.messages import HEADS, Answer, Call, Failure, Message
 from autograder.link.outgoing import Outgoing
+from autograder.link.pipes import Pipes
 from autograder.link.randomness import RandomStates
 from autograder.link.table import Frame, Table
 from autograder.link.tensors import torch_name
@@ -70,7 +71,9 @@ class Peer:
         broken: why the link is gone; None while it is not.
     """
 
-    def __init__(self, sock: socket.socket, namespace: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, sock: socket.socket | Pipes, namespace: dict[str, Any] | None = None
+    ) -> None:
         self.link = Link(sock)
         self.table = Table(self._ask, guarded=namespace is None)
         self.broken: WireError | None = None

@@ -10,7 +10,7 @@ from nbformat import NotebookNode
 from nbgrader.utils import is_grade, is_solution
 
 from autograder.hidden import hidden_lines
-from autograder.job import Reason, Result
+from autograder.job import Reason, Result, told
 from autograder.record.feedback import HIDDEN_CHECK, RAISED_BY_STUDENT, safe_output
 
 __all__ = ["apply"]
@@ -24,6 +24,7 @@ _EXPLAINED: dict[Reason, str] = {
     "missing": "the notebook was not submitted",
     "output": "wrote more than allowed",
     "stopped": "was not run, since an earlier cell ended the process",
+    "not started": "the submission could not be started, twice, while others could",
 }
 
 _PLACE = re.compile(r"line (\d+), (test|submission)")
@@ -76,7 +77,7 @@ def apply(
         cell.outputs = outputs
     about = notebook.metadata.autograder
     about.reason = result.reason
-    about.tampering = list(dict.fromkeys(result.tampering))
+    about.tampering = told(result.tampering)
     about.seconds = round(result.seconds, 3)
     about.isolated = result.isolated
     about.cells = NotebookNode(

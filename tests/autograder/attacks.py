@@ -566,6 +566,52 @@ code(
     safe=False,
 )
 code(
+    "kill-group",
+    "everybody in its process group, as the parent of all has left it",
+    """
+    import os, signal
+    os.kill(0, signal.SIGKILL)
+    """,
+    reason="any",
+    safe=False,
+)
+code(
+    "hog",
+    "the processors, by many processes, each of them a session, on all cores",
+    """
+    import os, signal, time
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that nobody adds up their time
+    for _ in range(60):
+        if os.fork() == 0:
+            anywhere = lambda: os.sched_setaffinity(0, range(64))
+            for ask in (os.setsid, anywhere, lambda: os.nice(-20)):
+                try: ask()
+                except OSError: pass
+            end = time.monotonic() + 600
+            while time.monotonic() < end: pass
+    while True: pass
+    """,
+    reason="any",
+    safe=False,
+)
+code(
+    "hog-of-children",
+    "the processors, by children that end before they are counted",
+    """
+    import os, signal, time
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        try:
+            if os.fork() == 0:
+                end = time.monotonic() + 0.05
+                while time.monotonic() < end: pass
+                os._exit(0)
+        except OSError: time.sleep(0.01)
+    """,
+    reason="any",
+    safe=False,
+)
+code(
     "writes-everywhere",
     "files outside of its own",
     """

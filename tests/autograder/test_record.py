@@ -169,6 +169,14 @@ def applied(*results: CellResult, reason: Any = None) -> Any:
     return notebook
 
 
+def test_of_many_lines_on_tampering_the_first_are_kept_and_the_others_counted() -> None:
+    notebook = nbformat.v4.new_notebook(metadata={"autograder": nbformat.NotebookNode()})
+    apply(notebook, Result([], tampering=[f"the file {i} is a link" for i in range(2000)]))
+    found = notebook.metadata.autograder.tampering
+    assert len(found) == 21
+    assert found[-1] == "... and 1980 more like these"
+
+
 def error(line: int, message: str = "The task: mistake", by: str = "test") -> dict[str, Any]:
     trace = [
         f"line {line}, {by}",

@@ -26,7 +26,7 @@ main(int(sys.argv[1]), "tests", (), (), False)
 
 def asked(requests: socket.socket) -> bytes:
     """The first word of the fork that is asked for; nothing where there is none."""
-    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(5)]
+    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(8)]
     request = json.dumps(asdict(Limits())).encode()
     socket.send_fds(requests, [request], [theirs.fileno() for _, theirs in pairs])
     for _, theirs in pairs:

@@ -8,8 +8,9 @@ from pathlib import Path
 import autograder.link
 
 ORDER = [
-    "errors", "frames", "tensors", "values", "names", "randomness", "messages", "table", "standin",
-    "gradients", "failures", "outgoing", "changes", "incoming", "calls", "peer", "namespace",
+    "errors", "pipes", "frames", "tensors", "values", "names", "randomness", "messages", "table",
+    "standin", "gradients", "failures", "outgoing", "changes", "incoming", "calls", "peer",
+    "namespace",
 ]  # fmt: skip
 
 
