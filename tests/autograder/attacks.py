@@ -595,6 +595,46 @@ code(
     safe=False,
 )
 code(
+    "hidden-memory",
+    "memory that is not its processes': files, socket buffers, processes closed to the host",
+    """
+    import ctypes, os, socket, time
+    ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
+    try: open("/proc/self/oom_score_adj", "w").write("-1000")
+    except OSError: pass
+    for i in range(12):
+        with open(f"{('/tmp', '/dev/shm', '.')[i % 3]}/{i}", "wb") as file:
+            for _ in range(63): file.write(bytes(2**20))
+    for i in range(40):
+        if os.fork() == 0:
+            held = [socket.socketpair() for _ in range(100)]
+            hoard = bytearray(2**26)
+            hoard[::4096] = b"x" * len(hoard[::4096])
+            time.sleep(600)
+    time.sleep(600)
+    """,
+    reason="any",
+    safe=False,
+)
+code(
+    "host-by-descriptors",
+    "the host's names and processes, by the channels that it was given",
+    """
+    import os, socket
+    def total(values):
+        for fd in range(3, 64):
+            for ask in (
+                lambda one: one.bind("\\0owned-by-an-attack"),
+                lambda one: one.connect("\\0autograder-core-0"),
+                lambda one: one.listen(),
+                lambda one: one.getsockopt(socket.SOL_SOCKET, 77),
+            ):
+                try: ask(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, os.dup(fd)))
+                except OSError: pass
+        return 0
+    """,
+)
+code(
     "hog-of-children",
     "the processors, by children that end before they are counted",
     """
