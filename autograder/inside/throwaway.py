@@ -10,22 +10,23 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import importlib
 import io
 import linecache
 import os
 import signal
 import socket
 import sys
-import tempfile
 import traceback
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from autograder.inside.helpers import course_modules
 from autograder.inside.magics import Magics
 from autograder.inside.output import Messages, capture
-from autograder.inside.plain import judges, run_plain, shown
+from autograder.inside.plain import imported, judges, run_plain, shown
 from autograder.inside.pristine import Pristine
 from autograder.inside.vetted import NAMES, Vetting
 
@@ -58,6 +59,7 @@ class Throwaway:
         self._space: dict[str, Any] = shell.user_ns
         self._get_ipython = shell.get_ipython
         self._locked: dict[str, Any] = {}
+        self._imported: dict[str, tuple[str, str]] = {}
         self._count = 0
 
     def lock(self, source: str, before: set[str]) -> None:
@@ -69,6 +71,7 @@ class Throwaway:
         """
         names = judges(source) & self._space.keys()
         self._locked |= {name: self._space[name] for name in names}
+        self._imported |= imported(source)
         home = str(Path.cwd())
         for name in sys.modules.keys() - before:
             if str(getattr(sys.modules[name], "__file__", "")).startswith(home):
@@ -113,7 +116,10 @@ class Throwaway:
         name = f"<cell {self._count} of the tests>"
         magics = Magics(self._space, self._shell)
         magics.change = Vetting(arithmetic=message["noticed"])
-        _import_from_course(message["given"])
+        own = course_modules(message["given"])
+        for name, (module, attribute) in self._imported.items():
+            if module in own:
+                self._locked[name] = getattr(importlib.import_module(module), attribute)
         for source in message["before"]:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(BaseException):
                 self._run(source, "<cell before>", magics)
@@ -171,15 +177,3 @@ def _described(error: BaseException) -> list[Any]:
     shown_lines = "".join(lines).rstrip().split("\n")
     kept = shown_lines if len(shown_lines) <= 200 else [shown_lines[0], *shown_lines[-199:]]
     return [type(error).__name__[:200], text[:10000], [place, *(line[:2000] for line in kept)]]
-
-
-def _import_from_course(files: dict[str, str]) -> None:
-    """Have the course's own modules imported from what the course has, whatever is there now."""
-    if not files:
-        return
-    folder = Path(tempfile.mkdtemp())
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    sys.path.insert(0, str(folder))

@@ -231,6 +231,19 @@ class TestInside:
         lines = [cell.outputs[0]["traceback"][0] for cell in result.cells[1:]]
         assert lines == ["line 2, test", "line 1, submission", "line 1, test"]
 
+    def test_a_helper_that_was_changed_before_it_was_imported(self) -> None:
+        first = "open('helper.py', 'w').write('check_value = other = lambda *x: None')"
+        tests = ("check_value(5)", "helper.other(5)", "from helper import check_value as c\nc(5)")
+        result = run(
+            student(first, "first"),
+            shared("from helper import check_value\nimport helper"),
+            *(check(test, test, mode="inside") for test in tests),
+            check("check_value(4); helper.other(4)", "right", mode="inside"),
+            files={"helper.py": HELPER + b"def other(x): assert x == 4\n"},
+            given=("helper.py",),
+        )
+        assert [passed(cell) for cell in result.cells[2:]] == [False, False, False, True]
+
     @pytest.mark.parametrize(
         "attack",
         [
