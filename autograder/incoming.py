@@ -22,6 +22,7 @@ from autograder.standin import (
     blank,
     handle_of,
     remote_class,
+    said_of,
 )
 from autograder.wire import Decoder, Tampered, raw_bytes, unpack_tensor
 
@@ -350,7 +351,7 @@ class Incoming:
         if value is None:
             value = blank(cls)
             self._tie(key, value)
-        self.peer.doubtful = f"a {cls.__name__} of the submission's is only stood for outside"
+        self.peer.doubtful = f"{said_of(cls)} is only stood for outside"
         return value
 
     def _module(

@@ -57,7 +57,7 @@ from autograder.known import Bundle, Entry, Frame, Message, shown
 from autograder.names import ERRORS, error_name, is_allowed
 from autograder.outgoing import Outgoing
 from autograder.randomness import RandomStates
-from autograder.standin import SPECIAL, Handle, RemoteType
+from autograder.standin import SPECIAL, Handle, RemoteType, said_of
 from autograder.wire import (
     Encoder,
     Link,
@@ -257,7 +257,7 @@ class Peer:
         text = shown(text)
         error: BaseException
         if isinstance(own, RemoteType) and issubclass(own, Exception):
-            self.doubtful = f"a {own.__name__} of the submission's is only stood for outside"
+            self.doubtful = f"{said_of(own)} is only stood for outside"
             error = own.__new__(own)
             error.args = (text,)
             return error
@@ -585,10 +585,7 @@ class Namespace(dict[str, Any]):
         self._kept: set[str] = set()
 
     def _fetch(self, name: str) -> Any:
-        if name in self._kept:
-            self._peer.doubtful = f"what binds {name} in a locked cell failed outside"
-            raise KeyError(name)
-        if name.startswith("__"):
+        if name.startswith("__") or name in self._kept:
             raise KeyError(name)
         value = self._peer.fetch(name)
         super().__setitem__(name, value)

@@ -37,6 +37,7 @@ __all__ = [
     "blank",
     "handle_of",
     "remote_class",
+    "said_of",
 ]
 
 
@@ -206,7 +207,21 @@ def _unjudged(value: Any, what: str) -> None:
     """Note that what a test finds out by this is not to be relied on."""
     handle = _tie(value)
     if handle.peer.guarded:
-        handle.peer.unjudged = f"a {type(value).__name__} of the submission's {what}"
+        handle.peer.unjudged = f"{said_of(type(value))} {what}"
+
+
+#: What may be said by name: any other name is the submission's word, maybe of hidden inputs.
+_COMMON = {
+    "DataFrame", "Decimal", "Fraction", "Index", "JSONDecodeError", "MultiIndex", "PosixPath",
+    "Series", "Timedelta", "Timestamp", "date", "datetime", "datetime64", "matrix", "ndarray",
+    "recarray", "str_", "time", "timedelta",
+}  # fmt: skip
+
+
+def said_of(cls: type) -> str:
+    """What may be said of a stand-in's class."""
+    name = cls.__name__
+    return f"the submission's {name if name in _COMMON else 'object of another class'}"
 
 
 def _truth(self: Any) -> bool:

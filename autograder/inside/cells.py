@@ -193,7 +193,7 @@ def run_tests(control: socket.socket, link: socket.socket, messages: Messages) -
         broken = peer.broken and [type(peer.broken).__name__, str(peer.broken)[:1000]]
         unjudged = magics.needs or peer.unjudged or (error and _doubt(error, source, peer.doubtful))
         if error and not unjudged and files.opened:
-            unjudged = f"it opens the file {min(files.opened)}"
+            unjudged = "it opens a file of its folder"
         messages(
             {"done": True, "broken": broken, "unjudged": unjudged, "files": sorted(files.opened)}
         )
@@ -204,7 +204,7 @@ def _doubt(error: BaseException, source: str, doubtful: str | None) -> str | Non
     from autograder.wire import TooLarge, Unsupported
 
     if isinstance(error, TooLarge | Unsupported):
-        return str(error)
+        return "a value cannot be brought outside"
     if isinstance(error, SyntaxError) and awaits(source):
         return "it awaits outside of functions"
     return doubtful

@@ -14,11 +14,13 @@ import importlib
 import io
 import linecache
 import os
+import secrets
 import signal
 import socket
 import sys
 import traceback
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -113,7 +115,8 @@ class Throwaway:
         messages = Messages(socket.socket(fileno=fd), self._limit)
         streams = capture(messages)
         self._shell.messages, self._shell.streams = messages, streams
-        name = f"<cell {self._count} of the tests>"
+        # Of a name that no code of the submission's was compiled under.
+        name = f"<cell {self._count} of the tests, {secrets.token_hex(4)}>"
         magics = Magics(self._space, self._shell)
         magics.change = Vetting(arithmetic=message["noticed"])
         own = course_modules(message["given"])
@@ -142,7 +145,7 @@ class Throwaway:
             value = self._run(source, name, magics)
             text = shown(value)
         except BaseException as error:
-            return {"error": _described(error)}
+            return {"error": _described(error, name)}
         if text is None:
             return {}
         if type(value) not in (int, float, *np.ScalarType) and _is_number(text):
@@ -158,17 +161,25 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _described(error: BaseException) -> list[Any]:
+def _is_theirs(frame: FrameType, name: str) -> bool:
+    """Whether code runs that is neither the test's nor a module's."""
+    if frame.f_code.co_filename == name:
+        return False
+    module = frame.f_globals.get("__name__")
+    known = sys.modules.get(module) if isinstance(module, str) else None
+    return known is None or module == "__main__" or vars(known) is not frame.f_globals
+
+
+def _described(error: BaseException, name: str) -> list[Any]:
     """Its name, text and lines, the first of which says where, as in `line 3, submission`."""
     try:
         text = str(error)
     except Exception:
         text = "(its message cannot be shown)"
     trace = error.__traceback__
-    while trace is not None and not trace.tb_frame.f_code.co_filename.startswith("<cell "):
+    while trace is not None and trace.tb_frame.f_code.co_filename != name:
         trace = trace.tb_next
-    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(trace)]
-    theirs = any(file.startswith("<ipython-input") for file in files)
+    theirs = any(_is_theirs(frame, name) for frame, _ in traceback.walk_tb(trace))
     place = f"line {trace.tb_lineno if trace else 0}, {'submission' if theirs else 'test'}"
     try:
         lines = traceback.format_exception(type(error), error, trace or error.__traceback__)

@@ -18,7 +18,9 @@ from autograder.execute.sandbox import problem
 from autograder.grade import grade
 from autograder.job import Cell, CellResult, Job, Limits, Result
 from autograder.prepare.plan import read_plans
+from autograder.record.outcome import apply
 from autograder.report import collect, explain, page
+from autograder.steps import HideTests
 
 from .styles import HELPER, STYLES, Style
 
@@ -189,6 +191,7 @@ class TestNoFreePoints:
 
 
 DOUBLE = "def double(x): return 2 * x"
+LEAKS = "def f(x):\n    print(x)\n    "
 
 
 class TestInside:
@@ -321,6 +324,33 @@ class TestInside:
         assert passed(result.cells[-1])
 
 
+class TestHiddenInputs:
+    @pytest.mark.parametrize(
+        "body",
+        [
+            "return 0",
+            "raise AssertionError(x)",
+            "exec(compile('raise AssertionError(x)', '<cell 1 of the tests>', 'exec'), {'x': x})",
+            "exec(compile('raise KeyError(x)', '/usr/lib/x.py', 'exec'), {'x': x})",
+            "raise type(f'In_{x}', (Exception,), {})",
+            "return type(f'In_{x}', (), {})()",
+        ],
+    )
+    @pytest.mark.parametrize("mode", ["outside", "inside"])
+    def test_no_hidden_input_is_told_by_a_submission(self, body: str, mode: Any) -> None:
+        test = "f(1)\n### BEGIN HIDDEN TESTS\nassert f(71193) + 1 == 2\n### END HIDDEN TESTS"
+        result = run(student(LEAKS + body), check(test, mode=mode))
+        cells = [
+            cell(LEAKS + body, "solution", solution=True),
+            graded_cell(test, "check", 1),
+        ]
+        notebook = new_notebook(cells=cells, metadata={"autograder": {}})
+        apply(notebook, result)
+        shown, _ = HideTests().preprocess(notebook, {})
+        assert shown.cells[1].outputs
+        assert "71193" not in json.dumps(shown)
+
+
 class TestNoticed:
     """A value that cannot be judged outside brings its cell inside, when it comes."""
 
@@ -407,7 +437,7 @@ class TestNoticed:
         test = "save()\nassert open('new.txt').read() == 'right'"
         result = run(student("def save(): open('new.txt', 'w').write('right')"), check(test))
         assert passed(result.cells[1])
-        assert result.cells[1].unjudged == "it opens the file new.txt"
+        assert result.cells[1].unjudged == "it opens a file of its folder"
         assert not passed(run(student("def save(): pass"), check(test)).cells[1])
 
     def test_only_what_opens_a_file_is_noticed(self) -> None:
