@@ -31,5 +31,7 @@ c.Isolated.withheld = [
     *EXERCISES,
     *(f"vae_exercises.{name}" for name in ("assignment", "mistakes", "task")),
 ]
+# Every check is judged where no student's code can reach it.
+c.Isolated.mode = "outside"
 
 autograder.install(c)

@@ -184,6 +184,8 @@ def described(
         if notebook not in plans:
             yield f"{notebook}: no solved notebook is in the source folder; all outside", True
             continue
+        if not plans[notebook].cells:
+            yield f"{notebook}: c.Isolated.mode says where, for all", True
         for name, cell in plans[notebook].cells.items():
             at = f" (at `{cell.line}`)" if cell.line else ""
             why = f": {cell.reason}{at}" if cell.reason else ""

@@ -71,13 +71,19 @@ def source_notebook() -> Any:
     return new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
 
 
-def write_course(root: Path, notebooks: dict[str, Any], assignment: str = "ps1") -> Course:
+def write_course(
+    root: Path,
+    notebooks: dict[str, Any],
+    assignment: str = "ps1",
+    given: dict[str, str] | None = None,
+) -> Course:
     """A course with one assignment, released."""
     folder = root / "source" / assignment
     folder.mkdir(parents=True)
     for name, notebook in notebooks.items():
         nbformat.write(notebook, folder / f"{name}.ipynb")
-    (folder / "numbers.csv").write_text("1,2,3\n")
+    for name, text in {"numbers.csv": "1,2,3\n", **(given or {})}.items():
+        (folder / name).write_text(text)
     (root / "nbgrader_config.py").write_text(
         "import autograder\n\nc = get_config()\nc.CourseDirectory.course_id = 'means'\n"
         "autograder.install(c)\n"

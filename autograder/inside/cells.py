@@ -205,7 +205,7 @@ def run_tests(control: Channel, link: Pipes, messages: Messages) -> None:
             or (error and _doubt(error, source, peer.table.doubtful))
         )
         if error and not unjudged and files.opened:
-            unjudged = f"it opens the file {min(files.opened)}"
+            unjudged = "it opens a file of its folder"
         messages(
             {"done": True, "broken": broken, "unjudged": unjudged, "files": sorted(files.opened)}
         )
@@ -216,7 +216,7 @@ def _doubt(error: BaseException, source: str, doubtful: str | None) -> str | Non
     from autograder.link.errors import TooLarge, Unsupported
 
     if isinstance(error, TooLarge | Unsupported):
-        return str(error)
+        return "a value cannot be brought outside"
     if isinstance(error, SyntaxError) and awaits(source):
         return "it awaits outside of functions"
     return doubtful

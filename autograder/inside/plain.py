@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
-__all__ = ["awaits", "judges", "lists_names", "run_plain", "shown"]
+__all__ = ["awaits", "imported", "judges", "lists_names", "run_plain", "shown"]
 
 _FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 _AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -118,6 +118,25 @@ def lists_names(source: str) -> str | None:
             if name == "globals" or (name in ("dir", "locals", "vars") and id(node) not in within):
                 return f"{name}()"
     return None
+
+
+def imported(source: str) -> dict[str, tuple[str, str]]:
+    """What a cell binds by `from module import name`: the module and the name there.
+
+    >>> imported("from helper import check as c")
+    {'c': ('helper', 'check')}
+    """
+    try:
+        tree = _parse(source, "<cell>")
+    except (SyntaxError, ValueError):
+        return {}
+    return {
+        alias.asname or alias.name: (node.module or "", alias.name)
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name != "*"
+    }
 
 
 def judges(source: str) -> set[str]:

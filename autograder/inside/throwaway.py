@@ -10,22 +10,25 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import importlib
 import io
 import linecache
 import os
+import secrets
 import signal
 import sys
-import tempfile
 import traceback
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
 
 from autograder.inside.control import Channel
+from autograder.inside.helpers import course_modules
 from autograder.inside.magics import Magics
 from autograder.inside.output import Messages, capture
-from autograder.inside.plain import judges, run_plain, shown
+from autograder.inside.plain import imported, judges, run_plain, shown
 from autograder.inside.pristine import Pristine
 from autograder.inside.vetted import NAMES, Vetting
 
@@ -60,6 +63,7 @@ class Throwaway:
         self._space: dict[str, Any] = shell.user_ns
         self._get_ipython = shell.get_ipython
         self._locked: dict[str, Any] = {}
+        self._imported: dict[str, tuple[str, str]] = {}
         self._count = 0
 
     def lock(self, source: str, before: set[str]) -> None:
@@ -71,6 +75,7 @@ class Throwaway:
         """
         names = judges(source) & self._space.keys()
         self._locked |= {name: self._space[name] for name in names}
+        self._imported |= imported(source)
         home = str(Path.cwd())
         for name in sys.modules.keys() - before:
             if str(getattr(sys.modules[name], "__file__", "")).startswith(home):
@@ -110,10 +115,14 @@ class Throwaway:
         messages = Messages(Channel(-1, self._reports), self._limit)
         streams = capture(messages)
         self._shell.messages, self._shell.streams = messages, streams
-        name = f"<cell {self._count} of the tests>"
+        # Of a name that no code of the submission's was compiled under.
+        name = f"<cell {self._count} of the tests, {secrets.token_hex(4)}>"
         magics = Magics(self._space, self._shell)
         magics.change = Vetting(arithmetic=message["noticed"])
-        _import_from_course(message["given"])
+        own = course_modules(message["given"])
+        for name, (module, attribute) in self._imported.items():
+            if module in own:
+                self._locked[name] = getattr(importlib.import_module(module), attribute)
         for source in message["before"]:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(BaseException):
                 self._run(source, "<cell before>", magics)
@@ -136,7 +145,7 @@ class Throwaway:
             value = self._run(source, name, magics)
             text = shown(value)
         except BaseException as error:
-            return {"error": _described(error)}
+            return {"error": _described(error, name)}
         if text is None:
             return {}
         if type(value) not in (int, float, *np.ScalarType) and _is_number(text):
@@ -152,17 +161,25 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _described(error: BaseException) -> list[Any]:
+def _is_theirs(frame: FrameType, name: str) -> bool:
+    """Whether code runs that is neither the test's nor a module's."""
+    if frame.f_code.co_filename == name:
+        return False
+    module = frame.f_globals.get("__name__")
+    known = sys.modules.get(module) if isinstance(module, str) else None
+    return known is None or module == "__main__" or vars(known) is not frame.f_globals
+
+
+def _described(error: BaseException, name: str) -> list[Any]:
     """Its name, text and lines, the first of which says where, as in `line 3, submission`."""
     try:
         text = str(error)
     except Exception:
         text = "(its message cannot be shown)"
     trace = error.__traceback__
-    while trace is not None and not trace.tb_frame.f_code.co_filename.startswith("<cell "):
+    while trace is not None and trace.tb_frame.f_code.co_filename != name:
         trace = trace.tb_next
-    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(trace)]
-    theirs = any(file.startswith("<ipython-input") for file in files)
+    theirs = any(_is_theirs(frame, name) for frame, _ in traceback.walk_tb(trace))
     place = f"line {trace.tb_lineno if trace else 0}, {'submission' if theirs else 'test'}"
     try:
         lines = traceback.format_exception(type(error), error, trace or error.__traceback__)
@@ -171,15 +188,3 @@ def _described(error: BaseException) -> list[Any]:
     shown_lines = "".join(lines).rstrip().split("\n")
     kept = shown_lines if len(shown_lines) <= 200 else [shown_lines[0], *shown_lines[-199:]]
     return [type(error).__name__[:200], text[:10000], [place, *(line[:2000] for line in kept)]]
-
-
-def _import_from_course(files: dict[str, str]) -> None:
-    """Have the course's own modules imported from what the course has, whatever is there now."""
-    if not files:
-        return
-    folder = Path(tempfile.mkdtemp())
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    sys.path.insert(0, str(folder))

@@ -7,7 +7,7 @@ from typing import Any
 from autograder.link.errors import RemoteError, Tampered, TooLarge, Unsupported
 from autograder.link.messages import Failure, shown
 from autograder.link.names import ERRORS, error_name
-from autograder.link.standin import RemoteType
+from autograder.link.standin import RemoteType, said_of
 from autograder.link.table import Table
 
 __all__ = ["failure_of", "raised"]
@@ -52,7 +52,7 @@ def _raised(failure: Failure, own: Any, table: Table) -> BaseException:
     text = shown(failure.text)
     error: BaseException
     if isinstance(own, RemoteType) and issubclass(own, Exception):
-        table.doubtful = f"a {own.__name__} of the submission's is only stood for outside"
+        table.doubtful = f"{said_of(own)} is only stood for outside"
         error = own.__new__(own)
         error.args = (text,)
         return error

@@ -18,7 +18,14 @@ from autograder.link.gradients import Bundle, stands_of
 from autograder.link.messages import HEADS, LONGEST, Answer, Call, Failure
 from autograder.link.names import DISTRIBUTIONS, MODULES, distribution_of, is_allowed, shared_module
 from autograder.link.randomness import RandomStates
-from autograder.link.standin import RemoteFunction, RemoteModule, RemoteType, blank, remote_class
+from autograder.link.standin import (
+    RemoteFunction,
+    RemoteModule,
+    RemoteType,
+    blank,
+    remote_class,
+    said_of,
+)
 from autograder.link.table import CLASSES, Frame, Handle, Known, Lent, Table
 from autograder.link.tensors import TORCH_DTYPES, raw_bytes, shape_of, unpack_tensor
 from autograder.link.values import Decoder
@@ -102,8 +109,7 @@ class Objects:
 
     def _object(self, key: int, kind: list[Any]) -> Any:
         value = self._instance(key, kind, object)
-        name = type(value).__name__
-        self.table.doubtful = f"a {name} of the submission's is only stood for outside"
+        self.table.doubtful = f"{said_of(type(value))} is only stood for outside"
         return value
 
     def _instance(self, key: int, kind: list[Any], base: type) -> Any:

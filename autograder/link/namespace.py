@@ -47,10 +47,7 @@ class Namespace(dict[str, Any]):
         self._kept: set[str] = set()
 
     def _fetch(self, name: str) -> Any:
-        if name in self._kept:
-            self._peer.table.doubtful = f"what binds {name} in a locked cell failed outside"
-            raise KeyError(name)
-        if name.startswith("__"):
+        if name.startswith("__") or name in self._kept:
             raise KeyError(name)
         value = self._peer.fetch(name)
         super().__setitem__(name, value)

@@ -27,7 +27,7 @@ from autograder.link.table import Handle, handle_of
 
 __all__ = [
     "SPECIAL", "RemoteFunction", "RemoteMethod", "RemoteModule", "RemoteObject",
-    "RemoteOptimizer", "RemoteType", "blank", "remote_class",
+    "RemoteOptimizer", "RemoteType", "blank", "remote_class", "said_of",
 ]  # fmt: skip
 
 _VERDICTS = {"allclose", "equal", "isclose", "eq", "ne", "lt", "le", "gt", "ge"}
@@ -147,7 +147,21 @@ def _unjudged(value: Any, what: str) -> None:
     """Note that what a test finds out by this is not to be relied on."""
     handle = _tie(value)
     if handle.table.guarded:
-        handle.table.unjudged = f"a {type(value).__name__} of the submission's {what}"
+        handle.table.unjudged = f"{said_of(type(value))} {what}"
+
+
+#: What may be said by name: any other name is the submission's word, maybe of hidden inputs.
+_COMMON = {
+    "DataFrame", "Decimal", "Fraction", "Index", "JSONDecodeError", "MultiIndex", "PosixPath",
+    "Series", "Timedelta", "Timestamp", "date", "datetime", "datetime64", "matrix", "ndarray",
+    "recarray", "str_", "time", "timedelta",
+}  # fmt: skip
+
+
+def said_of(cls: type) -> str:
+    """What may be said of a stand-in's class."""
+    name = cls.__name__
+    return f"the submission's {name if name in _COMMON else 'object of another class'}"
 
 
 def _truth(self: Any) -> bool:

@@ -74,6 +74,8 @@ def apply(
             outputs.append(_named(outcome.reason))
         if is_test:
             outputs = [_visible(out, cell.source, marks) for out in outputs]
+            if outcome.mode == "inside" and any(h for _, h in hidden_lines(cell.source, *marks)):
+                outputs = [out for out in outputs if not _printed(out)]
         cell.outputs = outputs
     about = notebook.metadata.autograder
     about.reason = result.reason
@@ -95,6 +97,11 @@ def apply(
 
 def _safe(outputs: Iterable[Mapping[str, Any]]) -> list[NotebookNode]:
     return [safe for raw in outputs if (safe := safe_output(raw)) is not None]
+
+
+def _printed(output: NotebookNode) -> bool:
+    """Whether it may be what the submission has printed, maybe of hidden inputs."""
+    return output.get("name") == "stdout" or output.output_type == "display_data"
 
 
 def _visible(output: NotebookNode, source: str, marks: tuple[str, str]) -> NotebookNode:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
+from nbformat.v4 import new_notebook
+from small_course import KERNEL, cell, graded_cell, named, write_course
 
+from autograder.__main__ import main
 from autograder.bindings import needed
+from autograder.course import Course
 from autograder.execute.run import execute
 from autograder.execute.sandbox import problem
+from autograder.grade import grade
 from autograder.job import Cell, CellResult, Job, Limits, Result
+from autograder.prepare.plan import read_plans
+from autograder.record.outcome import apply
+from autograder.report import collect, explain, page
+from autograder.steps import HideTests
 
 from .styles import HELPER, STYLES, Style
 
@@ -181,6 +191,7 @@ class TestNoFreePoints:
 
 
 DOUBLE = "def double(x): return 2 * x"
+LEAKS = "def f(x):\n    print(x)\n    "
 
 
 class TestInside:
@@ -222,6 +233,19 @@ class TestInside:
         ]
         lines = [cell.outputs[0]["traceback"][0] for cell in result.cells[1:]]
         assert lines == ["line 2, test", "line 1, submission", "line 1, test"]
+
+    def test_a_helper_that_was_changed_before_it_was_imported(self) -> None:
+        first = "open('helper.py', 'w').write('check_value = other = lambda *x: None')"
+        tests = ("check_value(5)", "helper.other(5)", "from helper import check_value as c\nc(5)")
+        result = run(
+            student(first, "first"),
+            shared("from helper import check_value\nimport helper"),
+            *(check(test, test, mode="inside") for test in tests),
+            check("check_value(4); helper.other(4)", "right", mode="inside"),
+            files={"helper.py": HELPER + b"def other(x): assert x == 4\n"},
+            given=("helper.py",),
+        )
+        assert [passed(cell) for cell in result.cells[2:]] == [False, False, False, True]
 
     @pytest.mark.parametrize(
         "attack",
@@ -298,6 +322,33 @@ class TestInside:
         del found["open('sum', 'w').write(str(total([1, 2])))"]
         assert not any(found.values()), found
         assert passed(result.cells[-1])
+
+
+class TestHiddenInputs:
+    @pytest.mark.parametrize(
+        "body",
+        [
+            "return 0",
+            "raise AssertionError(x)",
+            "exec(compile('raise AssertionError(x)', '<cell 1 of the tests>', 'exec'), {'x': x})",
+            "exec(compile('raise KeyError(x)', '/usr/lib/x.py', 'exec'), {'x': x})",
+            "raise type(f'In_{x}', (Exception,), {})",
+            "return type(f'In_{x}', (), {})()",
+        ],
+    )
+    @pytest.mark.parametrize("mode", ["outside", "inside"])
+    def test_no_hidden_input_is_told_by_a_submission(self, body: str, mode: Any) -> None:
+        test = "f(1)\n### BEGIN HIDDEN TESTS\nassert f(71193) + 1 == 2\n### END HIDDEN TESTS"
+        result = run(student(LEAKS + body), check(test, mode=mode))
+        cells = [
+            cell(LEAKS + body, "solution", solution=True),
+            graded_cell(test, "check", 1),
+        ]
+        notebook = new_notebook(cells=cells, metadata={"autograder": {}})
+        apply(notebook, result)
+        shown, _ = HideTests().preprocess(notebook, {})
+        assert shown.cells[1].outputs
+        assert "71193" not in json.dumps(shown)
 
 
 class TestNoticed:
@@ -386,7 +437,7 @@ class TestNoticed:
         test = "save()\nassert open('new.txt').read() == 'right'"
         result = run(student("def save(): open('new.txt', 'w').write('right')"), check(test))
         assert passed(result.cells[1])
-        assert result.cells[1].unjudged == "it opens the file new.txt"
+        assert result.cells[1].unjudged == "it opens a file of its folder"
         assert not passed(run(student("def save(): pass"), check(test)).cells[1])
 
     def test_only_what_opens_a_file_is_noticed(self) -> None:
@@ -431,3 +482,124 @@ def test_right_work_earns_its_points_and_other_work_none(style: Style) -> None:
     assert right.mode == style.mode
     for source in (style.wrong, ""):
         assert not passed(judged(style, source, mode)), source
+
+
+def graded_notebook() -> Any:
+    """An assignment with cells of every kind."""
+    cells = [
+        cell("import io, contextlib\nfrom helper import check_value", "imports", locked=True),
+        cell(
+            "### BEGIN SOLUTION\ndef double(x): return 2 * x\n"
+            "def says(): print('so')\nid = 7\n### END SOLUTION",
+            "work",
+            solution=True,
+        ),
+        graded_cell("check_value(double(2))", "outside", 1),
+        graded_cell(
+            "with contextlib.redirect_stdout(io.StringIO()) as said:\n    says()\n"
+            "### BEGIN HIDDEN TESTS\nassert said.getvalue() == 'so\\n'\n### END HIDDEN TESTS",
+            "printed",
+            2,
+        ),
+        graded_cell("import fractions\nassert id == 7", "own", 1),
+        cell("### BEGIN SOLUTION\nhalf = fractions.Fraction(1, 2)\n### END SOLUTION", "late",
+             solution=True),
+        graded_cell("assert half == fractions.Fraction(1, 2)", "bound", 1),
+        graded_cell("assert double(2) == 6", "never", 1),
+    ]  # fmt: skip
+    return new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
+
+
+@pytest.fixture(scope="module")
+def styled(tmp_path_factory: pytest.TempPathFactory) -> Course:
+    root = tmp_path_factory.mktemp("styled")
+    course = write_course(root, {"means": graded_notebook()}, given={"helper.py": HELPER.decode()})
+    released = (root / "release/ps1/means.ipynb").read_text()
+    for name, work in {
+        "right": "def double(x): return x + x\ndef says(): print('so')\nid = 7",
+        "wrong": "def double(x): return 5\ncheck_value = says = print\nid = 8",
+        "cheats": "def says(): return 0\nabs = check_value = lambda *x: None\ndouble = abs",
+    }.items():
+        found = json.loads(released)
+        named(found, "work")["source"] = work
+        named(found, "late")["source"] = "half = fractions.Fraction(2, 4 if double(1) == 2 else 3)"
+        folder = root / "submitted" / name / "ps1"
+        folder.mkdir(parents=True)
+        (folder / "means.ipynb").write_text(json.dumps(found))
+    return course
+
+
+class TestOfACourse:
+    def test_modes_come_of_the_solution(self, styled: Course) -> None:
+        lines: list[str] = []
+        summary = grade(styled, "ps1", progress=False, tell=lines.append)
+        assert summary.failed == {}
+        (line,) = lines
+        assert line.startswith("means, never: the solution itself does not earn all points")
+        assert "assert double(2) == 6" in line
+
+        _, plans = read_plans(styled.work / "modes/ps1.json")
+        assert plans["means"].asked == ("id",)
+        cells = plans["means"].cells
+        assert {name: judged.mode for name, judged in cells.items()} == {
+            "outside": "outside",
+            "printed": "inside",
+            "own": "outside",
+            "bound": "inside",
+            "never": "outside",
+        }
+        assert cells["printed"].line == "assert said.getvalue() == 'so\\n'"
+
+        scores = styled.auto_scores("ps1")
+        found = {
+            student: {cell: score for (_, cell), score in cells.items()}
+            for student, cells in scores.items()
+        }
+        assert found["right"] == {"outside": 1, "printed": 2, "own": 1, "bound": 1, "never": 0}
+        nothing = dict.fromkeys(found["right"], 0)
+        assert found["wrong"] == nothing
+        assert found["cheats"] == nothing
+
+        again = grade(styled, "ps1", progress=False)
+        assert sorted(again.unchanged) == ["cheats", "right", "wrong"]
+
+    def test_they_are_shown(self, styled: Course, capsys: pytest.CaptureFixture[str]) -> None:
+        grade(styled, "ps1", progress=False)
+        assert main(["doctor", "ps1", "--course", str(styled.root)]) == 1
+        told = capsys.readouterr().out
+        assert "outside  means, outside\n" in told
+        assert "inside   means, printed: AssertionError (at `assert said.getvalue()" in told
+        assert "NEITHER  means, never: AssertionError (at `assert double(2) == 6`)" in told
+        report = collect(styled, "ps1")
+        assert "judged inside the student's process: AssertionError" in explain(report, "right")
+        assert "Judged inside the student" in page(report)
+
+    def test_a_course_can_choose(self, styled: Course) -> None:
+        config = styled.root / "nbgrader_config.py"
+        before = config.read_text()
+        try:
+            for mode, points in (("outside", 0), ("inside", 2)):
+                config.write_text(f"{before}c.Isolated.mode = '{mode}'\n")
+                course = Course.at(styled.root)
+                lines: list[str] = []
+                grade(course, "ps1", progress=False, tell=lines.append)
+                assert lines == []
+                assert course.auto_scores("ps1")["right"]["means", "printed"] == points
+                checks = [c for r in collect(course, "ps1").rows for c in r.checks]
+                assert {check.inside for check in checks} == {mode == "inside"}
+        finally:
+            config.write_text(before)
+
+    def test_without_a_solved_notebook(self, styled: Course) -> None:
+        solved = styled.root / "source/ps1/means.ipynb"
+        text = solved.read_text()
+        solved.unlink()
+        try:
+            lines: list[str] = []
+            grade(styled, "ps1", progress=False, tell=lines.append)
+        finally:
+            solved.write_text(text)
+        assert lines == []
+        found = styled.auto_scores("ps1")["right"]
+        assert found["means", "outside"] == found["means", "bound"] == 1
+        assert found["means", "printed"] == 0
