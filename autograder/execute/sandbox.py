@@ -30,10 +30,13 @@ _INSTALL = (
     "Install bubblewrap (on Debian and Ubuntu: sudo apt-get install bubblewrap), or run without a "
     "sandbox by isolated=False, where nothing keeps a submission from the rest of this machine."
 )
+_OWN_BWRAP = "/opt/autograder/bwrap"
+_PROFILE = Path(__file__).parents[1] / "system" / "apparmor-profile"
 NAMESPACES = (
     "In a container, allow user namespaces (docker run --security-opt seccomp=unconfined "
-    "--security-opt apparmor=unconfined, or --privileged); on Ubuntu 24.04 see "
-    "kernel.apparmor_restrict_unprivileged_userns; or run without a sandbox by isolated=False."
+    "--security-opt apparmor=unconfined --security-opt systempaths=unconfined, or --privileged); "
+    f"on Ubuntu 23.10 and later do what {_PROFILE} says; "
+    "or run without a sandbox by isolated=False."
 )
 
 
@@ -64,6 +67,11 @@ def environment(role: str) -> dict[str, str]:
         "TERM": "dumb",
         "USER": "student",
     }
+
+
+def _bwrap() -> str | None:
+    """The grader's own bubblewrap, which may have a profile of its own, or the system's."""
+    return shutil.which(_OWN_BWRAP) or shutil.which("bwrap")
 
 
 def _prefixes() -> list[Path]:
@@ -157,7 +165,7 @@ def command(
     python = [sys.executable, "-s", "-P", "-c", start]
     if not isolated:
         return python
-    bwrap = shutil.which("bwrap")
+    bwrap = _bwrap()
     if bwrap is None:
         raise SandboxError(f"There is no sandbox: bwrap was not found. {_INSTALL}")
 
@@ -218,11 +226,18 @@ def command(
 @functools.cache
 def problem() -> str | None:
     """What keeps this machine from having a sandbox, and what to do; `None` where it has one."""
-    bwrap = shutil.which("bwrap")
-    if bwrap is None:
-        return f"There is no sandbox: bwrap was not found. {_INSTALL}"
-    line = [bwrap, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "true"]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=30)
+    try:
+        line = command("tests", 0)
+    except SandboxError as error:
+        return str(error)
+    line[-1] = (
+        f"import sys; sys.path[:0] = [{str(_PACKAGES)!r}]; "
+        "from autograder.inside.probe import main; main()"
+    )
+    done = subprocess.run(
+        line, capture_output=True, text=True, timeout=60, env=environment("tests"), cwd="/"
+    )
     if done.returncode == 0:
         return None
-    return f"bwrap cannot make a sandbox here: {done.stderr.strip()}. {NAMESPACES}"
+    told = done.stderr.strip().splitlines() or [f"it ended with exit code {done.returncode}"]
+    return f"bwrap cannot make a sandbox here: {told[-1]}. {NAMESPACES}"

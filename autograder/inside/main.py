@@ -46,7 +46,6 @@ from autograder.link.pipes import Pipes
 
 __all__ = ["main"]
 
-_NOBODY = 65534
 _DISK_FILES = 4  # so many files of the largest size fit on each of the private file systems
 _FDS = ("orders", "answers", "asked", "told", "reports", "stdout", "stderr", "status")
 
@@ -241,11 +240,8 @@ def main(
     fd: int, role: str, imports: tuple[str, ...], withheld: tuple[str, ...], isolated: bool
 ) -> None:
     """Be a warm parent: take requests from the socket `fd` until the host closes it."""
-    if isolated and os.getuid() == 0:  # root of the machine, without its privileges
-        os.setgroups([])
-        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
-        os.execv(sys.executable, sys.orig_argv)
+    if isolated:
+        confine.leave_root()
     confine.set_dumpable(False)
     requests = socket.socket(fileno=fd)
     _end_with_host(requests, True)

@@ -17,9 +17,10 @@ from autograder.execute.run import execute
 from autograder.execute.sandbox import problem
 from autograder.grade import grade
 from autograder.job import Cell, CellResult, Job, Limits, Result
+from autograder.page import page
 from autograder.prepare.plan import read_plans
 from autograder.record.outcome import apply
-from autograder.report import collect, explain, page
+from autograder.report import collect, explain
 from autograder.steps import HideTests
 
 from .styles import HELPER, STYLES, Style

@@ -361,6 +361,21 @@ class TestRefusals:
         assert "apt-get install bubblewrap" in str(problem())
         problem.cache_clear()
 
+    @in_sandbox
+    def test_a_bubblewrap_without_nested_user_namespaces_is_told(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        real = shutil.which("bwrap")
+        shim = tmp_path / "bwrap"
+        shim.write_text(f'#!/bin/sh\nexec {real} --unshare-user --disable-userns "$@"\n')
+        shim.chmod(0o755)
+        monkeypatch.setattr(shutil, "which", lambda name: str(shim))
+        problem.cache_clear()
+        told = str(problem())
+        problem.cache_clear()
+        assert "user namespaces inside it" in told
+        assert "apparmor-profile" in told
+
     def test_a_bubblewrap_that_may_not(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
