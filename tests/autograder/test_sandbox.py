@@ -373,7 +373,7 @@ class TestRefusals:
         problem.cache_clear()
         told = str(problem())
         problem.cache_clear()
-        assert "user namespaces inside it" in told
+        assert "no user namespaces inside it" in told
         assert "apparmor-profile" in told
 
     def test_a_bubblewrap_that_may_not(
