@@ -53,6 +53,8 @@ def install(c: Any) -> None:
     c.GenerateFeedback.preprocessors = insert(
         "autograder.steps.HideTests", "GetGrades", steps(GenerateFeedback, "preprocessors")
     )
+    if "collect" not in c.ExchangeFactory:  # an exchange of another kind has links of its own
+        c.ExchangeFactory.collect = "autograder.exchange.Collect"
     # Formgrader and feedback both draw a notebook by this exporter.
     c.HTMLExporter.sanitize_html = True
     drawn = [*c.HTMLExporter.get("preprocessors", [])]

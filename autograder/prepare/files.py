@@ -11,7 +11,7 @@ from pathlib import Path
 
 from autograder.job import Reason
 
-__all__ = ["ABOUT_SUBMISSION", "Files", "Refused", "odd_name", "read_bytes", "read_files"]
+__all__ = ["ABOUT_SUBMISSION", "Files", "Refused", "odd_name", "read_bytes", "read_files", "walk"]
 
 FILES_BYTES = 64 * 2**20
 
@@ -100,14 +100,15 @@ class Files:
     refused: dict[str, str] = field(default_factory=dict)
 
 
-def _walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
+def walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """What is in a folder, by relative path; no link is followed."""
     if prefix.count("/") > 20:
         return
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             yield prefix + entry.name, entry
             if entry.is_dir(follow_symlinks=False):
-                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
+                yield from walk(Path(entry.path), f"{prefix}{entry.name}/")
 
 
 def read_files(folder: Path, ignore: Iterable[str] = ()) -> Files:
@@ -120,7 +121,7 @@ def read_files(folder: Path, ignore: Iterable[str] = ()) -> Files:
     files = Files()
     patterns = [*ignore, "*.ipynb", *ABOUT_SUBMISSION]
     size = 0
-    for name, entry in _walk(folder):
+    for name, entry in walk(folder):
         if any(fnmatch.fnmatch(part, p) for part in name.split("/") for p in patterns):
             continue
         shown = name.encode("unicode_escape").decode()[:100]

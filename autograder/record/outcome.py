@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -74,6 +75,8 @@ def apply(
             outputs.append(_named(outcome.reason))
         if is_test:
             outputs = [_visible(out, cell.source, marks) for out in outputs]
+            for output in outputs:
+                _clamp(output, cell.metadata.nbgrader.points)
             if outcome.mode == "inside" and any(h for _, h in hidden_lines(cell.source, *marks)):
                 outputs = [out for out in outputs if not _printed(out)]
         cell.outputs = outputs
@@ -97,6 +100,17 @@ def apply(
 
 def _safe(outputs: Iterable[Mapping[str, Any]]) -> list[NotebookNode]:
     return [safe for raw in outputs if (safe := safe_output(raw)) is not None]
+
+
+def _clamp(output: NotebookNode, most: float) -> None:
+    """Makes partial credit a number of points that there is: nbgrader takes any."""
+    if output.output_type == "execute_result" and "text/plain" in output.data:
+        try:
+            points = float(output.data["text/plain"])
+        except ValueError:
+            return  # nbgrader gives all points for what is no number
+        if not 0 <= points <= most:  # NaN, too
+            output.data["text/plain"] = str(most if points > most and math.isfinite(points) else 0)
 
 
 def _printed(output: NotebookNode) -> bool:

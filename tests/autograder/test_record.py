@@ -11,6 +11,7 @@ import pytest
 import standin
 from nbgrader.converters import Autograde, GenerateFeedback
 from nbgrader.converters.base import NbGraderException
+from nbgrader.utils import determine_grade
 from small_course import named
 
 import autograder
@@ -167,6 +168,16 @@ def applied(*results: CellResult, reason: Any = None) -> Any:
     apply(notebook, Result(list(results), reason=reason))
     nbformat.validate(notebook)
     return notebook
+
+
+@pytest.mark.parametrize(
+    ("said", "points"), [("nan", 0), ("-1", 0), ("inf", 0), ("1e9", 2), ("0.5", 0.5), ("2", 2)]
+)
+def test_partial_credit_is_a_number_of_points_that_there_is(said: str, points: float) -> None:
+    shown = {"output_type": "execute_result", "data": {"text/plain": said}}
+    notebook = applied(CellResult("test", [shown]))
+    cell = named(notebook, "test")
+    assert determine_grade(cell)[0] == points
 
 
 def test_of_many_lines_on_tampering_the_first_are_kept_and_the_others_counted() -> None:

@@ -24,6 +24,7 @@ ARROWS = {
     "modes": {"atomic", "bindings", "course", "execute", "job", "prepare", "record", "steps"},
     "gradebook": {"atomic", "course", "prepare", "steps", "transaction"},
     "course": {"__init__", "prepare", "steps"},
+    "exchange": {"prepare"},
     "steps": {"execute", "hidden", "job", "prepare", "record", "secret"},
     "prepare": {"bindings", "hidden", "job"},
     "execute": {"atomic", "bindings", "inside", "job"},

@@ -1,0 +1,53 @@
+"""What nbgrader collects from its exchange: plain files, and nothing that a link leads to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nbgrader.exchange import ExchangeFactory
+
+from autograder.course import Course, messages, quiet
+from autograder.exchange import Collect
+
+
+@pytest.fixture
+def collect(course: Course) -> Any:
+    factory = ExchangeFactory(config=course.config)
+    made = factory.Collect(coursedir=course.directory(assignment_id="ps1"), log=quiet())
+    assert type(made) is Collect
+    return made
+
+
+def test_plain_files_are_collected_and_nothing_else(
+    collect: Any, course: Course, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("the gradebook's")
+    source = tmp_path / "inbound" / "anna+ps1"
+    (source / "data").mkdir(parents=True)
+    (source / "means.ipynb").write_text("{}")
+    (source / "data" / "points.csv").write_text("1,2")
+    (source / "data" / "link.csv").symlink_to(secret)
+    (source / "folder").symlink_to(tmp_path)
+    os.link(secret, source / "hard")
+    os.mkfifo(source / "pipe")
+    with messages(30) as told:
+        collect.do_copy(str(source), str(tmp_path / "submitted"))
+    found = sorted(
+        str(p.relative_to(tmp_path / "submitted")) for p in (tmp_path / "submitted").rglob("*")
+    )
+    assert found == ["data", "data/points.csv", "means.ipynb"]
+    assert len(told) == 4
+    assert all("Not collected" in line for line in told)
+
+
+def test_a_submission_that_is_a_link_is_not_collected(collect: Any, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "anna").symlink_to(tmp_path / "elsewhere")
+    with messages(30) as told:
+        collect.do_copy(str(tmp_path / "anna"), str(tmp_path / "submitted"))
+    assert not (tmp_path / "submitted").exists()
+    assert len(told) == 1
