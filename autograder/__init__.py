@@ -50,6 +50,11 @@ def install(c: Any) -> None:
         "ComputeChecksums",
         steps(GenerateAssignment, "preprocessors"),
     )
+    c.GenerateAssignment.preprocessors = insert(
+        "autograder.steps.Released",
+        "ComputeChecksums",
+        steps(GenerateAssignment, "preprocessors"),
+    )
     c.GenerateFeedback.preprocessors = insert(
         "autograder.steps.HideTests", "GetGrades", steps(GenerateFeedback, "preprocessors")
     )

@@ -6,6 +6,7 @@ API and formgrader's button all read submissions by `Reader` and run none of the
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any, cast
@@ -23,13 +24,14 @@ from nbgrader.preprocessors import (
 from nbgrader.utils import find_all_files
 from traitlets import Bool, Dict, Enum, List, Unicode
 
+from autograder.atomic import write
 from autograder.execute.pool import run
 from autograder.execute.store import Store, job_key
 from autograder.hidden import hidden_lines, strip_hidden
 from autograder.job import Limits, Result
 from autograder.prepare.files import read_files
 from autograder.prepare.plan import read_plans
-from autograder.prepare.source import source_notebooks
+from autograder.prepare.source import digest, source_notebooks
 from autograder.prepare.submission import Rules, read_notebook, submission_files
 from autograder.record.feedback import hide_inputs
 from autograder.record.outcome import apply
@@ -40,6 +42,7 @@ __all__ = [
     "HideTests",
     "Isolated",
     "Reader",
+    "Released",
     "plans_file",
     "rules_of",
     "work_folder",
@@ -81,9 +84,23 @@ def rules_of(converter: Any, assignment: str) -> Rules:
         imports=tuple(step.imports),
         withheld=tuple(step.withheld),
         unneeded=frozenset() if step.run_all else _unneeded(source),
+        released=frozenset(_released(Path(coursedir.root), assignment)),
         mode=cast(Any, step.mode),
         plans=read_plans(plans_file(Path(coursedir.root), assignment))[1],
     )
+
+
+def _released_file(root: Path, assignment: str) -> Path:
+    return work_folder(root) / "released" / f"{assignment}.json"
+
+
+def _released(root: Path, assignment: str) -> list[str]:
+    """The locked cells that students were ever given, each by its `digest`."""
+    try:
+        found = json.loads(_released_file(root, assignment).read_text())
+    except (FileNotFoundError, ValueError):
+        return []
+    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
 
 def _unneeded(folder: Path) -> frozenset[str]:
@@ -186,6 +203,33 @@ class Isolated(Execute):  # type: ignore[misc]
         result.tampering = [*about.get("tampering", []), *files.refused.values(), *result.tampering]
         about.key = key
         apply(nb, result, marks=rules.marks[0])
+        return nb, resources
+
+
+class Released(NbGraderPreprocessor):  # type: ignore[misc]
+    """Remembers what students are given as locked cells.
+
+    Who hands in a cell of an earlier release, whose test was mended since, has not tampered.
+    """
+
+    def preprocess(
+        self, nb: NotebookNode, resources: dict[str, Any]
+    ) -> tuple[NotebookNode, dict[str, Any]]:
+        """Adds the locked cells of one notebook."""
+        tests, scheme = ClearHiddenTests(parent=self), ClearMarkScheme(parent=self)
+        marks = (
+            (tests.begin_test_delimeter, tests.end_test_delimeter),
+            (scheme.begin_mark_scheme_delimeter, scheme.end_mark_scheme_delimeter),
+        )
+        visible = Rules(marks=marks).visible
+        root, assignment = self.parent.parent.coursedir.root, resources["nbgrader"]["assignment"]
+        found = dict.fromkeys(_released(Path(root), assignment))
+        for cell in nb.cells:
+            about = cell.metadata.get("nbgrader", {})
+            if about.get("locked"):
+                found[digest(about.get("grade_id", ""), visible(cell.source))] = None
+        path = _released_file(Path(root), assignment)
+        write(path, json.dumps([*found], indent=0).encode())
         return nb, resources
 
 

@@ -19,7 +19,7 @@ from nbformat.v4 import new_notebook
 from autograder.hidden import strip_hidden
 from autograder.job import VERSION
 from autograder.prepare.files import Refused, odd_name
-from autograder.prepare.source import SourceCell, SourceNotebook
+from autograder.prepare.source import SourceCell, SourceNotebook, digest
 
 __all__ = ["blank", "restore"]
 
@@ -134,6 +134,7 @@ def restore(
     source: SourceNotebook,
     visible: Callable[[str], str] = strip_hidden,
     unneeded: Collection[str] = (),
+    released: Collection[str] = (),
 ) -> tuple[NotebookNode, list[str]]:
     """The submitted notebook with all that nbgrader decides by put back.
 
@@ -148,6 +149,7 @@ def restore(
         source: the notebook as the gradebook has it.
         visible: makes of a locked cell's source what students are given of it.
         unneeded: sources of cells that no grade depends on.
+        released: what students were given as locked cells before, each by its `digest`.
 
     Returns:
         The notebook, and a line for each thing that a student is not meant to change.
@@ -191,7 +193,7 @@ def restore(
             tampering.append(f"the cell {name} carried the tag {found[0]}; it is dropped")
         if name and place[name] == position:
             head = name
-            segments[head] = [_known_cell(known[name], kind, text, visible, tampering)]
+            segments[head] = [_known_cell(known[name], kind, text, visible, released, tampering)]
             if known[name].locked and not known[name].grade:
                 _skip(segments[head][0], cell, unneeded)
             attachments = _attachments(cell) if kind == "markdown" else {}
@@ -218,6 +220,7 @@ def _known_cell(
     kind: str,
     text: str,
     visible: Callable[[str], str],
+    released: Collection[str],
     tampering: list[str],
 ) -> NotebookNode:
     if kind != wanted.cell_type:
@@ -225,7 +228,9 @@ def _known_cell(
             f"the cell {wanted.name} was turned from {wanted.cell_type} to {kind}; it is put back"
         )
     if wanted.locked:
-        if visible(text).strip() != visible(wanted.source).strip():
+        given = visible(text).strip()
+        was_given = digest(wanted.name, given) in released
+        if given != visible(wanted.source).strip() and not was_given:
             tampering.append(f"the locked cell {wanted.name} was changed; it is put back")
         text = wanted.source
     return _new_cell(wanted.cell_type, text, wanted.metadata())

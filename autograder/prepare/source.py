@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 
 from nbgrader.api import Gradebook
 
-__all__ = ["SourceCell", "SourceNotebook", "source_notebooks"]
+__all__ = ["SourceCell", "SourceNotebook", "digest", "source_notebooks"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ class SourceNotebook:
         """Whether its kernel runs Python, the one language there is a sandbox for."""
         language = str(self.kernelspec.get("language") or "").lower()
         return language == "python" or not language
+
+
+def digest(name: str, visible: str) -> str:
+    """A short name of what students were given as a cell."""
+    return hashlib.sha256(f"{name}\n{visible.strip()}".encode(errors="replace")).hexdigest()[:32]
 
 
 def source_notebooks(gradebook: Gradebook, assignment: str) -> dict[str, SourceNotebook]:

@@ -33,6 +33,7 @@ class Rules:
         ignore: patterns for names of files that are left out, nbgrader's `CourseDirectory.ignore`.
         given: the instructor's files of the assignment, which take the place of a submission's.
         unneeded: sources of cells that grades do not depend on, as students are given them.
+        released: what students were given as locked cells, now or before, each by its `digest`.
         limits: see `Job`.
         imports: see `Job`.
         withheld: see `Job`.
@@ -44,6 +45,7 @@ class Rules:
     ignore: tuple[str, ...] = ()
     given: Mapping[str, bytes] = field(default_factory=dict)
     unneeded: frozenset[str] = frozenset()
+    released: frozenset[str] = frozenset()
     limits: Limits = field(default_factory=Limits)
     imports: tuple[str, ...] = ()
     withheld: tuple[str, ...] = ()
@@ -131,7 +133,7 @@ def read_notebook(path: Path, source: SourceNotebook, rules: Rules) -> NotebookN
     """The notebook in a file, restored; a blank one where it is refused."""
     try:
         data = read_bytes(path, NOTEBOOK_BYTES)
-        notebook, tampering = restore(data, source, rules.visible, rules.unneeded)
+        notebook, tampering = restore(data, source, rules.visible, rules.unneeded, rules.released)
     except FileNotFoundError:
         return blank(source, Refused("missing", f"{path.name} was not submitted"))
     except Refused as refused:

@@ -20,12 +20,13 @@ import pytest
 import standin
 from filelock import FileLock
 from fuzz import fuzzed
+from nbgrader.converters import GenerateAssignment
 from nbgrader.plugins.export import CsvExportPlugin
 from small_course import named, source_notebook, write_course
 
 from autograder import gradebook, steps
 from autograder.atomic import exchange, write
-from autograder.course import Course, CourseError
+from autograder.course import Course, CourseError, quiet
 from autograder.execute.sandbox import SandboxError
 from autograder.execute.store import Store
 from autograder.grade import Busy, Summary, grade
@@ -162,6 +163,32 @@ def test_a_manual_grade_survives_a_regrade(course: Course, submit: Any) -> None:
     run(course)
     with course.gradebook() as gradebook:
         assert gradebook.find_grade("why", "means", "ps1", "anna").manual_score == 4
+
+
+def test_a_test_that_is_mended_after_the_release_accuses_nobody(
+    course: Course, submit: Any, scores: Any
+) -> None:
+    def cheat(notebook: dict[str, Any]) -> None:
+        named(notebook, "test_mean")["source"] = "pass"
+
+    submit("anna")
+    submit("bert", change=cheat)
+    path = course.root / "source/ps1/means.ipynb"
+    notebook = json.loads(path.read_text())
+    named(notebook, "test_mean")["source"] = "assert mean([1, 2, 6]) == 3"
+    path.write_text(json.dumps(notebook))
+    directory = course.directory(assignment_id="ps1")
+    again = GenerateAssignment(coursedir=directory, config=course.config, log=quiet())
+    again.force = True
+    again.start()
+    run(course)
+    assert scores("anna") == ALL
+    about = {
+        name: course.graded_notebooks("ps1", name)["means"].metadata.autograder
+        for name in ("anna", "bert")
+    }
+    assert about["anna"].tampering == []
+    assert len(about["bert"].tampering) == 1
 
 
 def test_a_dry_run_tells_the_changes_and_makes_none(

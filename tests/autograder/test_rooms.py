@@ -25,7 +25,7 @@ ARROWS = {
     "gradebook": {"atomic", "course", "prepare", "steps", "transaction"},
     "course": {"__init__", "prepare", "steps"},
     "exchange": {"prepare"},
-    "steps": {"execute", "hidden", "job", "prepare", "record", "secret"},
+    "steps": {"atomic", "execute", "hidden", "job", "prepare", "record", "secret"},
     "prepare": {"bindings", "hidden", "job"},
     "execute": {"atomic", "bindings", "inside", "job"},
     "inside": {"job", "link"},
