@@ -15,6 +15,8 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from autograder.course import Course, CourseError
 from autograder.doctor import findings
 from autograder.grade import Busy, grade, judged
@@ -117,6 +119,10 @@ def main(arguments: list[str] | None = None) -> int:
         code, told = 4, str(error)
     except CourseError as error:
         code, told = 3, str(error)
+    except SQLAlchemyError as error:
+        code, told = 3, f"the gradebook cannot be used: {str(error).splitlines()[0]}"
+    except ModuleNotFoundError as error:
+        code, told = 3, f"a package is missing here: {error.name}"
     except BrokenPipeError:  # whoever read the table has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -88,6 +88,11 @@ def grade(
     """
     sources = course.sources(assignment)
     submissions = course.submissions(assignment)
+    if not submissions:
+        where = course.directory().format_path(
+            course.directory().submitted_directory, "STUDENT", assignment
+        )
+        raise CourseError(f"there are no submissions; they belong into {where}")
     with _locked(course):
         staging = scratch(course.work / "staging")
         plans = _decided(course, assignment, sources, Pool(executor, 1, isolated, execute))

@@ -18,17 +18,22 @@ _RESULT = 20_000  # characters of a cell's value that are kept above the limit o
 class Outputs:
     """The outputs of one cell in nbformat's form, cut at a number of bytes."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, room: int | None = None) -> None:
         self.items: list[dict[str, Any]] = []
         self.flooded = False
         self._thrown = 0
         self._limit = limits.output
-        self._left = limits.output
+        self._left = self._room = limits.output if room is None else room
         self._shown: dict[str, dict[str, Any]] = {}
         self._clear = False
         self._is_cut = False
         self._messages = 0
         self._has_result = False
+
+    @property
+    def size(self) -> int:
+        """What they take of the limit."""
+        return self._room - max(0, self._left)
 
     def add(self, message: dict[str, Any]) -> None:
         """Take a message of `autograder.inside.control`; one that is none is left out."""
@@ -59,6 +64,7 @@ class Outputs:
 
     def _stream(self, name: str, text: str) -> None:
         if self._left <= 0:
+            self._cut(name)
             self._thrown += len(text)
             self.flooded = self.flooded or self._thrown > _FLOOD * self._limit
             return

@@ -29,6 +29,7 @@ from autograder.job import Cell, CellResult, Job, Reason, Result
 
 __all__ = ["execute"]
 
+_CELLS = 16  # so many cells' outputs may a notebook have, however many cells it has
 _NEVER = {"display", "get_ipython"}  # by which a test cell shows, and runs its magics
 
 
@@ -133,6 +134,7 @@ class _Run:
         self.halves = halves
         self._job = job
         self._bound: set[str] = set()
+        self._left = _CELLS * job.limits.output
         self._earlier: list[tuple[str | None, str]] = []
         self._helpers = {
             name: job.files[name].decode(errors="replace")
@@ -143,7 +145,7 @@ class _Run:
     def cell(self, cell: Cell) -> CellResult:
         """Run one cell where it belongs."""
         start = time.monotonic()
-        outputs = Outputs(self._job.limits)
+        outputs = self._outputs()
         reason: Reason | None = None
         if cell.role != "test":
             locked = cell.role == "shared"
@@ -159,7 +161,7 @@ class _Run:
             reason = self._on_tests(cell, outputs)
             unjudged = self._unjudged()
             if self._job.noticing and reason is None and unjudged:
-                mode, outputs = "inside", Outputs(self._job.limits)
+                mode, outputs = "inside", self._outputs()
                 reason = self._inside(cell, outputs, noticed=True)
             reason = reason or self.halves.missed(outputs)
         elif cell.role == "test":
@@ -171,8 +173,14 @@ class _Run:
             self.halves.on(
                 self.halves.student, Outputs(self._job.limits), {"run": cell.binds, "locked": True}
             )
+        self._left -= outputs.size
         seconds = time.monotonic() - start
         return CellResult(cell.id, outputs.items, seconds, reason, mode, unjudged)
+
+    def _outputs(self) -> Outputs:
+        """Room for a cell's outputs: its own limit, or what the notebook has left."""
+        limits = self._job.limits
+        return Outputs(limits, max(0, min(limits.output, self._left)))
 
     def _unjudged(self) -> str:
         """Why the test that has just been judged outside has to be judged inside."""

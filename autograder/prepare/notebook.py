@@ -24,6 +24,7 @@ from autograder.prepare.source import SourceCell, SourceNotebook, digest
 __all__ = ["blank", "restore"]
 
 CELLS_COUNT = 2000
+OLD_BYTES = 256_000
 OUTPUTS_COUNT = 50
 OUTPUTS_BYTES = 2**20
 
@@ -58,6 +59,12 @@ def _read(data: bytes) -> dict[str, Any]:
         raise Refused("malformed", "the notebook is no JSON object")
     version = record.get("nbformat")
     if version in (1, 2, 3) and not isinstance(version, bool):
+        if len(data) > OLD_BYTES:  # to convert one takes memory and time out of proportion
+            raise Refused(
+                "malformed",
+                f"a notebook of nbformat {version} may have {OLD_BYTES // 1000} kB: open it in "
+                "JupyterLab, save it, and submit it again",
+            )
         try:
             record = nbformat.convert(nbformat.from_dict(record), 4)
         except Exception as error:  # whatever an old format's converter stumbles on

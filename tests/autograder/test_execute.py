@@ -623,3 +623,13 @@ def running(argument: str) -> list[str]:
         if argument in line.split("\0"):
             found.append(line)
     return found
+
+
+def test_a_notebook_of_many_cells_that_print_has_one_budget() -> None:
+    cells = tuple(Cell(str(i), "student", "print('x' * 900)") for i in range(60))
+    cells += (Cell("test", "test", "assert 1 == 2"),)
+    job = Job(cells, limits=Limits(output=1000))
+    result = Result.from_bytes(execute(job.to_bytes()))
+    assert len(result.to_bytes()) < 60_000
+    assert any("is cut here" in out.get("text", "") for out in result.cells[59].outputs)
+    assert result.cells[60].outputs[0]["ename"] == "AssertionError"

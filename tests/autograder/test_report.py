@@ -225,3 +225,29 @@ def test_the_doctor_looks_at_the_course(
     out = capsys.readouterr().out
     assert "LACKS  nbgrader_config.py" in out
     assert "LACKS  gradebook: there is none" in out
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("sqlite:////nowhere/gradebook.db", "there is no gradebook"),
+        ("nosuch://host/gradebook", "the gradebook cannot be used: "),
+        ("postgresql+pg8000://127.0.0.1:1/gradebook", "a package is missing here: pg8000"),
+    ],
+)
+def test_a_gradebook_that_is_not_there_is_one_line(
+    course: Course, capsys: pytest.CaptureFixture[str], url: str, told: str
+) -> None:
+    config = course.root / "nbgrader_config.py"
+    config.write_text(config.read_text() + f"c.CourseDirectory.db_url = {url!r}\n")
+    assert main(["report", "ps1", "--course", str(course.root)]) == 3
+    said = capsys.readouterr().err
+    assert said.startswith(told)
+    assert said.count("\n") == 1
+
+
+def test_a_class_that_submitted_nothing_is_one_line(
+    course: Course, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["grade", "ps1", "--course", str(course.root)]) == 3
+    assert capsys.readouterr().err.startswith("there are no submissions; they belong into ")
