@@ -76,7 +76,7 @@ def decide(
     if known != digest:
         store = Store(course.work / "results")
         plans = {
-            name: Plan(_judged(job, notebooks[name], run, store, isolated), tuple(asked[name]))
+            name: _plan(job, notebooks[name], asked[name], run, store, isolated)
             for name, job in jobs.items()
         }
         write(file, written(digest, plans))
@@ -97,12 +97,12 @@ def _asked(source: SourceNotebook, notebook: NotebookNode) -> list[str]:
     return sorted(names & vars(builtins).keys())
 
 
-def _judged(
-    job: Job, notebook: NotebookNode, run: Run, store: Store, isolated: bool
-) -> dict[str, Judged]:
-    """Where each graded cell earns its points."""
+def _plan(
+    job: Job, notebook: NotebookNode, asked: list[str], run: Run, store: Store, isolated: bool
+) -> Plan:
+    """What one solved notebook shows."""
     if not job.noticing:  # the course has chosen for all cells
-        return {}
+        return Plan({}, tuple(asked))
 
     def ran(job: Job) -> Result:
         key = job_key(job, isolated=isolated)
@@ -128,7 +128,8 @@ def _judged(
         for name in lacking:
             reason, line = _why(outside[name], notebook)
             found[name] = Judged("inside" if again[name] else "outside", again[name], reason, line)
-    return found
+    needs_all = any(not cell.needed and cell.id in outside for cell in job.cells)
+    return Plan(found, tuple(asked), needs_all)
 
 
 def _earned(notebook: NotebookNode, result: Result) -> dict[str, bool]:
@@ -167,6 +168,11 @@ def _why(cell: CellResult, notebook: NotebookNode) -> tuple[str, str]:
 def told(plans: Mapping[str, Plan]) -> Iterator[str]:
     """What an instructor has to know before students are graded, a line each."""
     for notebook, plan in plans.items():
+        if plan.needs_all:
+            yield (
+                f"{notebook}: the solution uses a name that a cell tagged skip-grading defines, so "
+                "these cells are run for everybody; take the tag off the cell that defines it"
+            )
         for name, cell in plan.cells.items():
             if not cell.earned:
                 at = f" at `{cell.line}`" if cell.line else ""

@@ -36,10 +36,12 @@ class Plan:
     Attributes:
         cells: by name, where the graded cells are judged.
         asked: the names of Python's builtins that the solution defines; `None` where there is none.
+        needs_all: whether it fails without a cell that is tagged `skip-grading`.
     """
 
     cells: Mapping[str, Judged] = field(default_factory=dict)
     asked: tuple[str, ...] | None = None
+    needs_all: bool = False
 
 
 def written(digest: str, plans: Mapping[str, Plan]) -> bytes:
@@ -56,6 +58,7 @@ def read_plans(path: Path) -> tuple[str, dict[str, Plan]]:
             name: Plan(
                 {cell: Judged(**judged) for cell, judged in plan["cells"].items()},
                 None if plan["asked"] is None else tuple(plan["asked"]),
+                bool(plan["needs_all"]),
             )
             for name, plan in record["notebooks"].items()
         }

@@ -12,9 +12,12 @@ from small_course import cell, graded_cell, named, source_notebook, write_course
 from autograder.course import Course
 from autograder.execute.run import execute
 from autograder.execute.sandbox import problem
-from autograder.grade import grade
+from autograder.grade import grade, judged
 from autograder.job import Cell, Job, Result
+from autograder.modes import told
+from autograder.prepare.plan import Plan, read_plans
 from autograder.prepare.submission import Rules, prepare
+from autograder.steps import plans_file
 
 pytestmark = pytest.mark.skipif(problem() is not None, reason=str(problem()))
 
@@ -131,3 +134,14 @@ def test_another_name_that_is_missing_runs_nothing_more() -> None:
     job = Job((Cell("demo", "student", "shown = 1", False), Cell("a", "student", "print(other)")))
     result = Result.from_bytes(execute(job.to_bytes()))
     assert [done.id for done in result.cells] == ["a"]
+
+
+def test_a_solution_that_needs_a_tagged_cell_is_told(tmp_path: Path) -> None:
+    notebook = source()
+    notebook.cells.append(graded_cell("assert shown == 3", "shown", 1))
+    course = write_course(tmp_path, {"means": notebook})
+    lines = [line for line, _ in judged(course, "ps1")]
+    assert any(line.startswith("outside") and "shown" in line for line in lines)
+    plans = read_plans(plans_file(tmp_path, "ps1"))[1]
+    (line,) = told({"means": Plan(needs_all=plans["means"].needs_all)})
+    assert "skip-grading" in line
