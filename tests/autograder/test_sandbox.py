@@ -118,7 +118,8 @@ class TestFiles:
         )
         files = {path for path in found if path.startswith("/")} - {"/dev/null", "/proc/self/fd"}
         assert all("site-packages" in path for path in files)  # fonts
-        assert sum(path.startswith("pipe") for path in found) == 6  # two each: host, tests, output
+        # Two each to the host, to the tests and for output; one by which forks report.
+        assert sum(path.startswith("pipe") for path in found) == 7
         assert not any(path.startswith(("socket", "anon_inode")) for path in found)
 
     def test_positions_in_files_are_not_shared_with_siblings(self) -> None:
