@@ -317,6 +317,7 @@ def _(function: Function, draw: Draw) -> Observed:
     # Positive correlations, so that even the root of each entry is a number.
     covariance = _covariance(draw.uniform(0.2, 0.6, 3, 3))
     eps = draw.normal(20, 3)
+    eps = 3**0.5 * eps / eps.norm(dim=1, keepdim=True)  # one row has the size of all, too
     for name, scale in {"near 1": 1.0, "that are tiny": 1e-20}.items():
         size = _size(_called(function, (0 * eps, scale * covariance, eps)), 0.7 * scale**0.5)
         yield f"the size of your samples for variances {name}", size
