@@ -105,8 +105,8 @@ class Job:
         imports: modules that the warm parents import beforehand.
         withheld: modules that the student's process must not reach.
         given: names of those files that are the course's own; the tests see no others.
-        asked: names of Python's builtins that the submission is to define, so that tests mean the
-            submission's; `None` where nobody knows, and each that it binds counts.
+        asked: names that the submission is to bind: only these take the place of Python's builtins
+            and of what locked cells have bound; `None` where nobody knows, and each counts.
         noticing: whether a cell that cannot be judged outside is judged inside.
     """
 

@@ -6,7 +6,6 @@ earn its points there is run inside the student's process; what earns them in ne
 
 from __future__ import annotations
 
-import builtins
 import copy
 import dataclasses
 import hashlib
@@ -84,7 +83,7 @@ def decide(
 
 
 def _asked(source: SourceNotebook, notebook: NotebookNode) -> list[str]:
-    """The builtins that the solution defines, or that the release names in a cell to be filled."""
+    """The names that the solution binds, or that the release binds in a cell to be filled."""
     locked = {cell.name for cell in source.cells if cell.locked}
     texts = [cell.source for cell in source.cells if not cell.locked and cell.cell_type == "code"]
     texts += [
@@ -94,7 +93,7 @@ def _asked(source: SourceNotebook, notebook: NotebookNode) -> list[str]:
         and cell.metadata.get("nbgrader", {}).get("grade_id") not in locked
     ]
     names = set().union(*map(bound, texts))
-    return sorted(names & vars(builtins).keys())
+    return sorted(names)
 
 
 def _plan(

@@ -208,7 +208,8 @@ class _Run:
     def _on_tests(self, cell: Cell, outputs: Outputs) -> Reason | None:
         """Run a cell in the tests' process."""
         order = {"run": cell.source, "test": cell.role == "test"}
-        order |= {"bound": sorted(self._bound), "own": sorted(self._own())}
+        asked = self._bound if self._job.asked is None else self._bound & set(self._job.asked)
+        order |= {"bound": sorted(asked), "own": sorted(asked & vars(builtins).keys() - _NEVER)}
         self._bound.clear()
         reason = self.halves.on(self.halves.tests, outputs, order)
         if self.halves.tests.done and self.halves.lives(self.halves.student):
@@ -239,12 +240,6 @@ class _Run:
             outputs.error("DeadKernelError", f"The process ended in this cell: {why}.")
             reason = "crashed"
         return reason
-
-    def _own(self) -> set[str]:
-        """The builtins that the submission has bound, where it is asked to."""
-        asked = self._job.asked
-        own = self._bound & vars(builtins).keys() - _NEVER
-        return own if asked is None else own & set(asked)
 
 
 def _text(found: Any) -> str:

@@ -35,7 +35,7 @@ class Plan:
 
     Attributes:
         cells: by name, where the graded cells are judged.
-        asked: the names of Python's builtins that the solution defines; `None` where there is none.
+        asked: the names that the solution binds; `None` where there is none.
         needs_all: whether it fails without a cell that is tagged `skip-grading`.
     """
 

@@ -140,6 +140,16 @@ class TestNoFreePoints:
         assert not graded("")
         assert not graded(f"{own}\ndel {name}")
 
+    def test_data_of_a_locked_cell_gives_way_only_to_what_the_submission_is_to_bind(self) -> None:
+        def graded(source: str, **job: Any) -> bool:
+            cells = [shared("TOL = 0.1\nanswer = None"), student(source)]
+            test = check("assert abs(answer - 3) < TOL")
+            return passed(run(*cells, test, noticing=False, **job).cells[2])
+
+        assert graded("answer = 3", asked=("answer",))
+        assert not graded("answer = 9\nTOL = float('inf')", asked=("answer",))
+        assert graded("answer = 3\nTOL = 1e-9", asked=("answer",))
+
     def test_builtins_that_a_submission_deletes_are_pythons_again(self) -> None:
         result = run(
             student("id = 3"), check("id", "a"), student("del id", "c"), check("id(3) > 0")
@@ -540,7 +550,8 @@ class TestOfACourse:
         assert "assert double(2) == 6" in line
 
         _, plans = read_plans(styled.work / "modes/ps1.json")
-        assert plans["means"].asked == ("id",)
+        assert {"id", "double"} <= {*(plans["means"].asked or ())}
+        assert "max" not in (plans["means"].asked or ())
         cells = plans["means"].cells
         assert {name: judged.mode for name, judged in cells.items()} == {
             "outside": "outside",
