@@ -91,9 +91,9 @@ class _Autograde(Autograde):  # type: ignore[misc]
             return
         # There is nothing to sanitise, so what would only write the notebook anew is left out.
         about = self.init_single_notebook_resources(notebook_filename)["nbgrader"]
-        made = shutil.copy(
-            notebook_filename, self._format_dest(about["assignment"], about["student"])
-        )
+        folder = Path(self._format_dest(about["assignment"], about["student"]))
+        folder.mkdir(parents=True, exist_ok=True)
+        made = shutil.copy(notebook_filename, folder)
         self._sanitizing = False
         self._init_preprocessors()
         try:

@@ -433,7 +433,6 @@ def test_jobs_of_a_lost_worker_run_again(course: Course, submit: Any, scores: An
 
 def test_a_second_run_is_refused(course: Course, submit: Any) -> None:
     submit("anna")
-    course.work.mkdir()
     with FileLock(course.work / "lock"), pytest.raises(Busy, match="another run"):
         run(course)
     assert run(course).graded == ["anna"]
@@ -687,3 +686,12 @@ def test_only_python_is_graded(tmp_path: Path) -> None:
     notebook.metadata.kernelspec = {"name": "ir", "display_name": "R", "language": "R"}
     with pytest.raises(CourseError, match="only Python"):
         run(write_course(tmp_path, {"means": notebook}))
+
+
+def test_a_submission_without_a_file_beside_its_notebook(
+    course: Course, submit: Any, scores: Any
+) -> None:
+    (course.root / "source/ps1/numbers.csv").unlink()
+    (submit("anna") / "timestamp.txt").unlink()
+    assert run(course).graded == ["anna"]
+    assert scores("anna") == ALL
