@@ -17,9 +17,9 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from autograder.course import Course, CourseError
+from autograder.course import Busy, Course, CourseError
 from autograder.doctor import findings
-from autograder.grade import Busy, grade, judged
+from autograder.grade import grade, judged
 from autograder.lms import collect_archive, export_grades
 from autograder.page import write_page
 from autograder.report import collect, explain, table

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat.v4
+from filelock import FileLock, Timeout
 from nbformat import NotebookNode
 from nbgrader.api import (
     Assignment,
@@ -35,11 +36,15 @@ import autograder
 from autograder.prepare.source import SourceNotebook, source_notebooks
 from autograder.steps import work_folder
 
-__all__ = ["Course", "CourseError"]
+__all__ = ["Busy", "Course", "CourseError"]
 
 
 class CourseError(Exception):
     """Why nothing can be graded here, and what to do about it."""
+
+
+class Busy(CourseError):
+    """Another run is at work in this course."""
 
 
 @dataclass
@@ -87,6 +92,24 @@ class Course:
     def work(self) -> Path:
         """The grader's own folder in the course: results, staging, lock."""
         return work_folder(self.root)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other runs away; a run that was killed holds no lock.
+
+        Raises:
+            Busy: another run is at work here.
+        """
+        self.work.mkdir(exist_ok=True)
+        try:
+            lock = FileLock(self.work / "lock", timeout=0)
+            lock.acquire()
+        except Timeout:
+            raise Busy(f"another run is grading in {self.root}; wait for it, or end it") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     @property
     def database(self) -> Path | None:

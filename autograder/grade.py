@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from autograder.atomic import scratch
@@ -29,11 +28,7 @@ from autograder.prepare.plan import Plan
 from autograder.prepare.source import SourceNotebook
 from autograder.prepare.submission import Prepared, prepare
 
-__all__ = ["Busy", "Summary", "grade", "judged"]
-
-
-class Busy(CourseError):
-    """Another run is grading this course."""
+__all__ = ["Summary", "grade", "judged"]
 
 
 @dataclass
@@ -93,7 +88,7 @@ def grade(
             course.directory().submitted_directory, "STUDENT", assignment
         )
         raise CourseError(f"there are no submissions; they belong into {where}")
-    with _locked(course):
+    with course.locked():
         staging = scratch(course.work / "staging")
         plans = _decided(course, assignment, sources, Pool(executor, 1, isolated, execute))
         for line in told(plans):
@@ -106,9 +101,15 @@ def grade(
         pool = Pool(executor, workers, isolated, execute)
         summary = Summary()
         try:
-            with tqdm(
-                total=len(submissions), unit="submission", disable=not progress, desc=assignment
-            ) as bar:
+            with (
+                _told(),
+                tqdm(
+                    total=len(submissions),
+                    unit="submission",
+                    disable=not progress,
+                    desc=assignment,
+                ) as bar,
+            ):
                 ready = _prepared(recorder, sources, submissions, before, force, summary, bar)
                 for submission in _executed(store, pool, ready, force):
                     try:
@@ -117,12 +118,6 @@ def grade(
                     except NotRecorded as error:
                         summary.failed[submission.student] = str(error)
                     bar.update()
-        except SandboxError as error:
-            raise CourseError(f"nothing can be run: {error} (Here: --no-sandbox.)") from error
-        except BrokenExecutor as error:
-            raise CourseError(f"the executor runs nothing any more: {error}") from error
-        except OSError as error:
-            raise CourseError(f"the results cannot be written: {error}") from error
         finally:
             pool.close()
             recorder.engine.dispose()
@@ -141,7 +136,7 @@ def judged(course: Course, assignment: str) -> Iterator[tuple[str, bool]]:
         CourseError: the solution cannot be run.
     """
     sources = course.sources(assignment)
-    with _locked(course):
+    with course.locked():
         plans = _decided(course, assignment, sources, Pool(workers=1))
     yield from described(sources, plans)
 
@@ -153,33 +148,25 @@ def _decided(
 
     def run_one(job: Job) -> Result:
         pool.submit("solution", job.to_bytes())
-        return next(pool.completed())[1]
+        while True:  # one that runs out of time beside others is run twice
+            for _, result in pool.completed():
+                return result
 
-    try:
+    with contextlib.closing(pool), _told():
         return decide(course, assignment, sources, run_one, isolated=pool.isolated)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Tells in words why a run had to end."""
+    try:
+        yield
     except SandboxError as error:
         raise CourseError(f"nothing can be run: {error} (Here: --no-sandbox.)") from error
     except BrokenExecutor as error:
         raise CourseError(f"the executor runs nothing any more: {error}") from error
     except OSError as error:
         raise CourseError(f"the results cannot be written: {error}") from error
-    finally:
-        pool.close()
-
-
-@contextlib.contextmanager
-def _locked(course: Course) -> Iterator[None]:
-    """Keeps other runs away; a run that was killed holds no lock."""
-    course.work.mkdir(exist_ok=True)
-    lock = FileLock(course.work / "lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise Busy(f"another run is grading in {course.root}; wait for it, or end it") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _prepared(

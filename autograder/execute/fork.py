@@ -14,7 +14,7 @@ import signal
 import socket
 import struct
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from autograder.execute.place import Place
@@ -23,7 +23,7 @@ from autograder.inside.confine import HOME
 from autograder.inside.control import BadMessage, frame, take
 from autograder.job import Limits
 
-__all__ = ["Fork", "served"]
+__all__ = ["Fork"]
 
 _CREDENTIALS = struct.Struct("3i")
 
@@ -242,26 +242,6 @@ class Fork:
         self._pipes.clear()
         if not self._isolated:
             shutil.rmtree(self.home, ignore_errors=True)
-
-
-def served(forks: Iterable[Fork], seconds: float) -> Iterator[tuple[Fork, dict[str, Any]]]:
-    """Write what is queued for them and read what is there; waits for some, so long at most."""
-    waiting = select.poll()
-    owners: dict[int, Fork] = {}
-    for fork in forks:
-        for fd in fork.readable():
-            waiting.register(fd, select.POLLIN)
-            owners[fd] = fork
-        for fd in fork.writable():
-            waiting.register(fd, select.POLLOUT)
-            owners[fd] = fork
-    for fd, _ in waiting.poll(seconds * 1000):
-        fork = owners[fd]
-        if fd in fork.writable():
-            fork.write()
-        elif fd in fork.readable():
-            for message in fork.read(fd):
-                yield fork, message
 
 
 def _wait_for(pidfd: int, seconds: float) -> None:

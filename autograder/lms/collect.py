@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from autograder.course import Course, CourseError
 from autograder.lms.archive import Archive, shown
@@ -68,7 +65,7 @@ def collect_archive(
     directory = course.directory()
     people = Roster(Table(roster)) if roster else None
     collected = Collected()
-    with Archive(path) as archive, _locked(course):
+    with Archive(path) as archive, course.locked():
         lms, hands, collected.told = hands_of(archive)
         if people and people.lms != lms:
             raise CourseError(f"{path} is {lms}'s, but {roster} is {people.lms}'s")
@@ -100,21 +97,6 @@ def collect_archive(
         if not dry_run:
             remember(course, assignment, lms, origins)
     return collected
-
-
-@contextlib.contextmanager
-def _locked(course: Course) -> Iterator[None]:
-    """Keeps `grade` away meanwhile."""
-    course.work.mkdir(exist_ok=True)
-    lock = FileLock(course.work / "lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise CourseError(f"another run is grading in {course.root}; wait for it") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _without_times(lms: LMS, taken: Mapping[str, tuple[Hand, Person]]) -> list[str]:

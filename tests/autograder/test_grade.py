@@ -26,10 +26,10 @@ from small_course import named, source_notebook, write_course
 
 from autograder import gradebook, steps
 from autograder.atomic import exchange, write
-from autograder.course import Course, CourseError, quiet
+from autograder.course import Busy, Course, CourseError, quiet
 from autograder.execute.sandbox import SandboxError
 from autograder.execute.store import Store
-from autograder.grade import Busy, Summary, grade
+from autograder.grade import Summary, grade
 from autograder.job import Job
 
 ALL = {"test_mean": 2, "test_hidden": 3, "test_partial": 2, "why": 0, "task": None}
@@ -84,17 +84,17 @@ def test_the_courses_settings_hold_for_what_runs_in_parallel(course: Course, sub
     """So recording finds the result of each job, and does not run it once more by itself."""
     course.config.Isolated.limits = {"cell_seconds": 7}
     course.config.Isolated.withheld = ["this"]
-    limits: list[Job] = []
+    jobs: list[Job] = []
 
     def execute(job: bytes, isolated: bool) -> bytes:
-        limits.append(Job.from_bytes(job))
+        jobs.append(Job.from_bytes(job))
         return standin.execute(job, isolated)
 
     submit("anna")
     assert run(course, execute=execute).graded == ["anna"]
-    assert {(job.limits.cell_seconds, job.withheld) for job in limits} == {(7, ("this",))}
+    assert {(job.limits.cell_seconds, job.withheld) for job in jobs} == {(7, ("this",))}
     # The solution's job, outside and inside, and anna's.
-    assert len(list((course.work / "results").rglob("*.json"))) == len(limits) == 3
+    assert len(list((course.work / "results").rglob("*.json"))) == len(jobs) == 3
 
 
 def test_a_new_timestamp_alone_is_recorded_and_not_run(course: Course, submit: Any) -> None:

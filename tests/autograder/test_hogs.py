@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from autograder import grade as grading
 from autograder.execute import cgroup, parents, place
 from autograder.execute.cgroup import Group
 from autograder.execute.clock import PATIENCE, Clock, Reading
@@ -358,3 +360,22 @@ class TestCgroup:
         where.close()
         assert process.wait(5) == -9
         assert not group._folder.exists()
+
+
+def test_a_solution_that_others_delay_is_run_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What decides the modes waits for the second run, too."""
+    runs: list[bytes] = []
+
+    def delayed(data: bytes, isolated: bool) -> bytes:
+        runs.append(data)
+        reason: Any = "timeout" if len(runs) == 1 else None
+        cells = [CellResult("a", reason=reason)]
+        return Result(cells, reason, seconds=10, starved=0 if reason is None else 9).to_bytes()
+
+    def decide(*args: Any, **_: Any) -> Any:
+        return args[3](Job((Cell("a", "student", "1"),)))
+
+    monkeypatch.setattr(grading, "decide", decide)
+    found: Any = grading._decided(None, "ps1", {}, Pool(workers=1, execute=delayed))  # type: ignore[arg-type]
+    assert found.reason is None
+    assert len(runs) == 2
