@@ -5,8 +5,11 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import sys
 from collections.abc import Callable, MutableMapping
 from typing import Any
+
+import numpy as np
 
 __all__ = ["awaits", "imported", "judges", "lists_names", "run_plain", "shown"]
 
@@ -80,10 +83,25 @@ def run_plain(
 
 
 def shown(value: Any) -> str | None:
-    """What a notebook shows of a value, as text."""
+    """What a notebook shows of a value, as text; of a number its digits alone.
+
+    nbgrader takes a text such as `np.float64(1.5)` for no number, and gives all points for it.
+    """
     from IPython.lib import pretty
 
+    value = _number(value)
     return None if value is None else str(pretty.pretty(value))  # type: ignore[no-untyped-call]
+
+
+def _number(value: Any) -> Any:
+    """NumPy's or torch's number as Python's; whatever else as it is."""
+    kind = type(value)
+    if kind.__module__ == "numpy" and issubclass(kind, np.number):
+        return value.item()
+    torch = sys.modules.get("torch")
+    if torch is not None and kind is torch.Tensor and value.dim() == 0:
+        return value.item()
+    return value
 
 
 def awaits(source: str) -> bool:

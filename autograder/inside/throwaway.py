@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
+import torch
 
 from autograder.inside.control import Channel
 from autograder.inside.helpers import course_modules
@@ -148,7 +149,7 @@ class Throwaway:
             return {"error": _described(error, name)}
         if text is None:
             return {}
-        if type(value) not in (int, float, *np.ScalarType) and _is_number(text):
+        if type(value) not in (int, float, *np.ScalarType, torch.Tensor) and _is_number(text):
             text = f"<{text}>"  # what a class of the submission's says of itself is no points
         return {"result": {"text/plain": text[:10000]}}
 

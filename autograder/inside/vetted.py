@@ -157,14 +157,16 @@ def _vet(value: Any) -> Any:
             except Exception:
                 continue
         if alike > 1:
-            raise TypeError(f"a {type(leaf).__name__} that equals whatever it is compared with")
+            raise TypeError(
+                f"an object of class {type(leaf).__name__} equals whatever it is compared with"
+            )
     return value
 
 
 def _work_out(name: str, left: Any, right: Any) -> Any:
     result = _BY_NAME[name](left, right)
     if (is_own(type(left)) or is_own(type(right))) and not is_own(type(result)):
-        raise TypeError(f"arithmetic of a {type(left).__name__} gives no plain value here")
+        raise TypeError(f"arithmetic of class {type(left).__name__} gives no plain value here")
     return _vet(result)
 
 

@@ -140,6 +140,16 @@ class TestNoFreePoints:
         assert not graded("")
         assert not graded(f"{own}\ndel {name}")
 
+    @pytest.mark.parametrize("mode", ["outside", "inside"])
+    @pytest.mark.parametrize(
+        "value", ["1.5", "np.float64(1.5)", "np.float32(1.5)", "torch.tensor(1.5)", "f()"]
+    )
+    def test_partial_credit_is_a_number_of_any_library(self, value: str, mode: Any) -> None:
+        given = student("import numpy\ndef f(): return numpy.mean([1, 2])")
+        cell = check(f"import numpy as np, torch\n{value}", mode=mode)
+        result = run(given, cell)
+        assert result.cells[1].outputs[-1]["data"] == {"text/plain": "1.5"}
+
     def test_data_of_a_locked_cell_gives_way_only_to_what_the_submission_is_to_bind(self) -> None:
         def graded(source: str, **job: Any) -> bool:
             cells = [shared("TOL = 0.1\nanswer = None"), student(source)]
