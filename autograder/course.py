@@ -119,10 +119,10 @@ class Course:
             return None
         return Path((url.database or "").removeprefix("file:"))
 
-    def gradebook(self, db_url: str | None = None) -> Gradebook:
-        """The course's gradebook, or another one."""
+    def gradebook(self) -> Gradebook:
+        """The course's gradebook."""
         directory = self.directory()
-        return Gradebook(db_url or directory.db_url, directory.course_id)
+        return Gradebook(directory.db_url, directory.course_id)
 
     def sources(self, assignment: str) -> dict[str, SourceNotebook]:
         """The assignment's notebooks as the gradebook has them.
@@ -186,12 +186,16 @@ class Course:
                 notebooks[path.stem] = nbformat.v4.reads(path.read_text())
         return notebooks
 
-    def auto_scores(
-        self, assignment: str, db_url: str | None = None
-    ) -> dict[str, dict[tuple[str, str], float | None]]:
+    def points(self, assignment: str) -> dict[str, float]:
+        """What each student has: with manual points, less the penalty for lateness."""
+        with self.gradebook() as gradebook:
+            found = gradebook.assignment_submissions(assignment)
+            return {submission.student_id: total(submission) for submission in found}
+
+    def auto_scores(self, assignment: str) -> dict[str, dict[tuple[str, str], float | None]]:
         """What the autograder gave: by student, then by notebook and cell."""
         scores: dict[str, dict[tuple[str, str], float | None]] = {}
-        with self.gradebook(db_url) as gradebook:
+        with self.gradebook() as gradebook:
             rows = (
                 gradebook.db.query(
                     SubmittedAssignment.student_id, Notebook.name, BaseCell.name, Grade.auto_score
@@ -206,6 +210,12 @@ class Course:
             for student, notebook, cell, score in rows:
                 scores.setdefault(student, {})[notebook, cell] = score
         return scores
+
+
+def total(submission: SubmittedAssignment) -> float:
+    """A submission's points: with manual ones, less the penalty for lateness."""
+    points: float = submission.score - (submission.late_submission_penalty or 0.0)
+    return max(0.0, points)
 
 
 def quiet() -> logging.Logger:

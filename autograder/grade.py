@@ -40,7 +40,8 @@ class Summary:
         unchanged: students with nothing new.
         failed: students whose result could not be recorded, and why.
         executed: jobs that ran, the others' results were known.
-        changes: in a dry run, what grading would change: (student, before, after) in points.
+        changes: in points, of whom they change: (student, before, after); of all points, manual
+            ones too, less the penalty for lateness.
     """
 
     graded: list[str] = field(default_factory=list)
@@ -72,7 +73,7 @@ def grade(
         workers: how many run at once, where there is no `executor`; one for each core.
         isolated: whether there has to be a sandbox.
         force: runs again also what did not change.
-        dry_run: grades into a copy of the gradebook, and tells what would change.
+        dry_run: records nothing, and tells what would change.
         execute: stage 2, a function that the executor's workers can import.
         progress: shows a bar.
         tell: is called, before anybody is graded, with each thing that the instructor should know.
@@ -93,11 +94,9 @@ def grade(
         plans = _decided(course, assignment, sources, Pool(executor, 1, isolated, execute))
         for line in told(plans):
             tell(line)
-        recorder = Recorder(course, assignment, staging, isolated)
+        recorder = Recorder(course, assignment, staging, isolated, keep=not dry_run)
         store = Store(course.work / "results")
-        if dry_run:
-            recorder.rehearse()
-        before = course.auto_scores(assignment)
+        before, had = course.auto_scores(assignment), course.points(assignment)
         pool = Pool(executor, workers, isolated, execute)
         summary = Summary()
         try:
@@ -113,8 +112,11 @@ def grade(
                 ready = _prepared(recorder, sources, submissions, before, force, summary, bar)
                 for submission in _executed(store, pool, ready, force):
                     try:
-                        recorder.record(submission)
+                        points = recorder.record(submission)
                         summary.graded.append(submission.student)
+                        if points != had.get(submission.student):
+                            change = (submission.student, had.get(submission.student), points)
+                            summary.changes.append(change)
                     except NotRecorded as error:
                         summary.failed[submission.student] = str(error)
                     bar.update()
@@ -122,8 +124,6 @@ def grade(
             pool.close()
             recorder.engine.dispose()
             summary.executed = pool.executed
-        if dry_run:
-            summary.changes = _changes(before, course.auto_scores(assignment, recorder.db_url))
         shutil.rmtree(staging, ignore_errors=True)
     return summary
 
@@ -218,16 +218,3 @@ def _executed(
         yield from finished(block=len(pool.running) >= pool.room)
     while waiting:
         yield from finished(block=True)
-
-
-def _changes(
-    before: dict[str, dict[tuple[str, str], float | None]],
-    after: dict[str, dict[tuple[str, str], float | None]],
-) -> list[tuple[str, float | None, float]]:
-    changes = []
-    for student, scores in sorted(after.items()):
-        new = sum(score or 0 for score in scores.values())
-        old = sum(s or 0 for s in before[student].values()) if student in before else None
-        if scores != before.get(student):
-            changes.append((student, old, new))
-    return changes

@@ -6,10 +6,8 @@ was.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import shutil
-import sqlite3
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +30,7 @@ from sqlalchemy.exc import SAWarning
 from traitlets.utils.importstring import import_item
 
 from autograder.atomic import exchange, scratch
-from autograder.course import Course, CourseError, messages, quiet
+from autograder.course import Course, CourseError, messages, quiet, total
 from autograder.prepare.files import ABOUT_SUBMISSION
 from autograder.steps import rules_of
 from autograder.transaction import one_transaction
@@ -111,7 +109,15 @@ class NotRecorded(Exception):
 
 
 class Recorder:
-    """Records the results of submissions through nbgrader's own autograding."""
+    """Records the results of submissions through nbgrader's own autograding.
+
+    Args:
+        course: the course.
+        assignment: its name.
+        staging: a folder for what is under way.
+        isolated: whether submissions run in a sandbox.
+        keep: whether what is recorded stays; else only the points that it makes are told.
+    """
 
     def __init__(
         self,
@@ -119,12 +125,13 @@ class Recorder:
         assignment: str,
         staging: Path,
         isolated: bool,
+        keep: bool = True,
     ) -> None:
         self.course = course
         self.assignment = assignment
         self.staging = staging
         self.isolated = isolated
-        self.rehearsal = False
+        self.keep = keep
         config = copy.deepcopy(course.config)
         config.Reader.trusted = True
         config.NotebookExporter.optimistic_validation = True
@@ -140,21 +147,6 @@ class Recorder:
         self.config = config
         self.converter = _Autograde(coursedir=self.directory, config=config, log=quiet())
         self.rules = rules_of(_Autograde(coursedir=course.directory(), config=config), assignment)
-
-    def rehearse(self) -> None:
-        """From now on grades go into a copy of the gradebook, and the folders stay as they are."""
-        path = self.course.database
-        if path is None:
-            raise CourseError("--dry-run needs a gradebook in SQLite, of which it makes a copy")
-        rehearsed = self.staging / "gradebook.db"
-        with (
-            contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as source,
-            contextlib.closing(sqlite3.connect(rehearsed)) as target,
-        ):
-            source.backup(target)
-        self.db_url = self.directory.db_url = f"sqlite:///{rehearsed}"
-        self.engine = create_engine(self.db_url)
-        self.rehearsal = True
 
     def is_recorded(
         self, submission: Submission, scores: dict[tuple[str, str], float | None]
@@ -199,8 +191,11 @@ class Recorder:
             nbformat.write(notebook, folder / f"{name}.ipynb")
         return folder
 
-    def record(self, submission: Submission) -> None:
+    def record(self, submission: Submission) -> float:
         """Has nbgrader autograde the clean submission, then exchanges the graded folder.
+
+        Returns:
+            The points that the student has then, with manual ones and without the penalty.
 
         Raises:
             NotRecorded: nbgrader could not; the old result is still there.
@@ -216,14 +211,19 @@ class Recorder:
         with messages() as errors, warnings.catch_warnings():
             warnings.simplefilter("ignore", SAWarning)  # nbgrader's, of a newer SQLAlchemy
             try:
-                with one_transaction(self.db_url, self.engine):
+                with one_transaction(self.db_url, self.engine, keep=self.keep):
                     self.converter.start()
+                    with self.course.gradebook() as gradebook:
+                        points = total(
+                            gradebook.find_submission(self.assignment, submission.student)
+                        )
             except NbGraderException:
                 raise NotRecorded(_last_line(errors)) from None
-        if not self.rehearsal:
+        if self.keep:
             exchange(made, self.course.graded(self.assignment, submission.student))
         scratch(made)
         shutil.rmtree(submitted)
+        return points
 
 
 def _written(notebook: NotebookNode) -> list[tuple[str, str, dict[str, Any]]]:

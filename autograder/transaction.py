@@ -32,12 +32,13 @@ class _Session(Session):
 
 
 @contextlib.contextmanager
-def one_transaction(url: str, engine: Engine) -> Iterator[None]:
+def one_transaction(url: str, engine: Engine, *, keep: bool = True) -> Iterator[None]:
     """Within it every `Gradebook` at an address is one session; its end commits or takes back.
 
     Args:
         url: of a gradebook whose tables are there.
         engine: for it.
+        keep: whether to commit; what an error ends is taken back anyway.
     """
     open_, close = Gradebook.__init__, Gradebook.close
     session = _Session(engine)
@@ -62,6 +63,7 @@ def one_transaction(url: str, engine: Engine) -> Iterator[None]:
     try:
         with session:  # which takes back what is not committed
             yield
-            Session.commit(session)
+            if keep:
+                Session.commit(session)
     finally:
         Gradebook.__init__, Gradebook.close = open_, close

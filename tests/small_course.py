@@ -12,6 +12,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from nbgrader.converters import GenerateAssignment
+from nbgrader.plugins import BasePlugin
 
 from autograder.course import Course, quiet
 
@@ -102,3 +103,10 @@ def named(notebook: dict[str, Any], name: str) -> Any:
     return next(
         c for c in notebook["cells"] if c["metadata"].get("nbgrader", {}).get("grade_id") == name
     )
+
+
+class HalfAnHour(BasePlugin):  # type: ignore[misc]
+    """Takes half a point of whoever is late."""
+
+    def late_submission_penalty(self, *_: Any) -> float:
+        return 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import os
 import random
@@ -205,6 +206,18 @@ def test_a_dry_run_tells_the_changes_and_makes_none(
     assert before == (tree(course.root / "autograded"), (course.root / "gradebook.db").read_bytes())
     assert run(course, execute=never).graded == ["anna", "bert"]  # the results were kept
     assert scores("anna")["test_hidden"] == 0
+
+
+def test_a_dry_run_counts_manual_points_and_penalties(course: Course, submit: Any) -> None:
+    submit("anna", timestamp="2030-01-03 12:00:00 UTC")
+    run(course)
+    with course.gradebook() as gradebook:
+        gradebook.find_grade("why", "means", "ps1", "anna").manual_score = 4
+        gradebook.find_assignment("ps1").duedate = datetime.datetime(2030, 1, 1, 12)
+        gradebook.db.commit()
+    course.config.AssignLatePenalties.plugin_class = "small_course.HalfAnHour"
+    submit("anna", "def mean(values):\n    return 2", timestamp="2030-01-03 12:00:00 UTC")
+    assert run(course, dry_run=True).changes == [("anna", 7 + 4, 4 + 4 - 0.5)]
 
 
 # Every kind of bad submission
