@@ -14,7 +14,7 @@ _BODY = re.compile(r"\s*%%(time|timeit|capture|prun)\b.*\n")
 
 
 def _tree(source: str) -> ast.Module:
-    """The cell's code; an empty one where it is no code."""
+    """The cell's code; an empty one where it is not code."""
     found = _BODY.match(source)
     source = source[found.end() :] if found else source
     try:

@@ -67,7 +67,7 @@ class Course:
             CourseError: there is no such folder, or its configuration fails.
         """
         if not folder.is_dir():
-            raise CourseError(f"{folder} is no folder; name the course's with --course")
+            raise CourseError(f"{folder} is not a folder; name the course's with --course")
         app = NbGrader(log=quiet())
         config_file = folder / "nbgrader_config.py"
         if config_file.exists() and str(folder.resolve()) not in sys.path:

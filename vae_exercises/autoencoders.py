@@ -178,7 +178,7 @@ def _(function: Function, draw: Draw) -> Observed:
     # Of both signs and any size: some losses are not defined here.
     far = {name: 9 * draw.mean(5, 3) for name in ("x", "x_hat")}
     for name, gradient in gradients(function, draw.uniform(0.5, 1.5, 5), **far):
-        yield f"{name}, for numbers that are no pixels", gradient
+        yield f"{name}, for numbers that are not pixels", gradient
 
 
 # --- Autoencoder ---------------------------------------------------------------------------------

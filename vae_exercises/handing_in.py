@@ -158,7 +158,7 @@ def _find(name: str, names: Mapping[str, Any]) -> Path | None:
 
 
 def _read(path: Path) -> NotebookNode:
-    """The notebook; a `ValueError` or `ValidationError` where the file is none."""
+    """The notebook; a `ValueError` or `ValidationError` where the file is not one."""
     text = path.read_text("utf-8")
     content = json.loads(text)
     if not isinstance(content, dict) or content.get("nbformat") != 4:

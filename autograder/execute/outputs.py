@@ -36,7 +36,7 @@ class Outputs:
         return self._room - max(0, self._left)
 
     def add(self, message: dict[str, Any]) -> None:
-        """Take a message of `autograder.inside.control`; one that is none is left out."""
+        """Take a message of `autograder.inside.control`; one that is not valid is left out."""
         self._messages += 1
         if self._messages > _MESSAGES or message.get("flood"):
             self.flooded = True

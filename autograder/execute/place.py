@@ -91,7 +91,7 @@ class Place:
         if len(every) <= _CROWD or sum(runs(*one) for one in every) <= _CROWD:
             self._seen_crowd = False
         elif not self._seen_crowd:
-            self._seen_crowd = True  # once is no habit
+            self._seen_crowd = True  # once may be chance
         else:
             self.crowded = True
             for _, thread in every:

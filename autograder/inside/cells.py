@@ -118,7 +118,7 @@ def run_student(
             except WireError:
                 waiting.unregister(asked)
             for stream in shell.streams:
-                stream.drop()  # what is printed in a test is none of the next cell's
+                stream.drop()  # what is printed in a test does not belong to the next cell
             if not messages.owned():
                 os._exit(0)
         elif control.orders in ready:

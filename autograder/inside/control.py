@@ -30,7 +30,7 @@ _SLACK = 1 << 16
 class Channel(NamedTuple):
     """The side inside: the pipe that orders come by, and the one for what is answered.
 
-    They are no sockets, which would lead to the host's network namespace. What reads and writes
+    They are not sockets, which would lead to the host's network namespace. What reads and writes
     them is in this module, where no interrupt of a cell cuts a message in two.
     """
 

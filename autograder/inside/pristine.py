@@ -114,5 +114,5 @@ class Pristine:
 
 
 def _acts(value: Any) -> bool:
-    """Whether an attribute of a class does something, and is no mere data."""
+    """Whether an attribute of a class does something, and is not mere data."""
     return callable(value) or isinstance(value, classmethod | staticmethod | property)

@@ -150,7 +150,7 @@ class Throwaway:
         if text is None:
             return {}
         if type(value) not in (int, float, *np.ScalarType, torch.Tensor) and _is_number(text):
-            text = f"<{text}>"  # what a class of the submission's says of itself is no points
+            text = f"<{text}>"  # what a class of the submission's says of itself earns no points
         return {"result": {"text/plain": text[:10000]}}
 
 

@@ -1,8 +1,8 @@
 """Keeps objects that lie from passing a test that runs beside the submission's code.
 
 Outside, no object of a submission's decides a comparison. Inside it does, so what the test comes to
-see of it is vetted: an object that equals several values that are not alike is no answer. Nor is,
-where a submission's answers alone have brought a cell inside, a plain result of its own arithmetic.
+see of it is vetted. An object that equals several unlike values is not an answer. Nor is a plain
+result of a submission's own arithmetic, where its answers alone have brought the cell inside.
 """
 
 from __future__ import annotations

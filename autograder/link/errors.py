@@ -44,13 +44,13 @@ class RemoteError(Exception):
 
 
 def expect(value: Any, kind: type[T], what: str) -> T:
-    """The value, if it is of this type and no other: True is no int here.
+    """The value, if it is of this type and no other: True is not an int here.
 
     Raises:
         Tampered: it is not.
     """
     if type(value) is not kind:
-        raise Tampered(f"{what} that is no {kind.__name__}")
+        raise Tampered(f"{what} that is not of type {kind.__name__}")
     return value
 
 

@@ -230,7 +230,7 @@ class Incoming(Objects):
         """All that the message says.
 
         Raises:
-            Tampered: it is none of this protocol; other errors mean that, too.
+            Tampered: it is not a message of this protocol; other errors mean that, too.
         """
         message = messages.Message.read(tree)
         head = lookup(HEADS, message.kind).read(message.head)

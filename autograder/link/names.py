@@ -181,6 +181,6 @@ def is_allowed(op: str, obj: Any, name: str | None) -> bool:
 
 
 def _written(cls: type, name: str | None) -> bool:
-    """Whether a class has this name from code that is no library's."""
+    """Whether a class has this name from code that is not a library's."""
     home = next((base.__module__ for base in cls.__mro__ if name in vars(base)), "torch")
     return home == "__main__" or home.split(".")[0] not in _LIBRARIES

@@ -230,7 +230,7 @@ class Outgoing:
             return ["o", entry.key]
         name = str(cls.__name__)[:200]
         if not name.isidentifier():
-            raise Unsupported(f"a class named {name!a} cannot cross: that is no name of Python's")
+            raise Unsupported(f"a class named {name!a} cannot cross: that is not a name in Python")
         if len(cls.__bases__) > 50 or len(cls.__mro__) > 100:
             raise Unsupported(f"{name} has too many bases to cross")
         self.notes.classes += 1
@@ -265,7 +265,7 @@ class Outgoing:
         def parts(named: dict[str, Any], sort: type, tree: Callable[[Any], Any]) -> list[Any]:
             for name, value in named.items():
                 if not 0 < len(name) <= 200 or "." in name or not isinstance(value, sort | None):
-                    raise Unsupported(f"a module whose {name!a:.100} is no {sort.__name__}")
+                    raise Unsupported(f"a module whose {name!a:.100} is not a {sort.__name__}")
             named = dict(named)
             return [[name, None if v is None else tree(v)] for name, v in named.items()]
 

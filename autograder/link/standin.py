@@ -53,7 +53,9 @@ def _attribute(value: Any, name: str) -> Any:
         raise AttributeError(name)
     handle = _tie(value)
     if handle.mixed and hasattr(torch.Tensor, name):
-        raise TypeError(f"an operator gave this {type(value).__name__}: its {name} is no answer")
+        raise TypeError(
+            f"an operator gave this {type(value).__name__}: its {name} is not an answer"
+        )
     if name in getattr(type(value), "_wire_methods", ()):
         return RemoteMethod(value, name)
     found = handle.ask("get", name)
@@ -74,7 +76,7 @@ class RemoteMethod:
         handle = _tie(self.__self__)
         plain = [arg for arg in (*args, *kwargs.values()) if handle_of(arg) is None]
         if self.__name__ in _VERDICTS and plain:
-            raise TypeError(f"{self.__name__} of an object of the other side is no answer")
+            raise TypeError(f"{self.__name__} of an object of the other side is not an answer")
         result = handle.call(self.__name__, args, kwargs)
         tensors = any(isinstance(arg, torch.Tensor) for arg in plain)
         mixed = handle.mixed or (tensors and hasattr(torch.Tensor, self.__name__))
@@ -109,7 +111,7 @@ def _operator(name: str) -> Callable[..., Any]:
         if any(
             isinstance(arg, torch.Tensor) and not tie for arg, tie in zip(args, others, strict=True)
         ):
-            raise TypeError(f"{name} of a {type(self).__name__} with a tensor is no answer")
+            raise TypeError(f"{name} of a {type(self).__name__} with a tensor is not an answer")
         result = handle.ask("special", name, *args)
         closed = all(others) and args
         if not closed and result is not NotImplemented and handle_of(result) is None:
@@ -125,7 +127,9 @@ def _operator(name: str) -> Callable[..., Any]:
 def _order(name: str) -> Callable[..., Any]:
     def method(self: Any, other: Any) -> Any:
         if handle_of(other) is None:
-            raise TypeError(f"{name} of a {type(self).__name__} with a plain value is no answer")
+            raise TypeError(
+                f"{name} of a {type(self).__name__} with a plain value is not an answer"
+            )
         result = _tie(self).ask("special", name, other)
         return result if result is NotImplemented else result is True
 

@@ -1,6 +1,6 @@
 """Reads an archive that an LMS packed, of files that students named and made.
 
-Nothing is ever written under a name that an archive says. What is no plain file, what cannot be
+Nothing is ever written under a name that an archive says. What is not a plain file, what cannot be
 read, and what is too large is named with the reason, and is not taken.
 """
 
@@ -59,7 +59,7 @@ class Member:
         if "\0" in info.orig_filename:
             return "has control characters in its name"
         if kind not in (0, stat.S_IFREG):
-            return "is a link" if kind == stat.S_IFLNK else "is no regular file"
+            return "is a link" if kind == stat.S_IFLNK else "is not a regular file"
         if info.flag_bits & _ENCRYPTED:
             return "is encrypted"
         if info.compress_type not in _METHODS:
@@ -79,7 +79,7 @@ class Archive:
         members: its files, in their order.
 
     Raises:
-        CourseError: there is no such file, it is no zip file, or it is too large.
+        CourseError: there is no such file, it is not a zip file, or it is too large.
     """
 
     def __init__(self, path: Path) -> None:
@@ -89,7 +89,7 @@ class Archive:
         except FileNotFoundError:
             raise CourseError(f"there is no archive {path}") from None
         except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error):
-            raise CourseError(f"{path} is no zip file, or is not complete") from None
+            raise CourseError(f"{path} is not a zip file, or is not complete") from None
         except OSError as error:
             raise CourseError(f"{path} cannot be read: {error.strerror}") from None
         infos = [info for info in self._zip.infolist() if not info.is_dir()]

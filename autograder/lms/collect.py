@@ -27,7 +27,7 @@ class Collected:
         placed: students whose folder was written, or would be.
         unchanged: students whose folder already was as the archive has it.
         kept: students whose folder holds something else, which was kept.
-        left_out: who is no student, or has handed in no notebook of the assignment.
+        left_out: who is not a student, or has handed in no notebook of the assignment.
         told: a line for all that is worth a look.
     """
 

@@ -74,7 +74,7 @@ def export_grades(
     roster = Roster(table)
     if roster.lms == "Moodle" and not roster.is_worksheet:
         raise CourseError(
-            f"{path} is no grading worksheet: in Moodle's assignment, Download grading worksheet"
+            f"{path} is not a grading worksheet: in Moodle's assignment, Download grading worksheet"
         )
     place = _column(roster, assignment, column)
     remembered = recall(course, assignment)

@@ -37,7 +37,7 @@ class Owners:
     Attributes:
         students: by their ids: what they handed in, and who they are in the LMS.
         new: students whom the gradebook does not know.
-        nobody: hands that are no student's.
+        nobody: hands that are not a student's.
         told: a line for each of these.
     """
 
@@ -63,7 +63,7 @@ def hands_of(archive: Archive) -> tuple[LMS, list[Hand], list[str]]:
     kinds = Counter(where.lms for _, where in placed if where)
     if not kinds:
         raise CourseError(
-            f"{archive.path} is no archive of submissions: no file in it is named as by Moodle "
+            f"{archive.path} is not an archive of submissions: no file in it is named as by Moodle "
             "or Canvas"
         )
     lms = kinds.most_common(1)[0][0]

@@ -47,7 +47,7 @@ class Table:
         if len(data) > BYTES:
             raise CourseError(f"{path} is larger than {BYTES / 2**20:.0f} MiB")
         if b"\0" in data:
-            raise CourseError(f"{path} is no CSV file in UTF-8; save it as such")
+            raise CourseError(f"{path} is not a CSV file in UTF-8; save it as such")
         try:
             self._encoding, self._text = "utf-8", data.decode()
         except UnicodeDecodeError:  # Excel's, on Windows

@@ -66,7 +66,8 @@ def read_bytes(path: Path, limit: int) -> bytes:
     """The bytes of a regular file that is its own: no link is followed, nothing waited for.
 
     Raises:
-        Refused: it is a link, has hard links, is no regular file, or is larger than `limit` bytes.
+        Refused: it is a link, has hard links, is not a regular file, or has more than `limit`
+            bytes.
         FileNotFoundError: there is none.
     """
     try:
@@ -80,7 +81,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise Refused("malformed", f"{path.name} is no regular file")
+            raise Refused("malformed", f"{path.name} is not a regular file")
         if status.st_nlink > 1:
             raise Refused("malformed", f"{path.name} is a hard link: copy the file")
         with os.fdopen(descriptor, "rb", closefd=False) as file:

@@ -39,7 +39,7 @@ def _text(value: object) -> str:
     if isinstance(value, list) and all(isinstance(line, str) for line in value):
         value = "".join(value)
     if not isinstance(value, str):
-        raise Refused("malformed", "the source of a cell is no text")
+        raise Refused("malformed", "the source of a cell is not text")
     # A lone surrogate cannot be written, a NUL not be shown.
     return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
@@ -53,10 +53,10 @@ def _read(data: bytes) -> dict[str, Any]:
     except RecursionError:
         raise Refused("malformed", "the notebook's JSON is nested too deep") from None
     except ValueError as error:
-        what = "is empty" if not data.strip() else f"is no JSON: {error}"
+        what = "is empty" if not data.strip() else f"is not JSON: {error}"
         raise Refused("malformed", f"the notebook {what}") from None
     if not isinstance(record, dict):
-        raise Refused("malformed", "the notebook is no JSON object")
+        raise Refused("malformed", "the notebook is not a JSON object")
     version = record.get("nbformat")
     if version in (1, 2, 3) and not isinstance(version, bool):
         if len(data) > OLD_BYTES:  # to convert one takes memory and time out of proportion
@@ -162,7 +162,7 @@ def restore(
         The notebook, and a line for each thing that a student is not meant to change.
 
     Raises:
-        Refused: `data` is no notebook.
+        Refused: `data` is not a notebook.
     """
     record = _read(data)
     known = {cell.name: cell for cell in source.cells}

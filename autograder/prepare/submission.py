@@ -104,7 +104,7 @@ def prepare(folder: Path, sources: Mapping[str, SourceNotebook], rules: Rules) -
     """Reads one submission; whatever is wrong with it ends in a named reason."""
     made = Prepared()
     if folder.is_symlink() or not folder.is_dir():
-        refused = Refused("malformed", "the submission is no folder, but a link or a file")
+        refused = Refused("malformed", "the submission is not a folder, but a link or a file")
         made.notebooks = {name: blank(source, refused) for name, source in sources.items()}
         return made
     try:

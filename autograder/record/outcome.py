@@ -108,7 +108,7 @@ def _clamp(output: NotebookNode, most: float) -> None:
         try:
             points = float(output.data["text/plain"])
         except ValueError:
-            return  # nbgrader gives all points for what is no number
+            return  # nbgrader gives all points for what is not a number
         if not 0 <= points <= most:  # NaN, too
             output.data["text/plain"] = str(most if points > most and math.isfinite(points) else 0)
 

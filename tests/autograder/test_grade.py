@@ -321,7 +321,7 @@ def test_a_folder_for_the_timestamp_is_told_and_graded(
     assert run(course).failed == {}
     assert scores("anna") == ALL
     tampering = course.graded_notebooks("ps1", "anna")["means"].metadata.autograder.tampering
-    assert tampering == ["timestamp.txt is no regular file"]
+    assert tampering == ["timestamp.txt is not a regular file"]
 
 
 def test_odd_files_and_students(course: Course, submit: Any, scores: Any) -> None:
@@ -683,7 +683,7 @@ def test_a_course_may_be_in_a_folder_with_any_name(
 def test_errors_of_the_course_are_named(course: Course, tmp_path: Path) -> None:
     with pytest.raises(CourseError, match="only: ps1"):
         grade(course, "ps2", progress=False)
-    with pytest.raises(CourseError, match="is no folder"):
+    with pytest.raises(CourseError, match="is not a folder"):
         Course.at(tmp_path / "nowhere")
     (course.root / "nbgrader_config.py").write_text("1 / 0")
     with pytest.raises(CourseError, match="ZeroDivisionError"):

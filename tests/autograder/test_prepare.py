@@ -160,18 +160,18 @@ def test_text_that_cannot_be_written_is_replaced() -> None:
     ("data", "said"),
     [
         (b"", "is empty"),
-        (b"{", "no JSON"),
+        (b"{", "not JSON"),
         (b"\xff\xfe{\x00}\x00", "UTF-8"),
-        (b"[]", "no JSON object"),
+        (b"[]", "not a JSON object"),
         (b"[" * 100_000, "nested too deep"),
-        (b'{"nbformat": 4, "cells": ' + b"9" * 5000 + b"}", "no JSON"),
+        (b'{"nbformat": 4, "cells": ' + b"9" * 5000 + b"}", "not JSON"),
         (b'{"cells": []}', "format"),
         (b'{"nbformat": 7, "cells": []}', "format"),
         (b'{"nbformat": true, "cells": []}', "format"),
         (b'{"nbformat": 3, "worksheets": 5}', "nbformat 3"),
         (b'{"nbformat": 4, "cells": {}}', "no list of cells"),
         (b'{"nbformat": 4, "cells": [[]]}', "no list of cells"),
-        (submitted(raw(None, 5)), "no text"),
+        (submitted(raw(None, 5)), "not text"),
         (submitted(raw(None, "", kind="magic")), "neither"),
         (submitted({"cell_type": ["code"], "source": ""}), "neither"),
         (submitted(*[raw(None, "")] * 2001), "more than 2000"),
@@ -279,7 +279,7 @@ def test_files_are_read_and_links_pipes_and_odd_names_refused(tmp_path: Path) ->
 def test_a_folder_in_the_place_of_a_file_is_refused_and_left_closed(tmp_path: Path) -> None:
     before = set(Path("/proc/self/fd").iterdir())
     for _ in range(3):
-        with pytest.raises(Refused, match=f"{tmp_path.name} is no regular file"):
+        with pytest.raises(Refused, match=f"{tmp_path.name} is not a regular file"):
             read_bytes(tmp_path, 10)
     assert set(Path("/proc/self/fd").iterdir()) == before
 

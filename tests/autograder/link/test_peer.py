@@ -1680,7 +1680,7 @@ def test_what_would_look_like_tampering_is_an_error_of_the_call(
         def good(): return 1
         """
     )
-    with pytest.raises((TypeError, ValueError), match=r"cross|again|is no Parameter"):
+    with pytest.raises((TypeError, ValueError), match=r"cross|again|is not a Parameter"):
         names["bad"]()
     assert names["good"]() == 1
 

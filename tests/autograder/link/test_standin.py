@@ -113,7 +113,7 @@ def test_a_class_of_ones_own_keeps_its_operators(
     assert sorted([one, vector(1, 5)])[0].y == 5
     assert -4 in one
     assert 4 not in one
-    with pytest.raises(TypeError, match="an operator gave this Vector: its norm is no answer"):
+    with pytest.raises(TypeError, match="an operator gave this Vector: its norm is not an answer"):
         (one * 2).norm()
 
 
