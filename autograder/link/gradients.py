@@ -2,9 +2,9 @@
 
 Each tensor that requires a gradient and is not a leaf arrives as an output of a `Stand` node. The
 node's inputs are what it depends on: tensors of the receiver's own (arguments) and leaves of the
-sender's (parameters). Its backward asks the sender for the vector-Jacobian product, by an ordinary call, so
-that second derivatives, callbacks inside and backward passes begun by either side need nothing
-more.
+sender's (parameters). Its backward asks the sender for the vector-Jacobian product, by an ordinary
+call, so that second derivatives, callbacks inside and backward passes begun by either side need
+nothing more.
 """
 
 from __future__ import annotations
