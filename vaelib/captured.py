@@ -18,7 +18,7 @@ from vaelib._checks import value_checks
 from vaelib._optimizers import held_parameters
 from vaelib.cuda_graph import CaptureError, capture, reading_of_a_value
 from vaelib.minibatches import InMemory
-from vaelib.objective import Precision, negative_bound, term_sums
+from vaelib.objective import Precision, bound_in, slopes, term_sums
 from vaelib.reparameterization import noise
 
 __all__ = ["CapturedStep", "StaticStep", "python_state", "settings"]
@@ -27,7 +27,7 @@ OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
 class StaticStep:
-    """One training step that reads its minibatch, KL weight and position from static tensors.
+    """One training step that reads minibatch, KL slope and position from static tensors.
 
     A call makes a step as `training_step` does, with the same random numbers. Nothing that changes
     from step to step is a Python value, so the call can be captured and replayed.
@@ -73,7 +73,8 @@ class StaticStep:
         _, batch_size, _ = noise_shape
         steps, device = len(data) // batch_size, data.device
         self.order = torch.zeros(steps, batch_size, dtype=torch.int64, device=device)
-        self.betas = torch.zeros(steps, dtype=like.dtype, device=device)
+        self.of_reconstruction = torch.full((1,), -1 / batch_size, dtype=like.dtype, device=device)
+        self.of_kl = torch.zeros(steps, dtype=like.dtype, device=device)
         self.position = torch.zeros(1, dtype=torch.int64, device=device)
         self.sums = torch.zeros(0, device=device)
         self.held = held_parameters(objective, optimizer)
@@ -81,7 +82,8 @@ class StaticStep:
     def begin_epoch(self, order: Tensor, betas: list[float]) -> None:
         """Set the epoch's order (N,) and the KL's weight in each step, and go to the first step."""
         self.order.copy_(order[: self.order.numel()].view_as(self.order))
-        self.betas.copy_(torch.tensor(betas[: len(self.betas)]))
+        _, batch_size = self.order.shape
+        self.of_kl.copy_(torch.tensor([beta / batch_size for beta in betas[: len(self.of_kl)]]))
         self.position.zero_()
 
     def __call__(self) -> None:
@@ -89,12 +91,10 @@ class StaticStep:
         index = self.order.index_select(0, self.position).view(-1)
         x, y = self.data.read(index, self.generator)
         eps = noise(self.noise_shape, self.generator, self.like)
-        beta = self.betas.index_select(0, self.position)
-        bound, loss = negative_bound(
-            self.objective, x.to(self.like.dtype), eps, y, beta, self.precision, len(index)
-        )
+        bound = bound_in(self.precision, self.objective, x.to(self.like.dtype), eps, y)
         self.forget_gradients()
-        loss.backward()
+        of_kl = self.of_kl.index_select(0, self.position)
+        torch.autograd.backward(*slopes(bound, self.of_reconstruction, of_kl))
         self.optimizer.step()
         row = term_sums(bound)
         if not self.sums.numel():  # the first bound tells how many terms there are

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from vaelib.objective import Precision, negative_bound, term_sums
+from vaelib.objective import Precision, bound_in, slopes, term_sums
 
 __all__ = ["CompiledStep", "compiler"]
 
@@ -32,10 +32,11 @@ def compiler() -> Iterator[None]:
     # Gradients must be in the graph of the bound, which is not yet torch's default. A session may
     # train more than eight models, after which torch by default stops compiling.
     graphs = torch._dynamo.config.patch(trace_autograd_ops=True, recompile_limit=64)
-    # Dropout draws the same numbers as without a compiler.
-    draws = torch._inductor.config.patch(fallback_random=True)
+    # Dropout draws the same numbers as without a compiler; and no kernel is chosen by its time, so
+    # that a resumed run computes as an uninterrupted one.
+    kernels = torch._inductor.config.patch(fallback_random=True, deterministic=True)
     try:
-        with graphs, draws:
+        with graphs, kernels:
             yield
     except torch._dynamo.exc.BackendCompilerFailed as error:
         reason = str(error).splitlines()[0]
@@ -139,8 +140,9 @@ def _ascend(
     """Make a step of Adam (Kingma & Ba 2015, algorithm 1); `numbers` holds what changes."""
     beta, size, rate, scale = numbers.unbind()
     beta1, beta2, epsilon = constants
-    bound, loss = negative_bound(objective, x, eps, y, beta, precision, size)
-    gradients = torch.autograd.grad(loss, trained, allow_unused=True)
+    bound = bound_in(precision, objective, x, eps, y)
+    terms, by = slopes(bound, -1 / size, beta / size)
+    gradients = torch.autograd.grad(terms, trained, by, allow_unused=True)
     with torch.no_grad():
         for parameter, gradient, (mean, square) in zip(trained, gradients, moments, strict=True):
             if gradient is not None:

@@ -11,7 +11,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +76,7 @@ class LatentVariableModel(Protocol):
         ...
 
 
+@final
 @dataclass(frozen=True)
 class ELBO:
     """One bound per example, its terms kept apart; averaging happens at the edge.
@@ -199,7 +200,7 @@ def evidence_lower_bound(
     """
     q, z = _sample(model, x, eps, q)
     log_p = model.decoder(z).log_prob(x)
-    reconstruction = log_p[0] if len(log_p) == 1 else log_p.mean(0)
+    reconstruction = log_p.squeeze(0) if len(log_p) == 1 else log_p.mean(0)
     prior = model.prior
     try:
         # One q for all examples has one KL for all: still a row for each.

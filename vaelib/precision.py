@@ -14,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 from vaelib._checks import value_checks
 from vaelib._modes import evaluating
 from vaelib.cuda_graph import CaptureError, capture, reading_of_a_value
-from vaelib.objective import Precision, negative_bound
+from vaelib.objective import Precision, bound_in, slopes
 
 __all__ = ["check_precision", "faster_precision"]
 
@@ -53,8 +53,8 @@ def faster_precision(objective: nn.Module, x: Tensor, eps: Tensor, y: Tensor | N
     for precision in ("float32", "bfloat16"):
 
         def gradient(precision: Precision = precision) -> None:
-            _, loss = negative_bound(objective, x, eps, y, 1.0, precision, len(x))
-            torch.autograd.grad(loss, trained, allow_unused=True)
+            terms, by = slopes(bound_in(precision, objective, x, eps, y), -1 / len(x), 1 / len(x))
+            torch.autograd.grad(terms, trained, by, allow_unused=True)
 
         with evaluating(objective), value_checks(False):
             gradient()

@@ -193,9 +193,13 @@ class DiagonalGaussian(Distribution):
     def reparameterize(self, eps: Tensor) -> Tensor:
         """Move noise (…, *batch, K) to samples of that shape."""
         _check_noise(self.mu, eps)
+        mu, logvar = self.mu, self.logvar
         if not self._validate_args:  # otherwise they were checked at construction
-            check_finite(mu=self.mu, logvar=self.logvar)
-        return self.mu + torch.exp(0.5 * self.logvar) * eps
+            check_finite(mu=mu, logvar=logvar)
+        std = torch.exp(0.5 * logvar)
+        if eps.dim() == mu.dim() + 1:  # a gradient through more dimensions would be summed over one
+            mu, std = mu.unsqueeze(0), std.unsqueeze(0)
+        return mu + std * eps
 
     def log_prob_at(self, eps: Tensor) -> Tensor:
         """Log-density at `reparameterize(eps)` in nats: (…, *batch).

@@ -45,7 +45,7 @@ from vaelib.minibatches import (
     minibatches,
     to_device,
 )
-from vaelib.objective import Objective, Precision, negative_bound, noise_dim, term_sums
+from vaelib.objective import Objective, Precision, bound_in, noise_dim, slopes, term_sums
 from vaelib.parallel import Processes, processes
 from vaelib.precision import check_precision, faster_precision
 from vaelib.progress import Progress
@@ -425,10 +425,10 @@ def _ascend(
     beta: float,
     size: float,
 ) -> ELBO:
-    bound, loss = negative_bound(objective, x, eps, y, beta, precision, size)
+    bound = bound_in(precision, objective, x, eps, y)
     for parameter in held:
         parameter.grad = None
-    loss.backward()
+    torch.autograd.backward(*slopes(bound, -1 / size, beta / size))
     optimizer.step()
     return bound
 
