@@ -89,12 +89,14 @@ def check_device(device: torch.device | str) -> torch.device:
         ) from error
 
 
-def check_generator(generator: torch.Generator | int) -> torch.Generator:
-    """Return the generator itself, or a CPU generator with that seed."""
+def check_generator(
+    generator: torch.Generator | int, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """Return the generator itself, or one on the device with that seed."""
     if isinstance(generator, torch.Generator):
         return generator
     if _is_count(generator) and 0 <= generator < 2**63:
-        return torch.Generator().manual_seed(int(generator))
+        return torch.Generator(device).manual_seed(int(generator))
     raise ValueError(
         "generator must be a torch.Generator or a seed (an integer from 0 to 2⁶³ − 1), "
         f"not {generator!r}"

@@ -194,7 +194,9 @@ def log_likelihood(
     Arguments:
         model: any `LatentVariableModel`, or a model with its own method `log_weights`.
         images: as for `evaluate_elbo`; dynamic pixels are drawn once, before any other noise.
-        generator: draws dynamic pixels and ε; or an integer seed.
+        generator: draws dynamic pixels and ε; or an integer seed, for a generator on
+            the model's device. A generator on the CPU draws the same noise for every device, but a
+            GPU then spends most of the time waiting for it.
         samples: S.
         chunk_size: the most z (over samples and images) that are decoded at once. The default for
             images of 784 pixels is 1,000 on a CPU and 100,000 on a GPU (some 15 MB and 1.5 GB); it
@@ -221,9 +223,9 @@ def log_likelihood(
     check_at_least(1, samples=samples)
     if chunk_size is not None:
         check_at_least(1, chunk_size=chunk_size)
-    generator = check_generator(generator)
     keep_freed_memory()
     like = _like(model)
+    generator = check_generator(generator, like.device)
     pixels = generator
     if isinstance(images, Images) and images.convention == "dynamic":
         # The pixels come first in the stream of noise. Holding them all would take memory, so they
