@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -36,7 +37,9 @@ def compiler() -> Iterator[None]:
     # that a resumed run computes as an uninterrupted one.
     kernels = torch._inductor.config.patch(fallback_random=True, deterministic=True)
     try:
-        with graphs, kernels:
+        with graphs, kernels, warnings.catch_warnings():
+            # On a GPU torch proposes products in TensorFloat32, which are not float32.
+            warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")
             yield
     except torch._dynamo.exc.BackendCompilerFailed as error:
         reason = str(error).splitlines()[0]
