@@ -302,16 +302,17 @@ def _noise_blocks(
     n: int, samples: int, event: torch.Size, generator: torch.Generator, like: Tensor
 ) -> Iterator[Tensor]:
     """Noise for n images, (S', n, K) at a time, drawn image by image for any n."""
-    sizes = [min(_BLOCK, samples - start) for start in range(0, samples, _BLOCK)]
-    # Drawn on the generator's device, then moved as a whole.
-    here = like.new_empty(0, device=generator.device)
     if n == 1:
-        for size in sizes:
-            yield noise((size, 1, *event), generator, here).to(like.device)
+        for start in range(0, samples, _BLOCK):
+            yield noise((min(_BLOCK, samples - start), 1, *event), generator, like)
         return
-    each = [[noise((size, *event), generator, here) for size in sizes] for _ in range(n)]
-    for block in zip(*each, strict=True):
-        yield torch.stack(block, dim=1).to(like.device)
+    # Drawn on the generator's device, then moved block by block.
+    drawn = like.new_empty((n, samples, *event), device=generator.device)
+    for of_one_image in drawn:
+        for block in of_one_image.split(_BLOCK):
+            block.normal_(generator=generator)
+    for block in drawn.split(_BLOCK, dim=1):
+        yield block.to(like.device).transpose(0, 1).contiguous()
 
 
 def _rows_at_once(device: torch.device, numbers: int) -> int:
