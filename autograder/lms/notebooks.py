@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from autograder.prepare.files import Refused
+from autograder.prepare.notebook import parse
 from autograder.prepare.source import SourceNotebook
 
 __all__ = ["Ambiguous", "Found", "key", "looks_like_notebook", "notebook_of", "numbered"]
@@ -96,10 +96,10 @@ def notebook_of(name: str, data: bytes, sources: Mapping[str, SourceNotebook]) -
 def _grade_ids(data: bytes) -> set[str]:
     """The names of nbgrader's cells in a notebook; none where it cannot be read."""
     try:
-        record: Any = json.loads(data.decode("utf-8-sig"))
+        record = parse(data)
         sheets = record.get("worksheets") or [record]
         cells = [cell for sheet in sheets for cell in sheet["cells"]]
         ids = [cell.get("metadata", {}).get("nbgrader", {}).get("grade_id") for cell in cells]
-    except (ValueError, RecursionError, AttributeError, TypeError, KeyError):
+    except (Refused, AttributeError, TypeError, KeyError):
         return set()
     return {name for name in ids if isinstance(name, str)}

@@ -21,9 +21,10 @@ from autograder.job import VERSION
 from autograder.prepare.files import Refused, odd_name
 from autograder.prepare.source import SourceCell, SourceNotebook, digest
 
-__all__ = ["blank", "restore"]
+__all__ = ["blank", "parse", "restore"]
 
 CELLS_COUNT = 2000
+VALUES_COUNT = 2_000_000
 OLD_BYTES = 256_000
 OUTPUTS_COUNT = 50
 OUTPUTS_BYTES = 2**20
@@ -44,10 +45,23 @@ def _text(value: object) -> str:
     return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
-def _read(data: bytes) -> dict[str, Any]:
-    """The notebook's JSON, as nbformat 4."""
+def parse(data: bytes) -> Any:
+    """The JSON of a notebook, in memory of a known size.
+
+    20 MB of `{"a":[]},` would take 660 MB. The number of values is bounded by that of the signs
+    before them, which also counts those in texts.
+
+    Raises:
+        Refused: it is not JSON in UTF-8, or holds too many values.
+    """
+    if sum(data.count(sign) for sign in (b",", b"[", b"{")) > VALUES_COUNT:
+        raise Refused(
+            "malformed",
+            f"the notebook holds more than {VALUES_COUNT:,} values: clear its outputs in "
+            "JupyterLab, save it, and submit it again",
+        )
     try:
-        record = json.loads(data.decode("utf-8-sig"))
+        return json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise Refused("malformed", "the notebook is not in UTF-8") from None
     except RecursionError:
@@ -55,6 +69,11 @@ def _read(data: bytes) -> dict[str, Any]:
     except ValueError as error:
         what = "is empty" if not data.strip() else f"is not JSON: {error}"
         raise Refused("malformed", f"the notebook {what}") from None
+
+
+def _read(data: bytes) -> dict[str, Any]:
+    """The notebook's JSON, as nbformat 4."""
+    record = parse(data)
     if not isinstance(record, dict):
         raise Refused("malformed", "the notebook is not a JSON object")
     version = record.get("nbformat")

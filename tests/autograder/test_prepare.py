@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +165,7 @@ def test_text_that_cannot_be_written_is_replaced() -> None:
         (b"{", "not JSON"),
         (b"\xff\xfe{\x00}\x00", "UTF-8"),
         (b"[]", "not a JSON object"),
+        (b"[" + b"[]," * 1_000_001 + b"0]", "more than 2,000,000 values"),
         (b"[" * 100_000, "nested too deep"),
         (b'{"nbformat": 4, "cells": ' + b"9" * 5000 + b"}", "not JSON"),
         (b'{"cells": []}', "format"),
@@ -181,6 +184,27 @@ def test_what_is_no_notebook_is_refused_with_its_reason(data: bytes, said: str) 
     with pytest.raises(Refused, match=said) as caught:
         restore(data, SOURCE)
     assert caught.value.reason == "malformed"
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", '{"a":[]}', "1.5", '"ab"', "7", "[[[]]]"])
+def test_the_memory_of_the_largest_notebook_that_is_read(value: str) -> None:
+    """In a process of its own: 20 MB that hold as many values as are taken."""
+    program = f"""
+import resource
+from autograder.prepare.notebook import VALUES_COUNT, parse
+value = {value!r}
+signs = 1 + sum(value.count(sign) for sign in "[{{,")
+data = "[" + (VALUES_COUNT // signs - 2) * (value + ",")
+data += '"' + "a" * (20 * 2**20 - len(data) - 3) + '"]'
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+found = parse(data.encode())
+assert len(found) > 400_000
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert int(process.stdout) < 300  # MB
 
 
 def test_fuzzed_notebooks_are_restored_or_refused() -> None:
