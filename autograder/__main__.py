@@ -17,12 +17,13 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from autograder.atomic import write
 from autograder.course import Busy, Course, CourseError
 from autograder.doctor import findings
 from autograder.grade import grade, judged
 from autograder.lms import collect_archive, export_grades
 from autograder.page import write_page
-from autograder.report import collect, explain, table
+from autograder.report import collect, explain, points_by_check, table
 
 __all__ = ["main"]
 
@@ -50,6 +51,12 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     grading = command("grade", "Grade every submission of an assignment that is new or changed.")
     grading.add_argument("assignment")
     grading.add_argument(
+        "--student",
+        action="append",
+        metavar="NAME",
+        help="whose submission alone; can be given more than once",
+    )
+    grading.add_argument(
         "--jobs",
         type=_positive,
         metavar="N",
@@ -67,6 +74,9 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     reporting = command("report", "Print a class's table, and write its report in HTML.")
     reporting.add_argument("assignment")
+    reporting.add_argument(
+        "--csv", type=Path, metavar="FILE", help="also write each student's points for each check"
+    )
     explaining = command("explain", "Tell how a student's grade came about.")
     explaining.add_argument("student")
     explaining.add_argument("assignment")
@@ -138,6 +148,7 @@ def _grade(options: argparse.Namespace) -> int:
         summary = grade(
             course,
             options.assignment,
+            students=options.student,
             executor=executor,
             workers=options.jobs,
             isolated=not options.no_sandbox,
@@ -193,6 +204,12 @@ def _report(options: argparse.Namespace) -> int:
     report = collect(course, options.assignment)
     print(table(report))
     print(write_page(course, report))
+    if options.csv is not None:
+        try:
+            write(options.csv, points_by_check(report).encode("utf-8-sig"))
+        except OSError as error:
+            raise CourseError(f"{options.csv} cannot be written: {error.strerror}") from error
+        print(options.csv)
     return 0
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from autograder.execute.sandbox import SandboxError
 from autograder.execute.store import Store, job_key
 from autograder.gradebook import NotRecorded, Recorder, Submission
 from autograder.job import Job, Result
+from autograder.log import log_of
 from autograder.modes import decide, described, told
 from autograder.prepare.plan import Plan
 from autograder.prepare.source import SourceNotebook
@@ -55,6 +56,7 @@ def grade(
     course: Course,
     assignment: str,
     *,
+    students: Collection[str] | None = None,
     executor: Executor | None = None,
     workers: int | None = None,
     isolated: bool = True,
@@ -69,6 +71,7 @@ def grade(
     Args:
         course: the course.
         assignment: its name in the gradebook.
+        students: whose submissions; everybody's by default.
         executor: runs stage 2; by default threads, each of which waits for a sandbox.
         workers: how many run at once, where there is no `executor`; one for each core.
         isolated: whether there has to be a sandbox.
@@ -83,16 +86,12 @@ def grade(
         CourseError: nothing can be graded, or the run had to end; what was recorded stays.
     """
     sources = course.sources(assignment)
-    submissions = course.submissions(assignment)
-    if not submissions:
-        where = course.directory().format_path(
-            course.directory().submitted_directory, "STUDENT", assignment
-        )
-        raise CourseError(f"there are no submissions; they belong into {where}")
-    with course.locked():
+    submissions = _submissions(course, assignment, students)
+    with course.locked(), log_of(course.work, assignment) as log:
         staging = scratch(course.work / "staging")
         plans = _decided(course, assignment, sources, Pool(executor, 1, isolated, execute))
         for line in told(plans):
+            log.warning(line)
             tell(line)
         recorder = Recorder(course, assignment, staging, isolated, keep=not dry_run)
         store = Store(course.work / "results")
@@ -113,19 +112,43 @@ def grade(
                 for submission in _executed(store, pool, ready, force):
                     try:
                         points = recorder.record(submission)
+                        log.info("%s: %g points", submission.student, points)
                         summary.graded.append(submission.student)
                         if points != had.get(submission.student):
                             change = (submission.student, had.get(submission.student), points)
                             summary.changes.append(change)
                     except NotRecorded as error:
+                        log.error("%s: not recorded: %s", submission.student, error)
                         summary.failed[submission.student] = str(error)
                     bar.update()
         finally:
             pool.close()
             recorder.engine.dispose()
             summary.executed = pool.executed
+        log.info(
+            "%s%s, %d notebooks run",
+            "nothing was recorded: " if dry_run else "",
+            f"{len(summary.graded)} graded, {len(summary.unchanged)} unchanged",
+            summary.executed,
+        )
         shutil.rmtree(staging, ignore_errors=True)
     return summary
+
+
+def _submissions(
+    course: Course, assignment: str, students: Collection[str] | None
+) -> dict[str, Path]:
+    """The submissions of these students, or of all."""
+    found = course.submissions(assignment)
+    if not found:
+        directory = course.directory()
+        where = directory.format_path(directory.submitted_directory, "STUDENT", assignment)
+        raise CourseError(f"there are no submissions; they belong into {where}")
+    if students is None:
+        return found
+    if unknown := sorted(set(students) - found.keys()):
+        raise CourseError(f"{', '.join(unknown)} submitted nothing for {assignment}")
+    return {student: folder for student, folder in found.items() if student in students}
 
 
 def judged(course: Course, assignment: str) -> Iterator[tuple[str, bool]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -12,6 +14,7 @@ from nbgrader.utils import is_grade, is_solution
 
 from autograder.course import Course
 from autograder.prepare.plan import Judged, Plan, read_plans
+from autograder.prepare.source import SourceNotebook
 from autograder.steps import plans_file
 
 __all__ = [
@@ -21,6 +24,7 @@ __all__ = [
     "Row",
     "collect",
     "explain",
+    "points_by_check",
     "printable",
     "remarks",
     "table",
@@ -47,6 +51,7 @@ class Check:
     Attributes:
         inside: whether it was judged in a fork of the student's process.
         why: it could not be judged outside.
+        line: of the cell that failed, hidden or not; for the instructor.
     """
 
     notebook: str
@@ -57,6 +62,7 @@ class Check:
     manual: bool = False
     inside: bool = False
     why: str = ""
+    line: str = ""
 
     @property
     def headline(self) -> str:
@@ -169,6 +175,7 @@ def collect(course: Course, assignment: str) -> ClassReport:
                             bool(grade.needs_manual_grade),
                             inside,
                             why,
+                            _failing_line(notebooks, sources, notebook.name, grade.name),
                         )
                     )
                 if notebook.name not in notebooks:
@@ -194,6 +201,20 @@ def _where(
     planned = plans.get(notebook, Plan()).cells.get(cell, Judged())
     inside = judged.get("mode") == "inside"
     return inside, judged.get("unjudged", "") or (planned.reason if inside else "")
+
+
+def _failing_line(
+    notebooks: Mapping[str, NotebookNode],
+    sources: Mapping[str, SourceNotebook],
+    notebook: str,
+    cell: str,
+) -> str:
+    """The line of the gradebook's cell at which a test failed; empty where there is none."""
+    about = notebooks.get(notebook, NotebookNode(metadata={})).metadata.get("autograder", {})
+    number = about.get("cells", {}).get(cell, {}).get("line", 0)
+    texts = [c.source for c in sources[notebook].cells if c.name == cell]
+    lines = "\n".join(texts).splitlines()
+    return f"line {number}: {lines[number - 1].strip()}" if 0 < number <= len(lines) else ""
 
 
 def _messages(notebook: NotebookNode) -> dict[str, str]:
@@ -266,12 +287,34 @@ def explain(report: ClassReport, student: str) -> str:
             where = "judged inside the student's process" if check.inside else "not judged soundly"
             lines.append(f"                   {where}: {check.why or 'the course wants it'}")
         lines += [f"                   {line}" for line in check.message.splitlines()]
+        if check.line:
+            lines.append(f"                   {check.line}")
     if row.tampering:
         lines.append("  Tampering (for which no points were taken):")
         lines += [f"    {line}" for line in row.tampering]
     if not row.isolated:
         lines.append("  It ran without a sandbox.")
     return "\n".join(printable(line) for line in lines)
+
+
+def points_by_check(report: ClassReport) -> str:
+    """A table in CSV: a student per line, and the points of each check in a column of its own.
+
+    Who has submitted nothing has a line of empty fields, and a check that waits for a human's grade
+    an empty field.
+    """
+    most = {(c.notebook, c.cell): c.points for row in report.rows for c in row.checks}
+    written = io.StringIO()
+    table = csv.writer(written)
+    named = [f"{notebook}/{cell} (of {points:g})" for (notebook, cell), points in most.items()]
+    table.writerow(["student", "points", "penalty", *named])
+    for row in report.rows:
+        points = {(c.notebook, c.cell): "" if c.manual else f"{c.score:g}" for c in row.checks}
+        fields = [points.get(check, "") for check in most]
+        table.writerow([row.student, f"{row.score:g}", f"{row.penalty:g}", *fields])
+    for student in report.absent:
+        table.writerow([student, *[""] * (2 + len(most))])
+    return written.getvalue()
 
 
 def printable(text: str) -> str:

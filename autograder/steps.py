@@ -22,7 +22,7 @@ from nbgrader.preprocessors import (
     NbGraderPreprocessor,
 )
 from nbgrader.utils import find_all_files
-from traitlets import Bool, Dict, Enum, List, Unicode
+from traitlets import Bool, Dict, Enum, Integer, List, Unicode
 
 from autograder.atomic import write
 from autograder.execute.pool import run
@@ -80,7 +80,7 @@ def rules_of(converter: Any, assignment: str) -> Rules:
         ),
         ignore=tuple(coursedir.ignore),
         given={name: path.read_bytes() for name, path in given.items() if name not in kept},
-        limits=Limits(**step.limits),
+        limits=Limits(**{**_seconds_of(step), **step.limits}),
         imports=tuple(step.imports),
         withheld=tuple(step.withheld),
         unneeded=frozenset() if step.run_all else _unneeded(source),
@@ -88,6 +88,12 @@ def rules_of(converter: Any, assignment: str) -> Rules:
         mode=cast(Any, step.mode),
         plans=read_plans(plans_file(Path(coursedir.root), assignment))[1],
     )
+
+
+def _seconds_of(step: Isolated) -> dict[str, Any]:
+    """The limit of a cell that nbgrader's own setting makes; one of 0 or -1 makes none."""
+    seconds = step.timeout or 0
+    return {"cell_seconds": seconds} if seconds > 0 else {}
 
 
 def _released_file(root: Path, assignment: str) -> Path:
@@ -165,6 +171,12 @@ class Isolated(Execute):  # type: ignore[misc]
     run_all = Bool(False, help="Whether to run what is tagged `skip-grading`, too.").tag(
         config=True
     )
+
+    timeout = Integer(
+        None,
+        allow_none=True,
+        help="Seconds for a cell, where `limits` name none: nbgrader's own setting.",
+    ).tag(config=True)
 
     mode = Enum(
         ["auto", "outside", "inside"],

@@ -56,6 +56,7 @@ def apply(
         marks: of hidden tests, as in nbgrader's `ClearHiddenTests`.
     """
     by_id = {cell.id: cell for cell in result.cells}
+    failing: dict[str, int] = {}
     for position, cell in enumerate(notebook.cells):
         if cell.cell_type != "code":
             continue
@@ -70,6 +71,7 @@ def apply(
             )
             continue
         outputs = _safe(outcome.outputs)
+        failing[name] = _failing_number(outputs) if is_test else 0
         failed = any(out.output_type == "error" for out in outputs)
         if outcome.reason and not failed:
             outputs.append(_named(outcome.reason))
@@ -92,6 +94,7 @@ def apply(
                 reason=cell.reason,
                 mode=cell.mode,
                 unjudged=cell.unjudged,
+                line=failing.get(cell.id, 0),
             )
             for cell in result.cells
         }
@@ -124,6 +127,15 @@ def _visible(output: NotebookNode, source: str, marks: tuple[str, str]) -> Noteb
         told = f"{output.ename}: {output.evalue}" if output.evalue else output.ename
         output.traceback = [*_failing_line(output.traceback, source, marks), told]
     return output
+
+
+def _failing_number(outputs: Sequence[NotebookNode]) -> int:
+    """The number of the test's line that raised; 0 if none did."""
+    for output in outputs:
+        traceback = output.traceback if output.output_type == "error" else []
+        if traceback and (place := _PLACE.fullmatch(traceback[0])):
+            return int(place[1])
+    return 0
 
 
 def _failing_line(traceback: Sequence[str], source: str, marks: tuple[str, str]) -> list[str]:

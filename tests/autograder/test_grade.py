@@ -24,6 +24,7 @@ from fuzz import fuzzed
 from nbgrader.converters import GenerateAssignment
 from nbgrader.plugins.export import CsvExportPlugin
 from small_course import named, source_notebook, write_course
+from traitlets.config import Config
 
 from autograder import gradebook, steps
 from autograder.atomic import exchange, write
@@ -96,6 +97,60 @@ def test_the_courses_settings_hold_for_what_runs_in_parallel(course: Course, sub
     assert {(job.limits.cell_seconds, job.withheld) for job in jobs} == {(7, ("this",))}
     # The solution's job, outside and inside, and anna's.
     assert len(list((course.work / "results").rglob("*.json"))) == len(jobs) == 3
+
+
+def test_one_student_alone(course: Course, submit: Any) -> None:
+    submit("anna")
+    submit("bert")
+    assert run(course, students=["bert"]).graded == ["bert"]
+    assert set(course.points("ps1")) == {"bert"}
+    with pytest.raises(CourseError, match="carl, dora submitted nothing for ps1"):
+        run(course, students=["dora", "anna", "carl"])
+    summary = run(course)
+    assert (summary.graded, summary.unchanged) == (["anna"], ["bert"])
+
+
+def interrupted(job: bytes, isolated: bool) -> bytes:
+    raise KeyboardInterrupt
+
+
+def test_the_log_tells_what_each_run_recorded(course: Course, submit: Any) -> None:
+    submit("anna")
+    run(course, dry_run=True)
+    run(course)
+    submit("bert", "def mean(values):\n    return 0")
+    with pytest.raises(KeyboardInterrupt):
+        run(course, execute=interrupted)
+    lines = (course.work / "grade.log").read_text().splitlines()
+    said = [line.split(" ps1: ")[1] for line in lines]
+    assert said.index("anna: 7 points") < said.index("1 graded, 0 unchanged, 1 notebooks run")
+    assert "nothing was recorded: 1 graded, 0 unchanged, 1 notebooks run" in said
+    assert said[-1].startswith("the run ended: KeyboardInterrupt")
+
+
+@pytest.mark.parametrize(
+    ("settings", "seconds"),
+    [
+        ({}, 60),
+        ({"ExecutePreprocessor": {"timeout": 90}}, 90),
+        ({"Execute": {"timeout": 7}}, 7),
+        ({"Execute": {"timeout": -1}}, 60),
+        ({"Execute": {"timeout": 7}, "Isolated": {"limits": {"cell_seconds": 5}}}, 5),
+    ],
+)
+def test_nbgraders_own_timeout_is_the_limit_of_a_cell(
+    course: Course, submit: Any, settings: dict[str, Any], seconds: float
+) -> None:
+    submit("anna")
+    course.config.merge(Config(settings))
+    seen: list[float] = []
+
+    def look(job: bytes, isolated: bool) -> bytes:
+        seen.append(Job.from_bytes(job).limits.cell_seconds)
+        return standin.execute(job, isolated)
+
+    run(course, execute=look)
+    assert set(seen) == {seconds}
 
 
 def test_a_new_timestamp_alone_is_recorded_and_not_run(course: Course, submit: Any) -> None:

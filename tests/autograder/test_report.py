@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import re
 import sys
 from pathlib import Path
@@ -76,6 +78,33 @@ def test_a_grade_is_explained(graded: Course) -> None:
     assert "The mean of two: mean" in text
     with pytest.raises(KeyError):
         explain(collect(graded, "ps1"), "gwen")
+
+
+def test_the_failing_line_is_for_the_instructor_alone(graded: Course) -> None:
+    hidden = next(c for c in graded.sources("ps1")["means"].cells if c.name == "test_hidden")
+    row = next(row for row in collect(graded, "ps1").rows if row.student == "bert")
+    lines = {check.cell: check.line for check in row.checks if check.line}
+    assert lines["test_hidden"].partition(": ")[2] in hidden.source
+    assert lines["test_hidden"] in explain(collect(graded, "ps1"), "bert")
+    cells = graded.graded_notebooks("ps1", "bert")["means"].cells
+    shown = json.dumps([cell.get("outputs") for cell in cells])
+    assert lines["test_hidden"].partition(": ")[2] not in shown
+
+
+def test_points_by_check(graded: Course, tmp_path: Path, capsys: Any) -> None:
+    file = tmp_path / "points.csv"
+    assert main(["report", "ps1", "--course", str(graded.root), "--csv", str(file)]) == 0
+    rows = list(csv.DictReader(file.read_text("utf-8-sig").splitlines()))
+    assert [row["student"] for row in rows] == ["anna", "bert", "carl", "dora", "emil", "finn",
+                                                "gwen"]  # fmt: skip
+    assert rows[1]["points"] == "4"
+    assert rows[1]["means/test_hidden (of 3)"] == "0"
+    assert rows[0]["means/test_hidden (of 3)"] == "3"
+    (task,) = (name for name in rows[0] if name.startswith("means/task"))
+    assert rows[0][task] == ""  # waits for a human
+    assert set(rows[-1].values()) == {"gwen", ""}
+    assert main(["report", "ps1", "--course", str(graded.root), "--csv", "/proc/x/y"]) == 3
+    assert "cannot be written" in capsys.readouterr().err
 
 
 def test_the_page_is_whole_safe_and_has_words_for_its_pictures(graded: Course) -> None:

@@ -15,12 +15,12 @@ from autograder.execute.sandbox import command
 PACKAGE = Path(__file__).parents[2] / "autograder"
 #: What each room may import of the others; a module at the top is a room of its own.
 ARROWS = {
-    "__main__": {"course", "doctor", "grade", "lms", "page", "report"},
+    "__main__": {"atomic", "course", "doctor", "grade", "lms", "page", "report"},
     "lms": {"atomic", "course", "prepare"},
     "doctor": {"course", "execute"},
     "page": {"atomic", "course", "report"},
     "report": {"course", "prepare", "steps"},
-    "grade": {"atomic", "course", "execute", "gradebook", "job", "modes", "prepare"},
+    "grade": {"atomic", "course", "execute", "gradebook", "job", "log", "modes", "prepare"},
     "modes": {"atomic", "bindings", "course", "execute", "job", "prepare", "record", "steps"},
     "gradebook": {"atomic", "course", "prepare", "steps", "transaction"},
     "course": {"__init__", "prepare", "steps"},
@@ -35,6 +35,7 @@ ARROWS = {
     "bindings": set(),
     "hidden": set(),
     "job": set(),
+    "log": set(),
     "secret": set(),
     "transaction": set(),
     "__init__": set(),

@@ -1,0 +1,33 @@
+"""A course's log: what each run told and recorded, and when, in `.autograder/grade.log`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+__all__ = ["log_of"]
+
+BYTES, OLDER = 2**20, 3
+"""The size at which a new file is begun, and how many older ones are kept."""
+
+
+@contextlib.contextmanager
+def log_of(folder: Path, assignment: str) -> Iterator[logging.LoggerAdapter[logging.Logger]]:
+    """A logger that writes into the folder, a line each with its time and the assignment."""
+    logger = logging.Logger("autograder.log")  # no child of the root: nothing on the terminal
+    handler = RotatingFileHandler(
+        folder / "grade.log", maxBytes=BYTES, backupCount=OLDER, encoding="utf-8"
+    )
+    handler.setFormatter(logging.Formatter("%(asctime)s %(assignment)s: %(message)s"))
+    logger.addHandler(handler)
+    adapter = logging.LoggerAdapter(logger, {"assignment": assignment})
+    try:
+        yield adapter
+    except BaseException as error:
+        adapter.error("the run ended: %s", " ".join(f"{type(error).__name__}: {error}".split()))
+        raise
+    finally:
+        handler.close()
