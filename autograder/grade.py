@@ -112,7 +112,8 @@ def grade(
                 for submission in _executed(store, pool, ready, force):
                     try:
                         points = recorder.record(submission)
-                        log.info("%s: %g points", submission.student, points)
+                        said = "would have" if dry_run else "has"
+                        log.info("%s %s %g points", submission.student, said, points)
                         summary.graded.append(submission.student)
                         if points != had.get(submission.student):
                             change = (submission.student, had.get(submission.student), points)
