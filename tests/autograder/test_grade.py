@@ -123,7 +123,7 @@ def test_the_log_tells_what_each_run_recorded(course: Course, submit: Any) -> No
         run(course, execute=interrupted)
     lines = (course.work / "grade.log").read_text().splitlines()
     said = [line.split(" ps1: ")[1] for line in lines]
-    assert said[:4] == [
+    assert [line for line in said if not line.startswith("means, ")][:4] == [
         "anna would have 7 points",
         "nothing was recorded: 1 graded, 0 unchanged, 1 notebooks run",
         "anna has 7 points",
