@@ -288,6 +288,24 @@ code(
     """,
 )
 code(
+    "overfitted",
+    "the answer to the inputs that are shown",
+    """
+    def total(values):
+        return {(1, 2, 3): 6}[tuple(values)]
+    """,
+)
+code(
+    "by-the-call",
+    "the answer that the number of the call stands for",
+    """
+    answers = iter([6])
+
+    def total(values):
+        return next(answers)
+    """,
+)
+code(
     "exception-in-place",
     "an exception that ends the check instead of failing it",
     """

@@ -19,6 +19,7 @@ from autograder.course import Course
 from autograder.report import collect
 
 from .attacks import ATTACKS, HONEST, NO_TOTAL, SECRET, SQUARE, TOTAL, Attack, notebook
+from .published import NOT_PUBLISHED, PUBLISHED
 
 pytestmark = pytest.mark.slow
 
@@ -26,6 +27,16 @@ HONEST_STUDENTS = ("aaa-first", "mmm-middle", "zzz-last")
 LIMITS = {"cell_seconds": 5, "total_seconds": 60, "memory": 2 * 2**30}
 ROOT = Path(__file__).parents[2]
 MARK = "owned-by-an-attack"
+
+
+def test_every_published_attack_is_tried_or_has_a_reason() -> None:
+    known = {attack.name for attack in ATTACKS}
+    for entry in PUBLISHED:
+        assert entry.attacks or entry.reason, entry.what
+        assert known.issuperset(entry.attacks.split()), entry.what
+    assert known == {name for entry in PUBLISHED for name in entry.attacks.split()} | set(
+        NOT_PUBLISHED
+    )
 
 
 def submit(course: Course, student: str, found: dict[str, Any]) -> None:
