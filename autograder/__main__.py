@@ -24,6 +24,7 @@ from autograder.grade import grade, judged
 from autograder.lms import collect_archive, export_grades
 from autograder.page import write_page
 from autograder.report import collect, explain, points_by_check, table
+from autograder.similar import listed, similar, write_similar
 
 __all__ = ["main"]
 
@@ -80,6 +81,8 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     explaining = command("explain", "Tell how a student's grade came about.")
     explaining.add_argument("student")
     explaining.add_argument("assignment")
+    comparing = command("similar", "List similar answers, and write a page that shows them.")
+    comparing.add_argument("assignment")
     collecting = command("collect", "Take in an archive of submissions from Moodle or Canvas.")
     collecting.add_argument("assignment")
     collecting.add_argument("archive", type=Path, help="the zip file, as it came from the LMS")
@@ -224,6 +227,14 @@ def _explain(options: argparse.Namespace) -> int:
     return 0
 
 
+def _similar(options: argparse.Namespace) -> int:
+    course = Course.at(options.course)
+    report = similar(course, options.assignment)
+    print(listed(report))
+    print(write_similar(course, report))
+    return 0
+
+
 def _collect(options: argparse.Namespace) -> int:
     collected = collect_archive(
         Course.at(options.course),
@@ -273,6 +284,7 @@ _COMMANDS = {
     "grade": _grade,
     "report": _report,
     "explain": _explain,
+    "similar": _similar,
     "collect": _collect,
     "export": _export,
     "doctor": _doctor,

@@ -15,7 +15,7 @@ from autograder.atomic import write
 from autograder.course import Course
 from autograder.report import SLOW, ClassReport, Row, printable, remarks
 
-__all__ = ["page", "write_page"]
+__all__ = ["document", "escaped", "page", "write_page"]
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2530; --paper: #fff; --line: #d5dae1; --soft: #f3f5f8;
@@ -48,7 +48,7 @@ def page(report: ClassReport) -> str:
     mean = sum(row.score for row in rows) / len(rows) if rows else 0.0
     top = max((row.points for row in rows), default=0.0)
     parts = [
-        f"<h1>{_e(report.assignment)}</h1>",
+        f"<h1>{escaped(report.assignment)}</h1>",
         f"<p>{len(rows)} submissions, on average {mean:.2f} of {top:g} points.</p>",
     ]
     if any(not row.isolated for row in rows):
@@ -91,7 +91,7 @@ def page(report: ClassReport) -> str:
         ["student", "#points", "#penalty", "#seconds", "remarks"],
         [
             [
-                f'<a href="#student-{number}">{_e(row.student)}</a>',
+                f'<a href="#student-{number}">{escaped(row.student)}</a>',
                 f"{row.score:.2f} / {row.points:g}",
                 f"{row.penalty:g}",
                 f"{row.seconds:.2f}",
@@ -102,17 +102,22 @@ def page(report: ClassReport) -> str:
         links=True,
     )
     if report.absent:
-        parts.append(f"<h2>Nothing submitted</h2><p>{_e(', '.join(report.absent))}</p>")
+        parts.append(f"<h2>Nothing submitted</h2><p>{escaped(', '.join(report.absent))}</p>")
     if rows:
         parts.append("<h2>Student by student</h2>")
         parts += [_student(number, row) for number, row in enumerate(rows)]
+    return document(f"{report.assignment}: class report", "".join(parts))
+
+
+def document(title: str, content: str, style: str = "") -> str:
+    """A page that loads nothing, and runs no script."""
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
         "img-src data:; style-src 'unsafe-inline'\">"
-        f"<title>{_e(report.assignment)}: class report</title><style>{_STYLE}</style></head>"
-        f"<body><main>{''.join(parts)}</main></body></html>\n"
+        f"<title>{escaped(title)}</title><style>{_STYLE}{style}</style></head>"
+        f"<body><main>{content}</main></body></html>\n"
     )
 
 
@@ -123,14 +128,15 @@ def write_page(course: Course, report: ClassReport) -> Path:
     return path
 
 
-def _e(text: str) -> str:
+def escaped(text: str) -> str:
+    """Text as HTML, without what would drive the terminal or break the page."""
     return "\n".join(html.escape(printable(line)) for line in text.split("\n"))
 
 
 def _fold(summary: str, content: str, name: str = "") -> str:
     """A part that is unfolded by hand, or by a link to the name inside it."""
     place = f' id="{name}"' if name else ""
-    return f"<details><summary>{_e(summary)}</summary><div{place}>{content}</div></details>"
+    return f"<details><summary>{escaped(summary)}</summary><div{place}>{content}</div></details>"
 
 
 def _student(number: int, row: Row) -> str:
@@ -144,7 +150,7 @@ def _student(number: int, row: Row) -> str:
         ]
         for c in row.checks
     ]
-    seen = "".join(f"<li>{_e(line)}</li>" for line in [*row.reasons, *row.tampering])
+    seen = "".join(f"<li>{escaped(line)}</li>" for line in [*row.reasons, *row.tampering])
     return _fold(
         f"{row.student}: {row.score:g} of {row.points:g} points",
         f"{late}{f'<ul>{seen}</ul>' if seen else ''}"
@@ -179,12 +185,13 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], links: bool = Fa
     """A table; columns whose heads begin with `#` hold numbers, with `links` the first is HTML."""
     kinds = [' class="number"' if head.startswith("#") else "" for head in heads]
     head = "".join(
-        f'<th scope="col"{k}>{_e(h.lstrip("#"))}</th>' for k, h in zip(kinds, heads, strict=True)
+        f'<th scope="col"{k}>{escaped(h.lstrip("#"))}</th>'
+        for k, h in zip(kinds, heads, strict=True)
     )
     body = "".join(
         "<tr>"
         + "".join(
-            f"<td{kind}>{text if links and column == 0 else _e(text)}</td>"
+            f"<td{kind}>{text if links and column == 0 else escaped(text)}</td>"
             for column, (kind, text) in enumerate(zip(kinds, row, strict=True))
         )
         + "</tr>"
@@ -235,7 +242,7 @@ def _picture(draw: Callable[[Any], None], size: tuple[float, float], alt: str) -
     light, dark = shown
     return _wide(
         f'<picture><source srcset="{dark}" media="(prefers-color-scheme: dark)">'
-        f'<img src="{light}" alt="{_e(alt)}" width="{size[0] * 96:.0f}"></picture>',
+        f'<img src="{light}" alt="{escaped(alt)}" width="{size[0] * 96:.0f}"></picture>',
         "picture",
     )
 

@@ -15,9 +15,10 @@ from autograder.execute.sandbox import command
 PACKAGE = Path(__file__).parents[2] / "autograder"
 #: What each room may import of the others; a module at the top is a room of its own.
 ARROWS = {
-    "__main__": {"atomic", "course", "doctor", "grade", "lms", "page", "report"},
+    "__main__": {"atomic", "course", "doctor", "grade", "lms", "page", "report", "similar"},
     "lms": {"atomic", "course", "prepare"},
     "doctor": {"course", "execute"},
+    "similar": {"atomic", "course", "page", "prepare", "report", "steps"},
     "page": {"atomic", "course", "report"},
     "report": {"course", "prepare", "steps"},
     "grade": {"atomic", "course", "execute", "gradebook", "job", "log", "modes", "prepare"},
