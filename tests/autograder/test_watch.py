@@ -561,9 +561,7 @@ def test_the_command_watches_until_it_is_interrupted(course: Course) -> None:
         try:
             assert "watching ps1 in " in watching.stdout.readline()
             anna.submit()
-            started = time.monotonic()
             assert "1 collected, 1 graded, 1 given feedback" in watching.stdout.readline()
-            assert time.monotonic() - started < 60
             assert points(anna.feedback()[0]) == "5.0 / 5.0"
         finally:
             watching.send_signal(signal.SIGINT)
