@@ -12,6 +12,7 @@ import argparse
 import os
 import sys
 from concurrent.futures import Executor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from autograder.doctor import findings
 from autograder.grade import grade, judged
 from autograder.lms import collect_archive, export_grades
 from autograder.page import write_page
-from autograder.report import collect, explain, points_by_check, table
+from autograder.report import collect, explain, points_by_check, printable, table
 from autograder.similar import listed, similar, write_similar
+from autograder.watch import Watch
 
 __all__ = ["main"]
 
@@ -72,6 +74,14 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
         "--no-sandbox",
         action="store_true",
         help="run without a sandbox: submissions can then read and change what you can",
+    )
+    watching = command(
+        "watch",
+        "Grade what arrives in nbgrader's exchange, and give feedback back, until interrupted.",
+    )
+    watching.add_argument("assignment")
+    watching.add_argument(
+        "--once", action="store_true", help="look once, and end: for cron, for example"
     )
     reporting = command("report", "Print a class's table, and write its report in HTML.")
     reporting.add_argument("assignment")
@@ -173,6 +183,23 @@ def _grade(options: argparse.Namespace) -> int:
     for student, why in summary.failed.items():
         print(f"{student}: not recorded: {why}", file=sys.stderr)
     return 1 if summary.failed else 0
+
+
+def _watch(options: argparse.Namespace) -> int:
+    def tell(line: object) -> None:
+        print(printable(f"{datetime.now():%H:%M:%S}  {line}"), flush=True)
+
+    watch = Watch(Course.at(options.course), options.assignment, tell)
+    if options.once:
+        look = watch.look()
+        tell(look)
+        if look.error:
+            raise look.error
+        return 1 if watch.failing else 0
+    tell(f"watching {options.assignment} in {watch.course.root}; Ctrl-C ends it")
+    for look in watch.run():
+        tell(look)
+    return 0
 
 
 class _cluster:
@@ -282,6 +309,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 _COMMANDS = {
     "grade": _grade,
+    "watch": _watch,
     "report": _report,
     "explain": _explain,
     "similar": _similar,

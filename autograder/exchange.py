@@ -1,23 +1,64 @@
-"""Collects from nbgrader's exchange without following links: what they lead to is not a student's.
+"""nbgrader's exchange, for what students put there: no link is followed, no name is trusted.
 
-`autograder.install` puts it where nbgrader looks for it.
+`autograder.install` puts `Collect` where nbgrader looks for it; `python -m autograder watch`
+collects by `Arrivals`, and gives feedback back by `Release`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import glob
+import pwd
+import shutil
+import stat
 import tempfile
+import time
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
-from nbgrader.exchange.default import ExchangeCollect
+from nbgrader.exchange.default import ExchangeCollect, ExchangeReleaseFeedback
 
-from autograder.prepare.files import Refused, read_bytes, walk
+from autograder.prepare.files import Refused, odd_name, read_bytes, walk
 
-__all__ = ["Collect"]
+__all__ = ["Arrivals", "Collect", "Release"]
+
+STILL = 5.0
+"""Seconds in which nobody has touched a submission that is handed in."""
 
 
 class Collect(ExchangeCollect):  # type: ignore[misc]
-    """nbgrader's, of plain files only: no links, hard links, pipes or devices."""
+    """nbgrader's, of plain files only: no links, hard links, pipes or devices.
+
+    A submission arrives in the course's folder whole or not at all, and one whose name cannot be
+    read stops nobody.
+    """
+
+    src_records: list[dict[str, Any]]
+
+    def _path_to_record(self, path: str) -> dict[str, Any]:
+        name = Path(path).name
+        try:
+            record: dict[str, Any] = super()._path_to_record(path)
+            self._check(Path(path), record["username"])
+        except (ValueError, OverflowError, TypeError) as error:
+            self._refuse(name, error)
+            return {"username": None, "filename": name, "timestamp": datetime.datetime.min}
+        return record
+
+    def _check(self, path: Path, student: str) -> None:
+        """Raises a ValueError if a submission cannot be the student's in its name."""
+        if odd := odd_name(student):
+            raise ValueError(f"the student's name {odd}")
+
+    def _refuse(self, name: str, why: object) -> None:
+        self.log.warning("Not collected: %r: %s", name, why)
+
+    def init_src(self) -> None:
+        """Finds each student's submission."""
+        super().init_src()
+        self.src_records = [found for found in self.src_records if found["username"] is not None]
 
     def do_copy(self, src: str, dest: str, log: Any = None) -> None:
         """Copies what is plain; names the rest in the log."""
@@ -40,4 +81,104 @@ class Collect(ExchangeCollect):  # type: ignore[misc]
                     continue
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
-            super().do_copy(str(plain), dest, log)
+            beside = Path(dest).with_name(f".{Path(dest).name}.new")
+            shutil.rmtree(beside, ignore_errors=True)
+            super().do_copy(str(plain), str(beside), log)
+            beside.rename(dest)
+
+
+class Arrivals(Collect):
+    """What has newly arrived, where no instructor looks on.
+
+    A submission in another's name is not collected, and what is wrong with one stops no other.
+
+    Attributes:
+        wanted: the names, in the exchange, of what may be collected.
+        collected: the students whose submission was.
+        failed: the names of what could not be collected.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.update = True
+        self.wanted: Set[str] = frozenset()
+        self.collected: list[str] = []
+        self.failed: set[str] = set()
+
+    def arrived(self, known: Set[str]) -> set[str]:
+        """The names of what is handed in of the assignment, and no longer written, but `known`.
+
+        Raises:
+            ExchangeError: the course has no exchange here.
+        """
+        inbound = Path(self.root, self.coursedir.course_id, "inbound")
+        if not inbound.is_dir():
+            self.fail(f"there is no folder {inbound}: nbgrader release_assignment makes it")
+        paths = inbound.glob(f"*+{glob.escape(self.coursedir.assignment_id)}+*")
+        latest = time.time() - STILL
+        return {p.name for p in paths if p.name not in known and _touched(p) < latest}
+
+    def init_src(self) -> None:
+        """Finds each student's submission, if it is among those wanted."""
+        super().init_src()
+        self.src_records = [found for found in self.src_records if found["filename"] in self.wanted]
+
+    def _check(self, path: Path, student: str) -> None:
+        super()._check(path, student)
+        status = path.lstat()
+        if not stat.S_ISDIR(status.st_mode):
+            raise ValueError("it is not a folder")
+        try:
+            owner = pwd.getpwuid(status.st_uid).pw_name
+        except KeyError:
+            owner = "nobody known"
+        if self.check_owner and owner != student:
+            raise ValueError(
+                f"it belongs to {owner} (where students' accounts have other names: "
+                "c.ExchangeCollect.check_owner = False)"
+            )
+
+    def _refuse(self, name: str, why: object) -> None:
+        if name in self.wanted:  # of the others it has been said
+            super()._refuse(name, why)
+
+    def copy_files(self) -> None:
+        """Copies what is new, one by one."""
+        records = self.src_records
+        for record in records:
+            self.src_records = [record]
+            try:
+                super().copy_files()
+            except Exception as error:  # whatever it is, it is of this one
+                self.log.warning("Not collected: %r: %s", record["filename"], error)
+                self.failed.add(record["filename"])
+
+    def do_copy(self, src: str, dest: str, log: Any = None) -> None:
+        """Copies one submission."""
+        super().do_copy(src, dest, log)
+        self.collected.append(self.src_records[0]["username"])
+
+
+def _touched(path: Path) -> float:
+    """When a folder or something in it was last written, moved or given other permissions.
+
+    That it was is the one thing that says of a submission that it is being copied: nbgrader's
+    timestamp is there before its files may be read.
+    """
+    newest = 0.0
+    with contextlib.suppress(OSError):  # it has gone, or may not be read: collecting it tells so
+        newest = path.lstat().st_ctime
+        if path.is_dir() and not path.is_symlink():
+            for _, entry in walk(path):
+                newest = max(newest, entry.stat(follow_symlinks=False).st_ctime)
+    return newest
+
+
+class Release(ExchangeReleaseFeedback):  # type: ignore[misc]
+    """nbgrader's, of one folder whose name may be anything, where its own takes a pattern."""
+
+    folder = Path()
+
+    def init_src(self) -> None:
+        """Finds the pages."""
+        self.src_path = glob.escape(str(self.folder))

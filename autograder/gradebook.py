@@ -35,7 +35,7 @@ from autograder.prepare.files import ABOUT_SUBMISSION
 from autograder.steps import rules_of
 from autograder.transaction import one_transaction
 
-__all__ = ["NotRecorded", "Recorder", "Submission"]
+__all__ = ["NotRecorded", "Recorder", "Submission", "last_line"]
 
 
 @dataclass
@@ -218,7 +218,7 @@ class Recorder:
                             gradebook.find_submission(self.assignment, submission.student)
                         )
             except NbGraderException:
-                raise NotRecorded(_last_line(errors)) from None
+                raise NotRecorded(last_line(errors)) from None
         if self.keep:
             exchange(made, self.course.graded(self.assignment, submission.student))
         scratch(made)
@@ -231,7 +231,7 @@ def _written(notebook: NotebookNode) -> list[tuple[str, str, dict[str, Any]]]:
     return [(c.cell_type, c.source, c.get("attachments", {})) for c in notebook.cells]
 
 
-def _last_line(errors: list[str]) -> str:
+def last_line(errors: list[str]) -> str:
     """What nbgrader's log says was the matter."""
     told = "\n".join(errors)
     for name in ("OperationalError", "OSError"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +52,24 @@ def test_a_submission_that_is_a_link_is_not_collected(collect: Any, tmp_path: Pa
         collect.do_copy(str(tmp_path / "anna"), str(tmp_path / "submitted"))
     assert not (tmp_path / "submitted").exists()
     assert len(told) == 1
+
+
+def test_a_submission_is_collected_whole_or_not_at_all(
+    collect: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "anna").mkdir()
+    for name in ("means.ipynb", "timestamp.txt"):
+        (tmp_path / "anna" / name).write_text("{}")
+    submitted = tmp_path / "submitted"
+
+    def ends(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copystat", ends)  # after the first file
+        with pytest.raises(KeyboardInterrupt):
+            collect.do_copy(str(tmp_path / "anna"), str(submitted))
+    assert not submitted.exists()
+    collect.do_copy(str(tmp_path / "anna"), str(submitted))
+    assert sorted(path.name for path in submitted.iterdir()) == ["means.ipynb", "timestamp.txt"]
+    assert {path.name for path in tmp_path.glob(".*")} == set()

@@ -15,12 +15,24 @@ from autograder.execute.sandbox import command
 PACKAGE = Path(__file__).parents[2] / "autograder"
 #: What each room may import of the others; a module at the top is a room of its own.
 ARROWS = {
-    "__main__": {"atomic", "course", "doctor", "grade", "lms", "page", "report", "similar"},
+    "__main__": {
+        "atomic",
+        "course",
+        "doctor",
+        "grade",
+        "lms",
+        "page",
+        "report",
+        "similar",
+        "watch",
+    },
     "lms": {"atomic", "course", "prepare"},
     "doctor": {"course", "execute"},
     "similar": {"atomic", "course", "page", "prepare", "report", "steps"},
     "page": {"atomic", "course", "report"},
     "report": {"course", "prepare", "steps"},
+    "watch": {"course", "exchange", "feedback", "grade", "gradebook", "prepare"},
+    "feedback": {"atomic", "course", "exchange", "gradebook", "prepare"},
     "grade": {"atomic", "course", "execute", "gradebook", "job", "log", "modes", "prepare"},
     "modes": {"atomic", "bindings", "course", "execute", "job", "prepare", "record", "steps"},
     "gradebook": {"atomic", "course", "prepare", "steps", "transaction"},
