@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from autograder.atomic import write
-from autograder.course import Busy, Course, CourseError
+from autograder.course import Busy, Course, CourseError, database_said
 from autograder.doctor import findings
 from autograder.grade import grade, judged
 from autograder.lms import collect_archive, export_grades
@@ -143,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
     except CourseError as error:
         code, told = 3, str(error)
     except SQLAlchemyError as error:
-        code, told = 3, f"the gradebook cannot be used: {str(error).splitlines()[0]}"
+        code, told = 3, f"the gradebook cannot be used: {database_said(error)}"
     except ModuleNotFoundError as error:
         code, told = 3, f"a package is missing here: {error.name}"
     except BrokenPipeError:  # whoever read the table has seen enough

@@ -29,14 +29,15 @@ from nbgrader.api import (
 )
 from nbgrader.apps.baseapp import NbGrader
 from nbgrader.coursedir import CourseDirectory
-from sqlalchemy import make_url
+from sqlalchemy import create_engine, inspect, make_url
+from sqlalchemy.exc import SQLAlchemyError
 from traitlets.config import Config
 
 import autograder
 from autograder.prepare.source import SourceNotebook, source_notebooks
 from autograder.steps import work_folder
 
-__all__ = ["Busy", "Course", "CourseError"]
+__all__ = ["Busy", "Course", "CourseError", "database_said"]
 
 
 class CourseError(Exception):
@@ -119,6 +120,25 @@ class Course:
             return None
         return Path((url.database or "").removeprefix("file:"))
 
+    @property
+    def address(self) -> str:
+        """Where the gradebook is, in words: its file, or the database's URL without a password."""
+        return str(self.database or make_url(self.directory().db_url).render_as_string())
+
+    def has_gradebook(self) -> bool:
+        """Whether there is one; opening it would make it.
+
+        Raises:
+            SQLAlchemyError, ModuleNotFoundError: its server cannot be asked.
+        """
+        if self.database is not None:
+            return self.database.exists()
+        engine = create_engine(self.directory().db_url)
+        try:
+            return inspect(engine).has_table(Assignment.__tablename__)
+        finally:
+            engine.dispose()
+
     def gradebook(self) -> Gradebook:
         """The course's gradebook."""
         directory = self.directory()
@@ -130,9 +150,9 @@ class Course:
         Raises:
             CourseError: there is no such assignment, or it is not in Python.
         """
-        if self.database is not None and not self.database.exists():
+        if not self.has_gradebook():
             raise CourseError(
-                f"there is no gradebook ({self.database}): nbgrader generate_assignment"
+                f"there is no gradebook ({self.address}): nbgrader generate_assignment"
             )
         try:
             with self.gradebook() as gradebook:
@@ -213,9 +233,17 @@ class Course:
 
 
 def total(submission: SubmittedAssignment) -> float:
-    """A submission's points: with manual ones, less the penalty for lateness."""
+    """A submission's points: with manual ones, less the penalty for lateness.
+
+    A server adds up a submission's cells in any order, and 0.1 + 0.2 + 0.7 is not 0.7 + 0.2 + 0.1.
+    """
     points: float = submission.score - (submission.late_submission_penalty or 0.0)
-    return max(0.0, points)
+    return max(0.0, round(points, 9))
+
+
+def database_said(error: SQLAlchemyError) -> str:
+    """A database's error in one line."""
+    return str(getattr(error, "orig", None) or error).splitlines()[0]
 
 
 def quiet() -> logging.Logger:

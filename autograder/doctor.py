@@ -8,10 +8,9 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from autograder.course import Course, CourseError
+from autograder.course import Course, CourseError, database_said
 from autograder.execute.sandbox import problem
 
 __all__ = ["findings"]
@@ -48,19 +47,16 @@ def findings(folder: Path) -> Iterator[tuple[str, str | None]]:
 
 
 def _gradebook(course: Course) -> str | None:
+    try:
+        if not course.has_gradebook():
+            return f"there is none at {course.address}: nbgrader generate_assignment"
+    except ModuleNotFoundError as error:
+        return f"the package {error.name} is missing"
+    except SQLAlchemyError as error:
+        return f"{course.address} does not answer: {database_said(error)}"
     path = course.database
     if path is None:
-        url = make_url(course.directory().db_url)
-        try:
-            create_engine(url).connect().close()
-        except ModuleNotFoundError as error:
-            return f"the package {error.name} is missing"
-        except SQLAlchemyError as error:
-            told = str(error).splitlines()[0]
-            return f"{url.render_as_string(hide_password=True)} does not answer: {told}"
         return None
-    if not path.exists():
-        return f"there is none at {path}: nbgrader generate_assignment"
     try:
         connection = sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=2)
         try:

@@ -143,7 +143,9 @@ class Recorder:
             autograded_directory=str(relative / "autograded"),
         )
         self.db_url = self.directory.db_url
-        self.engine = create_engine(self.db_url)
+        self.engine = create_engine(
+            self.db_url, pool_pre_ping=True
+        )  # its server may have restarted
         self.config = config
         self.converter = _Autograde(coursedir=self.directory, config=config, log=quiet())
         self.rules = rules_of(_Autograde(coursedir=course.directory(), config=config), assignment)

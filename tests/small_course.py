@@ -77,6 +77,7 @@ def write_course(
     notebooks: dict[str, Any],
     assignment: str = "ps1",
     given: dict[str, str] | None = None,
+    config: str = "",
 ) -> Course:
     """A course with one assignment, released."""
     folder = root / "source" / assignment
@@ -87,7 +88,7 @@ def write_course(
         (folder / name).write_text(text)
     (root / "nbgrader_config.py").write_text(
         "import autograder\n\nc = get_config()\nc.CourseDirectory.course_id = 'means'\n"
-        "autograder.install(c)\n"
+        f"{config}autograder.install(c)\n"
     )
     course = Course.at(root)
     directory = course.directory(assignment_id=assignment)

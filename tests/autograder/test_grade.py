@@ -601,8 +601,12 @@ def kill_and_finish(
     executor: str,
     moments: list[tuple[int, float]],
     students: int,
+    ready: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Kills runs so many jobs and seconds after their start; then lets one finish, and looks."""
+    """Kills runs so many jobs and seconds after their start; then lets one finish, and looks.
+
+    With `ready` they are killed as soon after that as it holds.
+    """
     calls = course.root / "calls"
     calls.touch()
     for number in range(students):
@@ -626,9 +630,13 @@ def kill_and_finish(
             while calls.stat().st_size < wanted:
                 time.sleep(0.01)
             time.sleep(seconds)
+            while not ready():
+                time.sleep(0.001)
             os.kill(pid, signal.SIGKILL)
             assert runs.stdout.readline() == "ended\n"
-            # Whatever the moment: a graded folder is whole.
+            # Whatever the moment: a submission is recorded whole, and a graded folder is whole.
+            for student in course.auto_scores("ps1"):
+                assert scores(student) == ALL
             for graded in (course.root / "autograded").glob("*/ps1"):
                 assert len(list(graded.iterdir())) == 3
                 json.loads((graded / "means.ipynb").read_text())
