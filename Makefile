@@ -91,8 +91,8 @@ browser:
 	@PYTHON="$(PYTHON)" scripts/system-packages chromium
 
 .PHONY: system
-system: ## find or install what pip cannot: bubblewrap, Chromium, epubcheck
-	@PYTHON="$(PYTHON)" scripts/system-packages bubblewrap chromium epubcheck
+system: ## find or install what pip cannot: bubblewrap, Chromium, epubcheck, OpenSSL
+	@PYTHON="$(PYTHON)" scripts/system-packages bubblewrap chromium epubcheck openssl
 
 .PHONY: lock
 lock: ## write constraints.txt anew (by the oldest Python: make lock PYTHON=python3.11)

@@ -9,16 +9,18 @@ results could not be recorded, some submissions not taken in, or some grades not
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import os
 import sys
 from concurrent.futures import Executor
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from autograder.atomic import write
+from autograder.cluster import executor, workers
 from autograder.course import Busy, Course, CourseError, database_said
 from autograder.doctor import findings
 from autograder.grade import grade, judged
@@ -65,7 +67,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
         metavar="N",
         help="how many submissions run at once (default: one a core)",
     )
-    grading.add_argument("--dask", metavar="ADDRESS", help="run on a Dask cluster: tcp://…")
+    grading.add_argument("--dask", metavar="ADDRESS", help="run on a Dask cluster: tls://…")
     grading.add_argument("--force", action="store_true", help="run again what did not change, too")
     grading.add_argument(
         "--dry-run", action="store_true", help="show what would change, record nothing"
@@ -124,6 +126,9 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     examining.add_argument(
         "assignment", nargs="?", help="also run its solution, and tell where each check is judged"
     )
+    examining.add_argument(
+        "--dask", metavar="ADDRESS", help="also tell what each worker of a Dask cluster lacks"
+    )
     return parser.parse_args(arguments)
 
 
@@ -157,17 +162,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _grade(options: argparse.Namespace) -> int:
     course = Course.at(options.course)
-    with _cluster(options.dask) as executor:
+    with contextlib.ExitStack() as stack:
+        dask: Executor | None = None
+        if options.dask is not None:
+            dask = stack.enter_context(executor(options.dask, not options.no_sandbox, _tell))
         summary = grade(
             course,
             options.assignment,
             students=options.student,
-            executor=executor,
+            executor=dask,
             workers=options.jobs,
             isolated=not options.no_sandbox,
             force=options.force,
             dry_run=options.dry_run,
-            tell=lambda line: print(line, file=sys.stderr),
+            tell=_tell,
         )
     if options.dry_run:
         for student, before, after in summary.changes:
@@ -185,6 +193,10 @@ def _grade(options: argparse.Namespace) -> int:
     return 1 if summary.failed else 0
 
 
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
 def _watch(options: argparse.Namespace) -> int:
     def tell(line: object) -> None:
         print(printable(f"{datetime.now():%H:%M:%S}  {line}"), flush=True)
@@ -200,33 +212,6 @@ def _watch(options: argparse.Namespace) -> int:
     for look in watch.run():
         tell(look)
     return 0
-
-
-class _cluster:
-    """A Dask cluster's executor, or none."""
-
-    def __init__(self, address: str | None) -> None:
-        self._address = address
-        self._client: Any = None
-
-    def __enter__(self) -> Executor | None:
-        if self._address is None:
-            return None
-        try:
-            from distributed import Client
-        except ImportError:
-            raise CourseError("--dask needs Dask: pip install distributed") from None
-        try:
-            client: Any = Client
-            self._client = client(self._address, timeout=20)
-        except (OSError, ValueError) as error:
-            raise CourseError(f"no Dask scheduler answers at {self._address}: {error}") from error
-        executor: Executor = self._client.get_executor(pure=False)
-        return executor
-
-    def __exit__(self, *_: object) -> None:
-        if self._client is not None:
-            self._client.close()
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -297,7 +282,8 @@ def _export(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     good = True
-    for what, lacks in findings(options.course):
+    at_workers = workers(options.dask) if options.dask is not None else ()
+    for what, lacks in itertools.chain(findings(options.course), at_workers):
         print(f"{'ok   ' if lacks is None else 'LACKS'}  {what}{f': {lacks}' if lacks else ''}")
         good &= lacks is None
     if options.assignment is not None:

@@ -12,12 +12,13 @@ import time
 from pathlib import Path
 
 from autograder.execute.sandbox import fingerprint
+from autograder.job import VERSION
 
-__all__ = ["environment"]
+__all__ = ["environment", "versions"]
 
 
 def environment(modules: tuple[str, ...] = ()) -> str:
-    """A digest of the Python, the installed packages, and the sources of `modules`.
+    """A digest of the versions here, and of the sources of `modules`.
 
     A module that is installed in place changes without a new version, so its files count too. They
     are looked at once a second at most.
@@ -32,15 +33,20 @@ def _files(modules: tuple[str, ...], second: int) -> tuple[tuple[str, int], ...]
 
 @functools.lru_cache(maxsize=16)
 def _digest(files: tuple[tuple[str, int], ...]) -> str:
-    digest = hashlib.sha256(_packages())
+    digest = hashlib.sha256(json.dumps(versions()).encode())
     for file, _ in files:
         digest.update(Path(file).read_bytes())
     return digest.hexdigest()
 
 
 @functools.cache
-def _packages() -> bytes:
+def versions() -> dict[str, str]:
+    """The versions of all on which a verdict depends: Python, the installed packages, the grader.
+
+    Without pip, with which nothing is run.
+    """
     # Not all of sys.path: some packages put their own copies of others there.
     installed = importlib.metadata.distributions(path=site.getsitepackages())
-    packages = {f"{package.name}=={package.version}" for package in installed}
-    return json.dumps([platform.python_version(), sorted(packages)]).encode()
+    packages = {package.name: package.version for package in installed if package.name != "pip"}
+    first = {"Python": platform.python_version(), "the grader's verdicts": str(VERSION)}
+    return first | dict(sorted(packages.items()))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
+    CancelledError,
     Executor,
     Future,
     ThreadPoolExecutor,
@@ -133,6 +134,8 @@ class Pool:
             return Result.from_bytes(self._submit(self.running[key]).result())
         except (SandboxError, BrokenExecutor):
             raise
+        except CancelledError as error:  # by the executor, and no doing of the job
+            raise BrokenExecutor("its workers have left it twice") from error
         except Exception as error:
             return Result([], reason="crashed", tampering=[f"its run ended twice: {error!r}"])
 

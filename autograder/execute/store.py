@@ -8,7 +8,7 @@ from pathlib import Path
 
 from autograder.atomic import write
 from autograder.execute.packages import environment
-from autograder.job import VERSION, Job, Result
+from autograder.job import Job, Result
 
 __all__ = ["Store", "job_key"]
 
@@ -38,5 +38,5 @@ def job_key(job: Job, *, isolated: bool = True) -> str:
     """A name for all that a job's result depends on: itself, the packages, this grader."""
     digest = hashlib.sha256(job.to_bytes())
     modules = tuple(sorted({name.split(".")[0] for name in (*job.imports, *job.withheld)}))
-    digest.update(json.dumps([VERSION, isolated, environment(modules)]).encode())
+    digest.update(json.dumps([isolated, environment(modules)]).encode())
     return digest.hexdigest()

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dask_cluster import cluster
 from nbformat.v4 import new_notebook
 from nbgrader.converters import Autograde
 from small_course import KERNEL, cell, graded_cell, named, write_course
 from traitlets.config import Config
 
+from autograder.cluster import executor
 from autograder.course import Course, quiet
 from autograder.grade import grade
 
@@ -103,63 +101,18 @@ def test_points_are_nbgraders_cell_by_cell(course: Course, tmp_path: Path) -> No
     assert len({tuple(scores.values()) for scores in wanted.values()}) > 4
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A Dask scheduler with two workers: its address, and a worker to kill."""
-    pytest.importorskip("distributed")
-    root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root}/tests"}
-    scheduler_file = tmp_path / "scheduler.json"
-    command = [sys.executable, "-m", "distributed.cli.dask_{}"]
-    processes: list[subprocess.Popen[bytes]] = []
-
-    def start(kind: str, *options: str) -> None:
-        line = [part.format(kind) for part in command]
-        processes.append(
-            subprocess.Popen(
-                [*line, "--scheduler-file", str(scheduler_file), *options],
-                env=environment,
-                cwd=tmp_path,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-        )
-
-    start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
-    for _ in range(2):
-        start("worker", "--host", "127.0.0.1", "--nthreads", "1", "--no-dashboard", "--no-nanny")
-    for _ in range(300):
-        if scheduler_file.exists():
-            break
-        subprocess.run(["sleep", "0.1"], check=True)
-    yield json.loads(scheduler_file.read_text())["address"], processes[-1]
-    for process in processes:
-        process.kill()
-    for process in processes:
-        process.wait()
-
-
 @pytest.mark.slow
-def test_a_cluster_gives_the_same_and_may_lose_a_worker(
-    course: Course, cluster: tuple[str, subprocess.Popen[bytes]]
-) -> None:
-    from distributed import Client
-
+def test_a_cluster_gives_the_same_and_may_lose_a_worker(course: Course, tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
     grade(course, "ps1", progress=False)
     before = course.auto_scores("ps1")
-    address, worker = cluster
-    with Client(address, timeout=30) as client:
-        client.wait_for_workers(2, timeout=60)
-        killer = threading.Timer(5, worker.kill)
-        killer.start()
-        summary = grade(
-            course,
-            "ps1",
-            executor=client.get_executor(pure=False),
-            force=True,
-            progress=False,
-        )
-        killer.join()
+    with cluster(tmp_path) as made:
+        made.worker()
+        killer = threading.Timer(5, made.worker().kill)
+        with executor(made.address, True, print) as dask:
+            killer.start()
+            summary = grade(course, "ps1", executor=dask, force=True, progress=False)
+            killer.join()
     assert summary.executed == len(MEANS)
     assert sorted(summary.graded) == sorted(MEANS)
     assert course.auto_scores("ps1") == before

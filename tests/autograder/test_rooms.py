@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).parents[2] / "autograder"
 ARROWS = {
     "__main__": {
         "atomic",
+        "cluster",
         "course",
         "doctor",
         "grade",
@@ -27,6 +28,7 @@ ARROWS = {
         "watch",
     },
     "lms": {"atomic", "course", "prepare"},
+    "cluster": {"course", "execute"},
     "doctor": {"course", "execute"},
     "similar": {"atomic", "course", "page", "prepare", "report", "steps"},
     "page": {"atomic", "course", "report"},
