@@ -42,6 +42,7 @@ from autograder.inside.plain import run_plain
 from autograder.inside.pristine import Pristine
 from autograder.inside.shell import make_shell
 from autograder.job import Limits
+from autograder.link.optional import HAS_TORCH, nn, torch
 from autograder.link.pipes import Pipes
 
 __all__ = ["main"]
@@ -155,9 +156,6 @@ def _rehearse() -> None:
 
     No backward pass: the threads of autograd do not survive a fork.
     """
-    import torch
-    from torch import nn
-
     with contextlib.suppress(ImportError):  # what the first torch.autograd.grad imports
         importlib.import_module("torch.fx.experimental.symbolic_shapes")
     state = torch.get_rng_state()
@@ -175,7 +173,6 @@ def _rehearse() -> None:
     torch.save(model.state_dict(), io.BytesIO())
     data: Any = x
     next(iter(torch.utils.data.DataLoader(data, 2, shuffle=True)))
-    importlib.import_module("numpy.random")
     torch.set_rng_state(state)
 
 
@@ -183,10 +180,11 @@ def _warm(role: str, imports: tuple[str, ...]) -> Any:
     """Import, and do once what costs time the first time; no thread may be left running."""
     # A submission has one core, whatever number its author had and wrote into it.
     warnings.filterwarnings("ignore", "This DataLoader will create")
-    for name in (*imports, "autograder.link.namespace"):
+    for name in (*imports, "autograder.link.namespace", "numpy.random"):
         importlib.import_module(name)
-    sys.modules["torch"].set_num_threads(1)
-    _rehearse()
+    if HAS_TORCH:
+        torch.set_num_threads(1)
+        _rehearse()
     if role == "tests":
         from IPython.display import display
 

@@ -23,7 +23,6 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
-import torch
 
 from autograder.inside.control import Channel
 from autograder.inside.helpers import course_modules
@@ -32,6 +31,7 @@ from autograder.inside.output import Messages, capture
 from autograder.inside.plain import imported, judges, run_plain, shown
 from autograder.inside.pristine import Pristine
 from autograder.inside.vetted import NAMES, Vetting
+from autograder.link.optional import HAS_TORCH, torch
 
 __all__ = ["Throwaway"]
 
@@ -43,6 +43,7 @@ _setpgid, _signal, _status, _waitpid = (
     os.waitstatus_to_exitcode,
     os.waitpid,
 )
+_NUMBERS = (int, float, *np.ScalarType, *((torch.Tensor,) if HAS_TORCH else ()))
 
 
 class Throwaway:
@@ -149,7 +150,7 @@ class Throwaway:
             return {"error": _described(error, name)}
         if text is None:
             return {}
-        if type(value) not in (int, float, *np.ScalarType, torch.Tensor) and _is_number(text):
+        if type(value) not in _NUMBERS and _is_number(text):
             text = f"<{text}>"  # what a class of the submission's says of itself earns no points
         return {"result": {"text/plain": text[:10000]}}
 

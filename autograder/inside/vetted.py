@@ -15,17 +15,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
+
+from autograder.link.optional import HAS_TORCH, torch
 
 __all__ = ["NAMES", "Vetting", "is_own"]
 
 _VET, _WORK_OUT = "__vet__", "__work_out__"
 _MANY = 1000  # elements of a container that are looked at
 _FEW = 20  # a container of more is looked at once
-_PLAIN = {
+_PLAIN: set[Any] = {
     bool, bytearray, bytes, complex, float, int, range, slice, str, type, type(None), type(print),
-    type(lambda: None), type(ast), torch.Tensor, torch.nn.Parameter, *np.ScalarType,
+    type(lambda: None), type(ast), *np.ScalarType,
 }  # fmt: skip
+if HAS_TORCH:
+    _PLAIN |= {torch.Tensor, torch.nn.Parameter}
 _CONTAINERS = (list, tuple, set, frozenset, dict, np.ndarray)
 _OPERATORS: dict[type[ast.operator], Any] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,

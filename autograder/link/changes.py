@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import nn
-
 from autograder.link import messages
 from autograder.link.errors import expect, lookup
 from autograder.link.messages import UNCHANGED
+from autograder.link.optional import nn, torch
 from autograder.link.outgoing import Outgoing
 from autograder.link.randomness import accept_torch
 from autograder.link.table import Frame, Known, Lent, Table, options_of, parts_of, version_of

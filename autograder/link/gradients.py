@@ -13,13 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch.autograd.graph import GradientEdge, get_gradient_edge
-
 from autograder.link.errors import Tampered, expect
+from autograder.link.optional import torch
 from autograder.link.table import Handle, Table
 
 __all__ = ["Bundle", "Stand", "bundle_of", "node_of", "product", "stands_of"]
+
+GradientEdge = torch.autograd.graph.GradientEdge
 
 
 @dataclass(eq=False)
@@ -145,7 +145,7 @@ def bundle_of(
             inputs.append(GradientEdge(node, number))
             trees.append(theirs(node.keys[number].key))  # type: ignore[attr-defined]
         elif node.name().endswith("AccumulateGrad") and hasattr(node, "variable"):
-            inputs.append(get_gradient_edge(node.variable))
+            inputs.append(torch.autograd.graph.get_gradient_edge(node.variable))
             trees.append(leaf(node.variable))
         else:
             stack.extend((n, i) for n, i in reversed(node.next_functions) if n is not None)

@@ -7,9 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import nn
-
 from autograder.link import messages
 from autograder.link.changes import Made, assign, draw, lent_of
 from autograder.link.errors import Tampered, checked, expect, lookup
@@ -17,6 +14,7 @@ from autograder.link.frames import Caps
 from autograder.link.gradients import Bundle, stands_of
 from autograder.link.messages import HEADS, LONGEST, Answer, Call, Failure
 from autograder.link.names import DISTRIBUTIONS, MODULES, distribution_of, is_allowed, shared_module
+from autograder.link.optional import nn, torch
 from autograder.link.randomness import RandomStates
 from autograder.link.standin import (
     RemoteFunction,

@@ -10,24 +10,21 @@ import types
 from typing import Any
 
 import numpy as np
-import torch
-import torch.distributions as distributions
-from torch import nn
-from torch.linalg import LinAlgError  # type: ignore[attr-defined]
+
+from autograder.link.optional import HAS_TORCH, nn, torch
 
 __all__ = [
     "DISTRIBUTIONS", "ERRORS", "FUNCTIONS", "MODULES", "distribution_of", "error_name",
     "is_allowed", "name_of", "parameters_of", "shared_module",
 ]  # fmt: skip
 
+distributions = torch.distributions
+LinAlgError = torch.linalg.LinAlgError  # type: ignore[attr-defined]
+
 MODULES: dict[str, types.ModuleType] = {
     "builtins": builtins,
     "collections": collections,
     "numpy": np,
-    "torch": torch,
-    "torch.nn": nn,
-    "torch.optim": torch.optim,
-    "torch.distributions": distributions,
 }
 
 ERRORS: dict[str, type[Exception]] = {
@@ -37,7 +34,6 @@ ERRORS: dict[str, type[Exception]] = {
     if not issubclass(value, UnicodeError | BaseExceptionGroup)
 } | {
     "numpy.linalg.LinAlgError": np.linalg.LinAlgError,
-    "torch.linalg.LinAlgError": LinAlgError,
     "UnicodeError": UnicodeError,
 }
 
@@ -62,6 +58,17 @@ DISTRIBUTIONS: dict[str, str] = {
     "SoftmaxTransform": "", "SoftplusTransform": "", "StickBreakingTransform": "",
     "TanhTransform": "",
 }  # fmt: skip
+
+if HAS_TORCH:
+    MODULES |= {
+        "torch": torch,
+        "torch.nn": nn,
+        "torch.optim": torch.optim,
+        "torch.distributions": distributions,
+    }
+    ERRORS["torch.linalg.LinAlgError"] = LinAlgError
+else:
+    DISTRIBUTIONS.clear()
 
 FUNCTIONS = (
     types.FunctionType,

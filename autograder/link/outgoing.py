@@ -10,15 +10,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
-from torch import nn
-
 from autograder.link import messages
 from autograder.link.errors import TooLarge, Unsupported
 from autograder.link.frames import Caps
 from autograder.link.gradients import bundle_of, node_of
 from autograder.link.messages import LONGEST
 from autograder.link.names import DISTRIBUTIONS, FUNCTIONS, distribution_of, name_of, parameters_of
+from autograder.link.optional import nn, torch
 from autograder.link.standin import SPECIAL, RemoteMethod
 from autograder.link.table import (
     CLASSES,

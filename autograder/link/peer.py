@@ -36,8 +36,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
 from autograder.link.calls import prepared
 from autograder.link.changes import Changes
 from autograder.link.errors import LinkClosed, Tampered, WireError, expect
@@ -45,6 +43,7 @@ from autograder.link.failures import failure_of, raised
 from autograder.link.frames import Link
 from autograder.link.incoming import Incoming, Received
 from autograder.link.messages import HEADS, Answer, Call, Failure, Message
+from autograder.link.optional import torch
 from autograder.link.outgoing import Outgoing
 from autograder.link.pipes import Pipes
 from autograder.link.randomness import RandomStates

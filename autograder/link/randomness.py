@@ -16,7 +16,8 @@ import struct
 from typing import Any
 
 import numpy as np
-import torch
+
+from autograder.link.optional import HAS_TORCH, torch
 
 __all__ = ["RandomStates", "accept_torch", "reachable"]
 
@@ -99,6 +100,8 @@ def accept_torch(generator: torch.Generator, claim: bytes, *, checked: bool) -> 
 class RandomStates:
     """The global states of torch, numpy and `random`, and what the other side knows of them.
 
+    Where torch is not installed, its state is None, and none is believed.
+
     Args:
         checked: believe only states that drawing leads to.
 
@@ -111,7 +114,8 @@ class RandomStates:
         self.known: list[Any] = [None, None, None]
 
     def _now(self) -> list[Any]:
-        return [_torch_bytes(torch.default_generator), self._numpy(), random.getstate()]
+        own = _torch_bytes(torch.default_generator) if HAS_TORCH else None
+        return [own, self._numpy(), random.getstate()]
 
     def _numpy(self) -> list[Any] | None:
         # get_state takes 30 µs, a look at the words 1 µs; only a cached normal deviate may be
@@ -160,7 +164,7 @@ class RandomStates:
             self.known = self._now()
 
     def _take_torch(self, claim: Any) -> None:
-        if type(claim) is not bytes:
+        if type(claim) is not bytes or not HAS_TORCH:
             raise ValueError("a random state of the wrong form")
         accept_torch(torch.default_generator, claim, checked=self._checked)
 

@@ -19,10 +19,8 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import nn
-
 from autograder.link.errors import WireError
+from autograder.link.optional import nn, torch
 from autograder.link.table import Handle, handle_of
 
 __all__ = [

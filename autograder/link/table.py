@@ -15,10 +15,9 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
-from torch import nn
 
 from autograder.link.errors import Tampered, TooLarge, Unsupported, expect
+from autograder.link.optional import nn, torch
 from autograder.link.tensors import raw_bytes
 from autograder.link.values import Encoder
 

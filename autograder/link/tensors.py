@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
 
 from autograder.link.errors import Tampered, Unsupported, expect, lookup
+from autograder.link.optional import HAS_TORCH, torch
 
 __all__ = [
     "NUMPY_DTYPES", "TORCH_DTYPES", "blob_of", "check_tensor", "is_shape", "pack_tensor",
@@ -16,12 +16,12 @@ __all__ = [
 ]  # fmt: skip
 
 TORCH_DTYPES: dict[str, torch.dtype] = {
-    str(dtype).removeprefix("torch."): dtype
-    for dtype in (
-        torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64,
-        torch.complex128, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8,
-        torch.bool,
+    name: getattr(torch, name)
+    for name in (
+        "float32", "float64", "float16", "bfloat16", "complex64", "complex128", "int8", "int16",
+        "int32", "int64", "uint8", "bool",
     )
+    if HAS_TORCH
 }  # fmt: skip
 NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
     name: np.dtype(name)

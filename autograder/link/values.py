@@ -14,10 +14,10 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
-import torch
 
 from autograder.link.errors import Tampered, TooLarge, Unsupported, expect, lookup
 from autograder.link.frames import Caps
+from autograder.link.optional import torch
 from autograder.link.tensors import (
     NUMPY_DTYPES,
     TORCH_DTYPES,

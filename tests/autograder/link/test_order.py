@@ -8,8 +8,8 @@ from pathlib import Path
 import autograder.link
 
 ORDER = [
-    "errors", "pipes", "frames", "tensors", "values", "names", "randomness", "messages", "table",
-    "standin", "gradients", "failures", "outgoing", "changes", "incoming", "calls", "peer",
+    "optional", "errors", "pipes", "frames", "tensors", "values", "names", "randomness", "messages",
+    "table", "standin", "gradients", "failures", "outgoing", "changes", "incoming", "calls", "peer",
     "namespace",
 ]  # fmt: skip
 
