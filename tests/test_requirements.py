@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 import sys
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import packages_distributions
+from importlib.metadata import PackageNotFoundError, metadata, packages_distributions
 from pathlib import Path
 
 import nbformat
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import vaelib
@@ -55,6 +57,20 @@ def test_what_the_package_names_is_pinned_within_its_bounds() -> None:
         (pin,) = pinned[name].specifier
         assert pin.operator == "==", f"{name} is not pinned"
         assert requirement.specifier.contains(pin.version), f"{pinned[name]} against {requirement}"
+
+
+@pytest.mark.parametrize("file", ["requirements.txt", "constraints.txt"])
+def test_what_is_pinned_installs_with_the_oldest_python(file: str) -> None:
+    """With its first release even: that of Debian 12 is 3.11.2."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    oldest = project["requires-python"].partition(",")[0].removeprefix(">=") + ".0"
+    refused = []
+    for name in pins(file):
+        with contextlib.suppress(PackageNotFoundError):  # of another system
+            wanted = metadata(name)["Requires-Python"] or ""
+            if not SpecifierSet(wanted).contains(oldest):
+                refused.append(f"{name} {wanted}")
+    assert not refused
 
 
 def test_the_lock_pins_the_rest_and_nothing_twice() -> None:

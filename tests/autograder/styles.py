@@ -202,6 +202,20 @@ style(
     "rate = 2\ndef f(x): return 2 * x",
     "rate = 5\nassert f(2) == 10",
 )
+style(
+    "history",
+    "inside",
+    "print('so')",
+    "print('no')",
+    """
+    import sys, io
+    old_stdout, sys.stdout = sys.stdout, io.StringIO()
+    exec(In[-2])
+    printed = sys.stdout.getvalue()
+    sys.stdout = old_stdout
+    assert printed == 'so\\n'
+    """,
+)
 style("dir", "inside", FOUR, "other = 4", "assert 'value' in dir()")
 style("globals", "inside", FOUR, FIVE, "assert globals().get('value') == 4")
 style("eval", "outside", FOUR, FIVE, "assert eval('value') == 4")
