@@ -67,7 +67,7 @@ def test_what_is_pinned_installs_with_the_oldest_python(file: str) -> None:
     refused = []
     for name in pins(file):
         with contextlib.suppress(PackageNotFoundError):  # of another system
-            wanted = metadata(name)["Requires-Python"] or ""
+            wanted = metadata(name).get("Requires-Python") or ""
             if not SpecifierSet(wanted).contains(oldest):
                 refused.append(f"{name} {wanted}")
     assert not refused

@@ -23,6 +23,7 @@ LIMITS = Limits(cell_seconds=60, total_seconds=120, memory=2**31)
 ALLOW, NO, MISSING, AS_IF_DONE = 0x7FFF0000, 0x50001, 0x50026, 0x50000
 
 
+@pytest.mark.slow
 @in_sandbox
 @pytest.mark.parametrize("kind", KINDS)
 def test_honest_notebooks_run(kind: str) -> None:

@@ -466,6 +466,7 @@ class TestTests:
         assert len(result.tampering) == 1
         assert errors(result.cells[1]) == ["Tampered"]
 
+    @pytest.mark.slow
     def test_an_interrupt_never_cuts_a_message(self) -> None:
         # The time runs out while the process does little but send.
         result = run(
@@ -512,6 +513,7 @@ class TestWhere:
         with pytest.raises(SandboxError, match="no module 'no_such_module'"):
             execute(Job((), imports=("no_such_module",)).to_bytes())
 
+    @pytest.mark.slow
     def test_an_import_that_fails(self) -> None:
         with pytest.raises(SandboxError, match=r"os\.antigravity_is_not_here"):
             execute(Job((), imports=("os.antigravity_is_not_here",)).to_bytes())
@@ -625,6 +627,7 @@ def running(argument: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_a_notebook_of_many_cells_that_print_has_one_budget() -> None:
     cells = tuple(Cell(str(i), "student", "print('x' * 900)") for i in range(60))
     cells += (Cell("test", "test", "assert 1 == 2"),)

@@ -659,6 +659,7 @@ def working_in(folder: Path) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_finished_by_the_next_and_leaves_nothing_running(
     course: Course, submit: Any, scores: Any
 ) -> None:
@@ -719,6 +720,7 @@ def test_an_export_to_csv_has_everybody(course: Course, submit: Any) -> None:
     }
 
 
+@pytest.mark.slow
 def test_several_notebooks_and_one_of_them_missing(tmp_path: Path) -> None:
     course = write_course(tmp_path, {"one": source_notebook(), "two": source_notebook()})
     for student, names in (("anna", ("one", "two")), ("bert", ("two",))):
@@ -761,6 +763,7 @@ def test_errors_of_the_course_are_named(course: Course, tmp_path: Path) -> None:
         grade(Course.at(course.root), "ps1", progress=False)
 
 
+@pytest.mark.slow
 def test_only_python_is_graded(tmp_path: Path) -> None:
     notebook = source_notebook()
     notebook.metadata.kernelspec = {"name": "ir", "display_name": "R", "language": "R"}

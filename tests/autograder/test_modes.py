@@ -140,6 +140,7 @@ class TestNoFreePoints:
         assert not graded("")
         assert not graded(f"{own}\ndel {name}")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("mode", ["outside", "inside"])
     @pytest.mark.parametrize(
         "value", ["1.5", "np.float64(1.5)", "np.float32(1.5)", "torch.tensor(1.5)", "f()"]
@@ -551,6 +552,7 @@ def styled(tmp_path_factory: pytest.TempPathFactory) -> Course:
 
 
 class TestOfACourse:
+    @pytest.mark.slow
     def test_modes_come_of_the_solution(self, styled: Course) -> None:
         lines: list[str] = []
         summary = grade(styled, "ps1", progress=False, tell=lines.append)

@@ -186,6 +186,7 @@ def test_what_is_no_notebook_is_refused_with_its_reason(data: bytes, said: str) 
     assert caught.value.reason == "malformed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["[]", "{}", '{"a":[]}', "1.5", '"ab"', "7", "[[[]]]"])
 def test_the_memory_of_the_largest_notebook_that_is_read(value: str) -> None:
     """In a process of its own: 20 MB that hold as many values as are taken."""

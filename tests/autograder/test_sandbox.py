@@ -298,6 +298,7 @@ class TestWithheld:
         subprocess.run([sys.executable, "-m", "compileall", "-q", str(package)], check=True)
         return tmp_path
 
+    @pytest.mark.slow
     def test_used_it_says_why_and_its_files_are_gone(self, packages: Path) -> None:
         found = answer(
             "import glob, lessons, lessons.deep.inner, lessons.free\n"
@@ -323,6 +324,7 @@ class TestWithheld:
             "/packages/lessons/../lessons",
         ]
 
+    @pytest.mark.slow
     def test_the_tests_have_the_real_one(self, packages: Path) -> None:
         cells = (
             Cell("student", "student", "import lessons"),
@@ -441,6 +443,7 @@ def decision(program: bytes, number: int, arch: int, argument: int) -> int:
             at += yes if holds else no
 
 
+@pytest.mark.slow
 @in_sandbox
 def test_everything_ends_with_the_host(tmp_path: Path) -> None:
     """A host that is killed leaves neither parents nor forks."""

@@ -217,6 +217,7 @@ class TestArc:
         radius = (arc.f(z.unsqueeze(-1)) - torch.tensor([0.0, 1.0]).to(z)).norm(dim=-1)
         torch.testing.assert_close(radius, torch.ones_like(radius))
 
+    @pytest.mark.slow
     def test_marginal_is_a_density(self, arc: Arc) -> None:
         axis = torch.linspace(-2, 3, 251, dtype=torch.float64, device=arc.prior.mu.device)
         plane = torch.cartesian_prod(axis, axis)
