@@ -140,7 +140,8 @@ class Task:
             print(f"No check of {self.name} has failed: run its checks first.")
             return
         aspect, more = self._failed
-        print(textwrap.fill(f"{self.name}, {aspect}: {more}", 90))
+        told = f"{self.name}, {aspect}: {more}"
+        print(textwrap.fill(told, 90, break_long_words=False, break_on_hyphens=False))
 
     def read(self) -> None:
         """Open the section of the book that explains this task."""
