@@ -216,20 +216,24 @@ class Course:
         """What the autograder gave: by student, then by notebook and cell."""
         scores: dict[str, dict[tuple[str, str], float | None]] = {}
         with self.gradebook() as gradebook:
-            rows = (
-                gradebook.db.query(
-                    SubmittedAssignment.student_id, Notebook.name, BaseCell.name, Grade.auto_score
-                )
-                .join(SubmittedNotebook, SubmittedNotebook.assignment_id == SubmittedAssignment.id)
-                .join(Notebook, SubmittedNotebook.notebook_id == Notebook.id)
-                .join(Grade, Grade.notebook_id == SubmittedNotebook.id)
-                .join(BaseCell, Grade.cell_id == BaseCell.id)
-                .join(Assignment, SubmittedAssignment.assignment_id == Assignment.id)
-                .filter(Assignment.name == assignment)
-            )
-            for student, notebook, cell, score in rows:
+            for student, notebook, cell, score in said_of_cells(
+                gradebook, assignment, Grade, Grade.auto_score
+            ):
                 scores.setdefault(student, {})[notebook, cell] = score
         return scores
+
+
+def said_of_cells(gradebook: Gradebook, assignment: str, table: Any, *columns: Any) -> Any:
+    """Student, notebook, cell, and columns of a table about cells, such as grades or comments."""
+    return (
+        gradebook.db.query(SubmittedAssignment.student_id, Notebook.name, BaseCell.name, *columns)
+        .join(SubmittedNotebook, SubmittedNotebook.assignment_id == SubmittedAssignment.id)
+        .join(Notebook, SubmittedNotebook.notebook_id == Notebook.id)
+        .join(table, table.notebook_id == SubmittedNotebook.id)
+        .join(BaseCell, table.cell_id == BaseCell.id)
+        .join(Assignment, SubmittedAssignment.assignment_id == Assignment.id)
+        .filter(Assignment.name == assignment)
+    )
 
 
 def total(submission: SubmittedAssignment) -> float:

@@ -13,21 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nbgrader.api import (
-    Assignment,
-    BaseCell,
-    Comment,
-    Grade,
-    Notebook,
-    SubmittedAssignment,
-    SubmittedNotebook,
-)
+from nbgrader.api import Comment, Grade, SubmittedNotebook
 from nbgrader.converters import GenerateFeedback
 from nbgrader.converters.base import NbGraderException
 from sqlalchemy.exc import SAWarning
 
 from autograder.atomic import write
-from autograder.course import Course, messages, quiet
+from autograder.course import Course, messages, quiet, said_of_cells
 from autograder.exchange import Release
 from autograder.gradebook import NotRecorded, last_line
 from autograder.prepare.files import ABOUT_SUBMISSION
@@ -52,7 +44,7 @@ def ready(course: Course, assignment: str) -> tuple[dict[str, str], list[str]]:
     said: dict[str, list[Any]] = {}
     waiting = set()
     with course.gradebook() as gradebook:
-        for student, *row, waits in _rows(
+        for student, *row, waits in said_of_cells(
             gradebook,
             assignment,
             Grade,
@@ -62,7 +54,7 @@ def ready(course: Course, assignment: str) -> tuple[dict[str, str], list[str]]:
             said.setdefault(student, []).append(row)
             if waits:
                 waiting.add(student)
-        for student, *row in _rows(
+        for student, *row in said_of_cells(
             gradebook, assignment, Comment, Comment.auto_comment, Comment.manual_comment
         ):
             said.setdefault(student, []).append(row)
@@ -74,19 +66,6 @@ def ready(course: Course, assignment: str) -> tuple[dict[str, str], list[str]]:
             about = json.dumps([sorted(files), sorted(map(repr, said[student]))])
             digests[student] = hashlib.sha256(about.encode()).hexdigest()
     return digests, sorted(waiting)
-
-
-def _rows(gradebook: Any, assignment: str, table: Any, *columns: Any) -> Any:
-    """What a table says of the cells of an assignment's submissions."""
-    return (
-        gradebook.db.query(SubmittedAssignment.student_id, Notebook.name, BaseCell.name, *columns)
-        .join(SubmittedNotebook, SubmittedNotebook.assignment_id == SubmittedAssignment.id)
-        .join(Notebook, SubmittedNotebook.notebook_id == Notebook.id)
-        .join(table, table.notebook_id == SubmittedNotebook.id)
-        .join(BaseCell, table.cell_id == BaseCell.id)
-        .join(Assignment, SubmittedAssignment.assignment_id == Assignment.id)
-        .filter(Assignment.name == assignment)
-    )
 
 
 def _kept(course: Course, assignment: str) -> Path:
