@@ -58,10 +58,3 @@ def chromium() -> Iterator[Browser]:
         pytest.fail("there is no Chromium: `make system` finds or installs it")
     with whole.chromium() as browser:
         yield browser
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The grader's tests run one after the other; so does the rest, which builds the book once."""
-    for item in items:
-        group = "grader" if "autograder" in item.path.parts[-3:] else "rest"
-        item.add_marker(pytest.mark.xdist_group(group))
