@@ -148,7 +148,7 @@ def _submissions(
     if students is None:
         return found
     if unknown := sorted(set(students) - found.keys()):
-        raise CourseError(f"{', '.join(unknown)} submitted nothing for {assignment}")
+        raise CourseError(f"there is no submission of {assignment} by {', '.join(unknown)}")
     return {student: folder for student, folder in found.items() if student in students}
 
 

@@ -14,6 +14,13 @@ BYTES, OLDER = 2**20, 3
 """The size at which a new file is begun, and how many older ones are kept."""
 
 
+class _OneLine(logging.Formatter):
+    """A line for each record, whatever is in a name or an error."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return " ".join(super().format(record).split())
+
+
 @contextlib.contextmanager
 def log_of(folder: Path, assignment: str) -> Iterator[logging.LoggerAdapter[logging.Logger]]:
     """A logger that writes into the folder, a line each with its time and the assignment."""
@@ -21,13 +28,13 @@ def log_of(folder: Path, assignment: str) -> Iterator[logging.LoggerAdapter[logg
     handler = RotatingFileHandler(
         folder / "grade.log", maxBytes=BYTES, backupCount=OLDER, encoding="utf-8"
     )
-    handler.setFormatter(logging.Formatter("%(asctime)s %(assignment)s: %(message)s"))
+    handler.setFormatter(_OneLine("%(asctime)s %(assignment)s: %(message)s"))
     logger.addHandler(handler)
     adapter = logging.LoggerAdapter(logger, {"assignment": assignment})
     try:
         yield adapter
     except BaseException as error:
-        adapter.error("the run ended: %s", " ".join(f"{type(error).__name__}: {error}".split()))
+        adapter.error("the run ended: %s: %s", type(error).__name__, error)
         raise
     finally:
         handler.close()

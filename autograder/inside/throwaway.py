@@ -129,7 +129,7 @@ class Throwaway:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(BaseException):
                 self._run(source, "<cell before>", magics)
         if isinstance(history := self._space.get("In"), list):
-            history.append(message["inside"])  # so that In[-2] is the student's cell
+            list.append(history, message["inside"])  # so that In[-2] is the student's cell
         final = self._verdict(message["inside"], name, magics)
         for stream in streams:
             stream.flush()

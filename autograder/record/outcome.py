@@ -28,7 +28,7 @@ _EXPLAINED: dict[Reason, str] = {
     "not started": "the submission could not be started, twice, while others could",
 }
 
-_PLACE = re.compile(r"line (\d+), (test|submission)")
+_PLACE = re.compile(r"line (\d{1,6}), (test|submission)")  # no number that `int` refuses
 
 
 def _named(reason: Reason, message: str = "") -> NotebookNode:

@@ -33,6 +33,7 @@ from autograder.execute.sandbox import SandboxError
 from autograder.execute.store import Store
 from autograder.grade import Summary, grade
 from autograder.job import Job
+from autograder.log import log_of
 
 ALL = {"test_mean": 2, "test_hidden": 3, "test_partial": 2, "why": 0, "task": None}
 
@@ -104,7 +105,7 @@ def test_one_student_alone(course: Course, submit: Any) -> None:
     submit("bert")
     assert run(course, students=["bert"]).graded == ["bert"]
     assert set(course.points("ps1")) == {"bert"}
-    with pytest.raises(CourseError, match="carl, dora submitted nothing for ps1"):
+    with pytest.raises(CourseError, match="no submission of ps1 by carl, dora"):
         run(course, students=["dora", "anna", "carl"])
     summary = run(course)
     assert (summary.graded, summary.unchanged) == (["anna"], ["bert"])
@@ -112,6 +113,20 @@ def test_one_student_alone(course: Course, submit: Any) -> None:
 
 def interrupted(job: bytes, isolated: bool) -> bytes:
     raise KeyboardInterrupt
+
+
+def test_no_name_and_no_error_makes_a_line_of_its_own_in_the_log(tmp_path: Path) -> None:
+    def run() -> None:
+        with log_of(tmp_path, "ps1") as log:
+            log.info("%s has %g points", "eve\n2030-01-01 00:00:00,000 ps1: eve has 7", 0)
+            raise ValueError("one\ntwo")
+
+    with pytest.raises(ValueError, match="two"):
+        run()
+    lines = (tmp_path / "grade.log").read_text().splitlines()
+    assert [line.split(" ps1: ")[1] for line in lines] == [
+        "eve 2030-01-01 00:00:00,000", "the run ended: ValueError: one two",
+    ]  # fmt: skip
 
 
 def test_the_log_tells_what_each_run_recorded(course: Course, submit: Any) -> None:
