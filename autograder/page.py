@@ -26,8 +26,10 @@ _STYLE = """
 body { margin: 0 auto; max-width: 60rem; padding: 1rem; color: var(--ink);
   background: var(--paper); font: 1rem/1.5 system-ui, sans-serif; }
 h1 { margin: 0.5rem 0; } h2 { margin: 2rem 0 0.5rem; }
-img { display: block; }
+picture, img { display: block; }
 .wide { overflow-x: auto; }
+@media (max-width: 44rem) { picture::after { content: "↔ scroll sideways for more";
+  font-size: 0.85rem; } }
 table { border-collapse: collapse; width: 100%; }
 th, td { padding: 0.3rem 0.6rem; text-align: left; border-bottom: 1px solid var(--line);
   vertical-align: top; min-width: 7rem; overflow-wrap: anywhere; contain: paint; }
@@ -160,15 +162,17 @@ def _student(number: int, row: Row) -> str:
 
 
 def _who_failed(rows: Sequence[Row]) -> list[str]:
-    """For each check that somebody failed, what it said and to whom."""
+    """For each check that somebody failed, in order, what it said and to whom."""
     failed: dict[tuple[str, str], dict[str, list[str]]] = {}
     for row in rows:
         for check in row.checks:
+            said = failed.setdefault((check.notebook, check.cell), {})
             if check.score < check.points and not check.manual:
-                said = failed.setdefault((check.notebook, check.cell), {})
                 said.setdefault(check.headline or "(no message)", []).append(row.student)
     parts = []
     for (_, cell), said in failed.items():
+        if not said:
+            continue
         groups = sorted(said.items(), key=lambda item: -len(item[1]))
         told = [[line, str(len(who)), ", ".join(who)] for line, who in groups]
         number = sum(len(who) for who in said.values())

@@ -114,6 +114,8 @@ def test_the_page_is_whole_safe_and_has_words_for_its_pictures(graded: Course) -
     sources = re.findall(r'(?:src|srcset|href)="([^"]{0,22})', html)
     assert sources
     assert all(re.match(r"data:image/png;base64|#student-\d+$", source) for source in sources)
+    folds = re.findall(r"<summary>(test_\w+): \d+ without all points", html)
+    assert folds == ["test_mean", "test_hidden", "test_partial"]  # in the order of the notebook
     alts = re.findall(r'<img [^>]*alt="([^"]*)"', html)
     assert len(alts) == html.count("<img ") == 3
     assert "median" in alts[0]
