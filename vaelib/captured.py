@@ -83,7 +83,8 @@ class StaticStep:
         """Set the epoch's order (N,) and the KL's weight in each step, and go to the first step."""
         self.order.copy_(order[: self.order.numel()].view_as(self.order))
         _, batch_size = self.order.shape
-        self.of_kl.copy_(torch.tensor([beta / batch_size for beta in betas[: len(self.of_kl)]]))
+        slopes_of_kl = [beta / batch_size for beta in betas[: len(self.of_kl)]]
+        self.of_kl.copy_(torch.tensor(slopes_of_kl, dtype=self.of_kl.dtype))
         self.position.zero_()
 
     def __call__(self) -> None:

@@ -32,8 +32,9 @@ def plain_step(objective: Objective, adam: torch.optim.Optimizer) -> Callable[..
 
 
 def static_run(
-    model: Any, data: InMemory, *, epochs: int, samples: int = 1, objective: Any = None
-) -> None:
+    model: Any, data: InMemory, *, epochs: int, samples: int = 1, objective: Any = None,
+    beta: float = 1.0,
+) -> None:  # fmt: skip
     """What `fit` does on a GPU, but for the capture."""
     maximised = Objective(model, objective)
     adam = torch.optim.Adam(model.parameters(), fused=True)
@@ -46,7 +47,7 @@ def static_run(
     step = CapturedStep(static, plain_step(maximised, adam), say=pytest.fail)
     step.WARM_UP = 10**9  # never captured
     for _ in range(epochs):
-        step.epoch([1.0] * data.steps(BATCH), lambda: None)
+        step.epoch([beta] * data.steps(BATCH), lambda: None)
 
 
 @pytest.mark.parametrize("kind", [make_vae, Conditional, MixturePrior, TwoLayers, with_modes])
@@ -66,11 +67,14 @@ def test_static_steps_equal_plain_ones_bit_for_bit(digits: Images, kind: Callabl
         torch.testing.assert_close(runs[1][name], value, rtol=0, atol=1e-6)
 
 
-def test_static_steps_take_samples_and_an_objective(digits: Images) -> None:
+@pytest.mark.parametrize(
+    "chosen", [{"samples": 3, "objective": importance_weighted_elbo}, {"beta": 0.3}]
+)
+def test_static_steps_take_what_fit_takes(digits: Images, chosen: dict[str, Any]) -> None:
+    """In float64, in which a number that was rounded to float32 would show."""
     runs = []
     for static in (False, True):
         vae = make_vae().double()
-        chosen: dict[str, Any] = {"samples": 3, "objective": importance_weighted_elbo}
         if static:
             static_run(vae, InMemory("train", digits), epochs=2, **chosen)
         else:
