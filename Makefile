@@ -94,10 +94,14 @@ browser:
 system: ## find or install what pip cannot: bubblewrap, Chromium, epubcheck, OpenSSL
 	@PYTHON="$(PYTHON)" scripts/system-packages bubblewrap chromium epubcheck openssl
 
+# From 4.25 on, jsonschema parses a grammar when it is imported: 1.4 s in every process that reads
+# notebooks. From 3.0 on, soupsieve refuses Python 3.11.2, that of Debian 12.
+HELD_BACK := 'jsonschema<4.25' 'soupsieve<3'
+
 .PHONY: lock
 lock: ## write constraints.txt anew (by the oldest Python: make lock PYTHON=python3.11)
 	$(PYTHON) -m venv --clear build/lock
-	build/lock/bin/python -m pip install -q -r requirements.txt
+	build/lock/bin/python -m pip install -q -r requirements.txt $(HELD_BACK)
 	@{ echo "# Locks what requirements.txt brings with it; made by: make lock"; \
 	  build/lock/bin/python -m pip freeze --all --exclude pip -r requirements.txt \
 	  | sed -E -e '1,/added by pip freeze/d' -e '/^(cuda|nvidia|triton)/d'; \
