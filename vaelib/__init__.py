@@ -1,18 +1,16 @@
 """Variational autoencoders in PyTorch, one lecture topic per module.
 
-Read the modules in this order: `autoencoder`, `latent_variable`, `elbo`, `kl`,
-`reparameterization`, `training`, `generation`, `evaluation`, `baselines`. They use `data`,
-`networks`, `residual`, `likelihood`, `vae`, `plots`, `explorer` and `pretrained`.
+Read the modules in this order: `autoencoder`, `few_labels`, `latent_variable`, `linear_gaussian`,
+`elbo`, `inference_gap`, `kl`, `reparameterization`, `training`, `generation`, `evaluation`,
+`codes`, `baselines`. They use `data`, `networks`, `residual`, `likelihood`, `vae`, `plots`,
+`explorer` and `pretrained`.
 
 Users may rely on the names listed here. Log-likelihoods, divergences and bounds are in nats.
 """
 
 from vaelib.autoencoder import (
     Autoencoder,
-    FewLabels,
-    few_labels_experiment,
     fit_autoencoder,
-    initialise_classifier,
     linear_autoencoder_weights,
     random_codes,
     reconstruction_error,
@@ -31,35 +29,39 @@ from vaelib.checkpoint import (
     load_vae,
     save_vae,
 )
+from vaelib.codes import (
+    Estimate,
+    active_units,
+    linear_probe,
+    log_aggregate_posterior,
+    mutual_information,
+)
 from vaelib.data import (
     Images,
     load_dataset,
 )
 from vaelib.elbo import (
     ELBO,
-    InferenceGap,
     LatentVariableModel,
     effective_sample_size,
     evidence_lower_bound,
-    fit_posterior,
     importance_weighted_bound,
     importance_weighted_elbo,
-    inference_gap,
     log_marginal_monte_carlo,
     log_weights,
 )
 from vaelib.evaluation import (
-    Estimate,
     LogLikelihood,
-    active_units,
     evaluate_elbo,
-    linear_probe,
-    log_aggregate_posterior,
     log_likelihood,
-    mutual_information,
     sharpness,
 )
 from vaelib.explorer import LatentExplorer
+from vaelib.few_labels import (
+    FewLabels,
+    few_labels_experiment,
+    initialise_classifier,
+)
 from vaelib.flow import TransformedGaussian
 from vaelib.generation import (
     interpolate,
@@ -70,6 +72,7 @@ from vaelib.generation import (
     sample_prior,
 )
 from vaelib.history import History, Interrupted, NonFiniteError
+from vaelib.inference_gap import InferenceGap, fit_posterior, inference_gap
 from vaelib.kl import (
     kl_between_gaussians,
     kl_divergence,
@@ -77,7 +80,7 @@ from vaelib.kl import (
     kl_terms,
     kl_to_standard_normal,
 )
-from vaelib.latent_variable import Arc, LinearGaussian, NonlinearGaussian
+from vaelib.latent_variable import Arc, NonlinearGaussian
 from vaelib.likelihood import (
     Bernoulli,
     DiscretisedLogistic,
@@ -86,6 +89,7 @@ from vaelib.likelihood import (
     bits_per_dim,
     gaussian_log_likelihood,
 )
+from vaelib.linear_gaussian import LinearGaussian
 from vaelib.networks import (
     BernoulliDecoder,
     DiscretisedLogisticDecoder,

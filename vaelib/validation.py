@@ -10,8 +10,8 @@ import torch
 
 from vaelib._checks import value_checks
 from vaelib._modes import evaluating
+from vaelib.codes import active_units
 from vaelib.divergence import divergence, divergence_named
-from vaelib.evaluation import active_units
 from vaelib.history import History
 from vaelib.minibatches import Minibatches
 from vaelib.objective import noise_dim

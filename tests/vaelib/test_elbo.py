@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from laws import integral, real_line
-from statistical import assert_mean_equals, z_threshold
+from statistical import assert_mean_equals
 from torch import Tensor, nn
 
 from vaelib import (
@@ -28,9 +28,7 @@ from vaelib import (
     NonlinearGaussian,
     effective_sample_size,
     evidence_lower_bound,
-    fit_posterior,
     importance_weighted_bound,
-    inference_gap,
     kl_divergence,
     log_marginal_monte_carlo,
     log_weights,
@@ -458,78 +456,6 @@ class TestEffectiveSampleSize:
         torch.testing.assert_close(share, expected, rtol=0.03, atol=0)
 
 
-class TestInferenceGap:
-    def test_fit_posterior_finds_the_mean_field_optimum(
-        self, linear: LinearGaussian, x: Tensor, generator: torch.Generator
-    ) -> None:
-        best = linear.best_diagonal(x)
-        fitted = fit_posterior(linear, x, generator, steps=1_000)
-        torch.testing.assert_close(fitted.mu, best.mu, rtol=0, atol=0.05)
-        torch.testing.assert_close(fitted.logvar, best.logvar, rtol=0, atol=0.1)
-        lost = linear.exact_elbo(x, best).per_example - linear.exact_elbo(x, fitted).per_example
-        assert (lost >= 0).all()
-        assert (lost < 0.01).all()
-
-    def test_fit_posterior_starts_at_the_encoder(
-        self, linear: LinearGaussian, x: Tensor, generator: torch.Generator
-    ) -> None:
-        far = DiagonalGaussian(torch.full((N, K), 9.0).to(x), torch.full((N, K), -4.0).to(x))
-        model = with_encoder(linear, lambda x: far)
-        fitted = fit_posterior(model, x, generator, steps=2, learning_rate=0.01)
-        assert ((fitted.mu - far.mu).abs() < 0.03).all()
-        assert (far.mu == 9.0).all()
-
-    def test_fit_posterior_replays_and_leaves_the_model_alone(
-        self, vae: VAE, images: Tensor
-    ) -> None:
-        before = [value.clone() for value in vae.parameters()]
-        first, second = (
-            fit_posterior(vae, images, torch.Generator(images.device).manual_seed(1), steps=5)
-            for _ in range(2)
-        )
-        assert torch.equal(first.mu, second.mu)
-        assert torch.equal(first.logvar, second.logvar)
-        assert all(map(torch.equal, before, vae.parameters()))
-        assert all(value.grad is None for value in vae.parameters())
-
-    def test_fit_posterior_draws_noise_for_each_example(
-        self, linear: LinearGaussian, x: Tensor, generator: torch.Generator
-    ) -> None:
-        same = x[:1].expand(N, -1)
-        fitted = fit_posterior(linear, same, generator, steps=3, samples=1)
-        assert len({tuple(row.tolist()) for row in fitted.logvar}) == N
-
-    def test_splits_the_gap_into_its_known_parts(
-        self, linear: LinearGaussian, x: Tensor, generator: torch.Generator
-    ) -> None:
-        best = linear.best_diagonal(x)
-        bad = DiagonalGaussian(best.mu + 0.3, best.logvar + 0.5)
-        samples = 20_000
-        truth = linear.log_marginal(x)
-        approximation = linear.kl_to_posterior(x, best)
-        for q in (best, bad):
-            model = with_encoder(linear, lambda x, q=q: q)
-            gap = inference_gap(model, x, truth, generator, samples=samples)
-            amortisation = linear.kl_to_posterior(x, q) - approximation
-            # Each bound is a mean of `samples`; 0.01 for the search, as tested above.
-            eps = normal(generator, 1_000, N, K)
-            noise = linear.decoder(q.reparameterize(eps)).log_prob(x).std(0)
-            allowed = 0.01 + 2 * z_threshold(4 * N) * noise / math.sqrt(samples)
-            assert ((gap.approximation - approximation).abs() < allowed).all()
-            assert ((gap.amortisation - amortisation).abs() < allowed).all()
-            assert ((gap.total - linear.kl_to_posterior(x, q)).abs() < allowed).all()
-            assert (approximation > allowed).all()  # else a gap of 0 would pass
-            assert q is best or (amortisation > allowed).all()
-
-    def test_an_optimal_encoder_has_no_amortisation_gap(
-        self, linear: LinearGaussian, x: Tensor, generator: torch.Generator
-    ) -> None:
-        # Both bounds on one draw: most of the noise cancels.
-        model = with_encoder(linear, linear.best_diagonal)
-        gap = inference_gap(model, x, linear.log_marginal(x), generator)
-        assert (gap.amortisation.abs() < 0.02).all()
-
-
 class TestErrors:
     @pytest.mark.parametrize("function", [log_weights, evidence_lower_bound])
     @pytest.mark.parametrize("shape", [(N, 2), (1, N, 3), (1, N + 1, 2), (3, 1, 2), (0, N, 2)])
@@ -564,19 +490,6 @@ class TestErrors:
     ) -> None:
         with pytest.raises(ValueError, match=rf"{name} must be \(S, N\) with S ≥ 1, but is"):
             function(torch.zeros(shape))
-
-    def test_arguments_of_the_gap(
-        self, linear: LinearGaussian, x: Tensor, generator: torch.Generator
-    ) -> None:
-        truth = linear.log_marginal(x)
-        with pytest.raises(ValueError, match=r"log_marginal must be \(4,\).*\(\)"):
-            inference_gap(linear, x, truth.mean(), generator)
-        with pytest.raises(ValueError, match="samples must be an integer of at least 1, not 0"):
-            inference_gap(linear, x, truth, generator, samples=0)
-        with pytest.raises(ValueError, match="steps must be an integer of at least 2, not 1"):
-            fit_posterior(linear, x, generator, steps=1)
-        with pytest.raises(ValueError, match="samples must be an integer of at least 1, not 0"):
-            fit_posterior(linear, x, generator, steps=5, samples=0)
 
 
 def test_encoders_may_be_any_module(generator: torch.Generator) -> None:

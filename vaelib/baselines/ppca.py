@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vaelib._checks import check_at_least, check_floating
 from vaelib.data import Images
-from vaelib.latent_variable import LinearGaussian
+from vaelib.linear_gaussian import LinearGaussian
 from vaelib.networks import BernoulliDecoder, DiscretisedLogisticDecoder
 from vaelib.reparameterization import noise
 from vaelib.residual import ResidualDecoder, ResidualEncoder
