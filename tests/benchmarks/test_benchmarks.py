@@ -27,7 +27,7 @@ def _files_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["training", "log_likelihood", "import_time", "grading", "similar"]
+    "name", ["training", "log_likelihood", "import_time", "grading", "load", "similar"]
 )
 def test_each_runs_and_keeps_nothing_of_a_quick_run(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
