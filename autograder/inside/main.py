@@ -238,8 +238,6 @@ def main(
     fd: int, role: str, imports: tuple[str, ...], withheld: tuple[str, ...], isolated: bool
 ) -> None:
     """Be a warm parent: take requests from the socket `fd` until the host closes it."""
-    if isolated:
-        confine.leave_root()
     confine.set_dumpable(False)
     requests = socket.socket(fileno=fd)
     _end_with_host(requests, True)
