@@ -54,7 +54,7 @@ test: system lint ## check everything: lint, format, types, all tests, doctests,
 	@echo "==> Tests of the library and of the exercises' checks, on all processors"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report= $(LIBRARY)
 	@echo "==> All other tests, which start processes of their own: two files at a time"
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-append $(addprefix --ignore=,$(LIBRARY))
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-append $(addprefix --ignore=,$(LIBRARY))
 
 .PHONY: check
 check: lint ## check what can be checked in under three minutes
