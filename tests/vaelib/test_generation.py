@@ -17,7 +17,8 @@ from vaelib.generation import (
     reconstruct,
     sample_prior,
 )
-from vaelib.latent_variable import LinearGaussian, NonlinearGaussian
+from vaelib.latent_variable import NonlinearGaussian
+from vaelib.linear_gaussian import LinearGaussian
 from vaelib.vae import VAE
 
 DTYPES = [torch.float32, torch.float64]
