@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -61,6 +62,9 @@ def plans_file(root: Path, assignment: str) -> Path:
     return work_folder(root) / "modes" / f"{assignment}.json"
 
 
+_TORCH = ("torch",) if find_spec("torch") else ()
+
+
 def rules_of(converter: Any, assignment: str) -> Rules:
     """What the course's configuration says of an assignment's submissions.
 
@@ -81,13 +85,22 @@ def rules_of(converter: Any, assignment: str) -> Rules:
         ignore=tuple(coursedir.ignore),
         given={name: path.read_bytes() for name, path in given.items() if name not in kept},
         limits=Limits(**{**_seconds_of(step), **step.limits}),
-        imports=tuple(step.imports),
+        imports=(*step.imports, *(_TORCH if _names_torch(source) else ())),
         withheld=tuple(step.withheld),
         unneeded=frozenset() if step.run_all else _unneeded(source),
         released=frozenset(_released(Path(coursedir.root), assignment)),
         mode=cast(Any, step.mode),
         plans=read_plans(plans_file(Path(coursedir.root), assignment))[1],
     )
+
+
+def _names_torch(folder: Path) -> bool:
+    """Whether an assignment may use torch, which then is imported once for all submissions.
+
+    Where a submission brings it in unasked, its tests are judged inside its process.
+    """
+    files = [*folder.rglob("*.ipynb"), *folder.rglob("*.py")]
+    return not files or any(b"torch" in file.read_bytes() for file in files)
 
 
 def _seconds_of(step: Isolated) -> dict[str, Any]:

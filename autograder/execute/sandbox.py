@@ -157,11 +157,9 @@ def command(
     bound = _prefixes()
     packages = _packages([*imports, *withheld], [*bound, *map(Path, _SYSTEM)])
     path = [str(_PACKAGES)] if isolated else sorted({str(p.parent) for p in packages.values()})
-    # It starts anew when it leaves root, so this comes before it imports what takes seconds.
-    leave_root = "from autograder.inside.confine import leave_root; leave_root(); "
     start = (
         f"import sys; sys.path[:0] = {path if isolated else [str(own.parent), *path]!r}; "
-        f"{leave_root if isolated else ''}from autograder.inside.main import main; "
+        "from autograder.inside.start import main; "
         f"main({fd}, {role!r}, {imports!r}, {withheld!r}, {isolated!r})"
     )
     python = [sys.executable, "-s", "-P", "-c", start]

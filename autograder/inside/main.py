@@ -15,7 +15,6 @@ from __future__ import annotations
 import base64
 import builtins
 import contextlib
-import fcntl
 import gc
 import importlib
 import importlib.util
@@ -23,15 +22,11 @@ import io
 import json
 import os
 import random
-import select
 import signal
 import socket
 import sys
 import traceback
-import warnings
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from autograder.inside import confine
@@ -45,7 +40,7 @@ from autograder.job import Limits
 from autograder.link.optional import HAS_TORCH, nn, torch
 from autograder.link.pipes import Pipes
 
-__all__ = ["main"]
+__all__ = ["serve", "warm_up"]
 
 _DISK_FILES = 4  # so many files of the largest size fit on each of the private file systems
 _FDS = ("orders", "answers", "asked", "told", "reports", "stdout", "stderr", "status")
@@ -136,21 +131,6 @@ def _fork(fds: dict[str, int], role: str, limits: Limits, isolated: bool, warm: 
         _guarded(_init, fds, role, limits, isolated, warm)
 
 
-class _WithheldFinder:
-    """Where no sandbox masks the files of withheld modules, keeps them from being imported."""
-
-    def __init__(self, withheld: tuple[str, ...]) -> None:
-        self._withheld = withheld
-
-    def find_spec(
-        self, name: str, path: Any = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if not any(name == one or name.startswith(f"{one}.") for one in self._withheld):
-            return None
-        stub = Path(__file__).with_name("withheld.py")
-        return importlib.util.spec_from_file_location(name, stub, submodule_search_locations=[])
-
-
 def _rehearse() -> None:
     """What notebooks do, for the sake of what torch imports only when it is done.
 
@@ -176,11 +156,9 @@ def _rehearse() -> None:
     torch.set_rng_state(state)
 
 
-def _warm(role: str, imports: tuple[str, ...]) -> Any:
-    """Import, and do once what costs time the first time; no thread may be left running."""
-    # A submission has one core, whatever number its author had and wrote into it.
-    warnings.filterwarnings("ignore", "This DataLoader will create")
-    for name in (*imports, "autograder.link.namespace", "numpy.random"):
+def warm_up(role: str, imports: tuple[str, ...]) -> Any:
+    """Do once what costs time the first time; no thread may be left running."""
+    for name in ("autograder.link.namespace", "numpy.random"):
         importlib.import_module(name)
     if HAS_TORCH:
         torch.set_num_threads(1)
@@ -220,35 +198,8 @@ def _warm(role: str, imports: tuple[str, ...]) -> Any:
     return made
 
 
-def _end_with_host(requests: socket.socket, watch: bool) -> None:
-    """Whether the end of the host ends this process at once, by a signal whose default is that.
-
-    Bubblewrap dies with its parent, but not of one that was gone before it could ask for that.
-    """
-    flags = fcntl.fcntl(requests, fcntl.F_GETFL)
-    fcntl.fcntl(requests, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(requests, fcntl.F_SETFL, flags | os.O_ASYNC if watch else flags & ~os.O_ASYNC)
-    waiting = select.poll()
-    waiting.register(requests, 0)  # a hang-up is told unasked
-    if waiting.poll(0):
-        os._exit(1)
-
-
-def main(
-    fd: int, role: str, imports: tuple[str, ...], withheld: tuple[str, ...], isolated: bool
-) -> None:
-    """Be a warm parent: take requests from the socket `fd` until the host closes it."""
-    confine.set_dumpable(False)
-    requests = socket.socket(fileno=fd)
-    _end_with_host(requests, True)
-    if role == "student" and not isolated:
-        sys.meta_path.insert(0, _WithheldFinder(withheld))
-    try:
-        warm = _warm(role, imports)
-    except Exception as error:
-        requests.send(f"error {type(error).__name__}: {error}".encode()[:4000])
-        return
-    _end_with_host(requests, False)  # what comes now are requests
+def serve(requests: socket.socket, role: str, isolated: bool, warm: Any) -> None:
+    """Be a warm parent: take requests until the host closes the socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     requests.send(b"ready")

@@ -1,4 +1,7 @@
-"""torch where it is installed; elsewhere what the link names of it: classes that nothing is of.
+"""torch where it is imported; elsewhere what the link names of it: classes that nothing is of.
+
+A warm parent imports what its course's notebooks name before it imports this. Where torch is not
+named it is not waited for, which takes seconds.
 
 The lists by which torch's classes, errors and dtypes cross are empty then (see `names`, `tensors`),
 so whatever a message says of torch is refused as any other name that is on no list.
@@ -6,9 +9,10 @@ so whatever a message says of torch is refused as any other name that is on no l
 
 from __future__ import annotations
 
+import sys
 from contextlib import nullcontext
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __all__ = ["HAS_TORCH", "nn", "torch"]
 
@@ -25,7 +29,7 @@ _OF_TENSORS = (
 
 
 def _nothing(cls: type, *args: Any, **kwargs: Any) -> Any:
-    raise TypeError("torch is not installed")
+    raise TypeError("torch is not imported here")
 
 
 def _classes(*names: str) -> dict[str, Any]:
@@ -54,14 +58,10 @@ def _without_torch() -> Any:
     return made
 
 
-try:
+HAS_TORCH = "torch" in sys.modules
+if TYPE_CHECKING or HAS_TORCH:
     import torch
     from torch import nn
-except ModuleNotFoundError as error:
-    if error.name != "torch":  # it is there, and lacks something
-        raise
-    HAS_TORCH = False
+else:
     torch = _without_torch()
     nn = torch.nn
-else:
-    HAS_TORCH = True

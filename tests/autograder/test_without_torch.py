@@ -20,6 +20,7 @@ from small_course import KERNEL, cell, graded_cell, named, write_course
 
 from autograder.course import Course
 from autograder.execute.sandbox import problem
+from autograder.gradebook import Recorder
 from autograder.link.optional import _without_torch
 from autograder.prepare.plan import read_plans
 from autograder.report import collect
@@ -90,31 +91,20 @@ def test_a_stand_in_is_asked_for_no_verdict_by_a_name_that_arrays_or_tables_have
 
 
 def test_nothing_is_made_of_it() -> None:
-    with pytest.raises(TypeError, match="torch is not installed"):
+    with pytest.raises(TypeError, match="torch is not imported"):
         _without_torch().Tensor(1)
 
 
-@pytest.mark.parametrize(
-    ("missing", "raises"), [("torch", False), ("torch._C", True), ("sympy", True)]
-)
-def test_a_torch_that_is_broken_is_an_error_as_ever(
-    missing: str, raises: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("imported", [False, True])
+def test_torch_is_what_was_imported_before_and_not_waited_for_else(imported: bool) -> None:
     code = f"""
-import builtins
-real = builtins.__import__
-def importing(name, *rest):
-    if name == "torch":
-        raise ModuleNotFoundError("gone", name={missing!r})
-    return real(name, *rest)
-builtins.__import__ = importing
-try:
-    from autograder.link.optional import HAS_TORCH
-    print(HAS_TORCH)
-except ModuleNotFoundError:
-    print("raised")
+import sys
+{"import torch" if imported else ""}
+import autograder.inside.main
+from autograder.link.optional import HAS_TORCH
+print(HAS_TORCH, "torch" in sys.modules)
 """
-    assert output(Path(sys.executable), code) == ["raised" if raises else "False"]
+    assert output(Path(sys.executable), code) == [f"{imported} {imported}"]
 
 
 LIES = """
@@ -182,6 +172,33 @@ for cell in Result.from_bytes(execute(job.to_bytes())).cells:
 @pytest.mark.slow
 def test_there_is_no_torch_in_the_sandbox(python: Path) -> None:
     assert output(python, IMPORTING) == ["No module named 'torch'"] * 3
+
+
+UNASKED = """
+from autograder.execute.run import execute
+from autograder.job import Cell, Job, Result
+
+TEST = "assert f(2).sum() == 4 and f(2).shape == (2,)\\nassert abs(f(3).mean() - 2) < 1e-6"
+for value in (2, 3):
+    solution = f"import torch\\ndef f(n): return torch.full((n,), {value}.0)"
+    cells = Cell("a", "student", solution), Cell("b", "test", "import sys; 'torch' in sys.modules")
+    job = Job((*cells, Cell("c", "test", TEST)), noticing=True)
+    _, imported, judged = Result.from_bytes(execute(job.to_bytes())).cells
+    print(imported.outputs[-1]["data"]["text/plain"], judged.mode, len(judged.outputs))
+"""
+
+
+@SANDBOX
+@pytest.mark.slow
+def test_where_only_a_submission_uses_torch_its_tests_are_judged_inside() -> None:
+    assert output(Path(sys.executable), UNASKED) == ["False inside 0", "False inside 1"]
+
+
+def test_an_assignment_that_names_torch_has_it_imported(tmp_path: Path) -> None:
+    course = write_course(tmp_path, {"means": notebook()})
+    assert Recorder(course, "ps1", course.work, True).rules.imports == ()
+    (course.root / "source" / "ps1" / "helper.py").write_text("from torch import nn")
+    assert Recorder(course, "ps1", course.work, True).rules.imports == ("torch",)
 
 
 MEAN = "def mean(values):\n    return np.mean(values)"

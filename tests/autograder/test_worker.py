@@ -1,4 +1,4 @@
-"""`autograder.inside.main`: a warm parent outlives what becomes of its forks."""
+"""`autograder.inside.start`: a warm parent outlives what becomes of its forks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from autograder.job import Limits
 
 NO_ROOM_AT_FIRST = """
 import errno, os, sys
-from autograder.inside.main import main
+from autograder.inside.start import main
 fork = os.fork
 def no_room():
     os.fork = fork
