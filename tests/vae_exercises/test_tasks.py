@@ -28,7 +28,17 @@ MISTAKES = [(name, mistake) for name, task in TASKS.items() for mistake in task.
 
 each_task = pytest.mark.parametrize("name", TASKS)
 each_mistake = pytest.mark.parametrize(
-    ("name", "mistake"), MISTAKES, ids=[f"{name}: {mistake.name}" for name, mistake in MISTAKES]
+    ("name", "mistake"),
+    [
+        pytest.param(
+            name,
+            mistake,
+            id=f"{name}: {mistake.name}",
+            # All of them take minutes.
+            marks=[] if mistake is TASKS[name]._mistakes[0] else [pytest.mark.slow],
+        )
+        for name, mistake in MISTAKES
+    ],
 )
 each_way = pytest.mark.parametrize(
     ("name", "way"),
