@@ -13,6 +13,8 @@ _ERRORS = 5  # in a cell
 _MESSAGES = 2_000_000  # in a cell; more are a flood
 _FLOOD = 64  # times the limit on output: what is read and thrown away before the cell is stopped
 _RESULT = 20_000  # characters of a cell's value that are kept above the limit on output
+_TOLD = 100_000  # characters of a cell's errors, if its notebook has room for them
+_SAID = 1_000  # characters of what an error says that are kept without room
 
 
 class Outputs:
@@ -24,6 +26,7 @@ class Outputs:
         self._thrown = 0
         self._limit = limits.output
         self._left = self._room = limits.output if room is None else room
+        self._errors = 0
         self._shown: dict[str, dict[str, Any]] = {}
         self._clear = False
         self._is_cut = False
@@ -33,7 +36,7 @@ class Outputs:
     @property
     def size(self) -> int:
         """What they take of the limit."""
-        return self._room - max(0, self._left)
+        return self._room - max(0, self._left) + self._errors
 
     def add(self, message: dict[str, Any]) -> None:
         """Take a message of `autograder.inside.control`; one that is not valid is left out."""
@@ -92,10 +95,20 @@ class Outputs:
         self.error(_text(error[0])[:200], _text(error[1])[:10000], lines)
 
     def error(self, name: str, value: str, traceback: list[str] | None = None) -> None:
-        """Add an error; the first few are always kept."""
+        """Add an error; the first few are always kept, of their text as much as there is room."""
         if sum(item["output_type"] == "error" for item in self.items) >= _ERRORS:
             return
-        traceback = traceback or [f"{name}: {value}"]
+        left = max(0, min(self._room, _TOLD) - self._errors)
+        first, *lines = traceback or [f"{name}: {value}"]
+        value = value[: max(_SAID, left)]
+        left -= len(value)
+        traceback = [first]
+        for line in reversed(lines):  # the last ones tell most
+            left -= len(line)
+            if left < 0:
+                break
+            traceback.insert(1, line)
+        self._errors += len(value) + sum(map(len, traceback))
         self.items.append(
             {"output_type": "error", "ename": name, "evalue": value, "traceback": traceback}
         )
