@@ -68,6 +68,7 @@ class Peer:
         link: the frames.
         table: what both sides know of objects.
         broken: why the link is gone; None while it is not.
+        random: the global random states.
     """
 
     def __init__(
@@ -79,13 +80,13 @@ class Peer:
         self._namespace = namespace
         self._guarded = namespace is None
         self._lock = threading.RLock()
-        self._random = RandomStates(checked=self._guarded)
+        self.random = RandomStates(checked=self._guarded)
         self._dtype: torch.dtype = torch.get_default_dtype()
         self._serving = 0
         self._serial = 0
         self._process = os.getpid()
         if not self._guarded:
-            self._random.changes()  # both are forks of alike parents, or will be told
+            self.random.changes()  # both are forks of alike parents, or will be told
 
     # --- what users call ---
 
@@ -235,7 +236,7 @@ class Peer:
         tree = out.encoder.encode(payload)
         history = out.history()
         found = Changes(out).find(last) if changes else []
-        known, states = self._random.look()
+        known, states = self.random.look()
         dtype = torch.get_default_dtype()
         told = torch_name(dtype) if self._guarded and dtype is not self._dtype else None
         state = [told, [out.encoder.encode(state) for state in states]]
@@ -246,7 +247,7 @@ class Peer:
         with self._breaking():
             self.link.send(message.tree(), out.encoder.blobs)
         out.notes.commit()
-        self._random.known = known
+        self.random.known = known
         self._dtype = dtype
         del self.table.released[: len(released)]
         if changes:
@@ -256,7 +257,7 @@ class Peer:
         with self._breaking():
             tree, blobs = self.link.receive()
             try:
-                return Incoming(self.table, self.link.caps, blobs).read(tree, self._random)
+                return Incoming(self.table, self.link.caps, blobs).read(tree, self.random)
             except WireError:
                 raise
             except Exception as error:

@@ -1,10 +1,14 @@
-"""Random states that travel with a call and come back advanced.
+"""Random states that travel with a call, and what of them comes back.
 
 A test that seeds before it calls a submission expects the seed to hold there, and two calls in a
-row to differ. So the states of torch, numpy and `random` cross. What comes back from a submission
-is believed only if it can be reached from what was sent, by drawing: a state of zeros, say, would
-make every later "random" input of a test zero. Any other state is taken as a seed and no more.
-All three are Mersenne twisters (Matsumoto and Nishimura, 1998), so one check serves them.
+row to differ. So the states of torch, numpy and `random` cross to the submission. What it makes of
+them is its own: it could draw until the next inputs of a test are easy. If it has drawn, the tests
+go on from a seed that depends on their own state and text, and on nothing of the submission's.
+
+A generator that a test hands over is the submission's to draw from, and comes back advanced. Its
+state is believed only if drawing leads there from what was sent: a state of zeros, say, would make
+every later number zero. Any other is taken as a seed and no more. It is a Mersenne twister
+(Matsumoto and Nishimura, 1998), as are the global ones.
 """
 
 from __future__ import annotations
@@ -103,15 +107,17 @@ class RandomStates:
     Where torch is not installed, its state is None, and none is believed.
 
     Args:
-        checked: believe only states that drawing leads to.
+        checked: take none over; go on from other states where the other side's have changed.
 
     Attributes:
         known: the states that the other side has.
+        salt: what the other side does not know, for these other states.
     """
 
     def __init__(self, *, checked: bool) -> None:
         self._checked = checked
         self.known: list[Any] = [None, None, None]
+        self.salt = b""
 
     def _now(self) -> list[Any]:
         own = _torch_bytes(torch.default_generator) if HAS_TORCH else None
@@ -163,37 +169,38 @@ class RandomStates:
         if any(change is not None for change in changes):
             self.known = self._now()
 
+    def _other(self, state: bytes) -> int:
+        return _seed(self.salt + state)
+
     def _take_torch(self, claim: Any) -> None:
         if type(claim) is not bytes or not HAS_TORCH:
             raise ValueError("a random state of the wrong form")
-        accept_torch(torch.default_generator, claim, checked=self._checked)
+        if self._checked:
+            torch.default_generator.manual_seed(self._other(_torch_bytes(torch.default_generator)))
+        else:
+            accept_torch(torch.default_generator, claim, checked=False)
 
     def _take_numpy(self, claim: Any) -> None:
         words, used, cached, normal = _claim(claim, 4)
         if type(cached) is not int or type(normal) is not float:
             raise ValueError("a random state of the wrong form")
-        state: Any = np.random.get_state(legacy=True)  # noqa: NPY002
-        _, own, at, *rest = state
-        believed = reachable(own.tobytes(), at, words, used) and (
-            cached == 0 or [cached, normal] == rest
-        )
-        if believed or not self._checked:
+        if self._checked:
+            state: Any = np.random.get_state(legacy=True)  # noqa: NPY002
+            _, own, at, *_ = state
+            np.random.seed(self._other(own.tobytes() + str(at).encode()) % 2**32)  # noqa: NPY002
+        else:
             key = np.frombuffer(words, np.uint32)
             np.random.set_state(("MT19937", key, used, cached, normal))  # noqa: NPY002
-        else:
-            np.random.seed(_seed(words + bytes(str(claim[1:]), "utf-8")) % 2**32)  # noqa: NPY002
 
     def _take_random(self, claim: Any) -> None:
         words, used, normal = _claim(claim, 3)
         if normal is not None and type(normal) is not float:
             raise ValueError("a random state of the wrong form")
-        _, own, rest = random.getstate()
-        believed = reachable(np.array(own[:-1], np.uint32).tobytes(), own[-1], words, used)
-        if (believed and normal in (None, rest)) or not self._checked:
+        if self._checked:
+            random.seed(self._other(str(random.getstate()).encode()))
+        else:
             key = np.frombuffer(words, np.uint32).tolist()
             random.setstate((3, (*key, used), normal))
-        else:
-            random.seed(_seed(words + bytes(str(claim[1:]), "utf-8")))
 
 
 def _claim(claim: Any, n: int) -> list[Any]:

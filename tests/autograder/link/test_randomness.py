@@ -43,21 +43,60 @@ def there_and_back(draw: Callable[[], object], checked: bool) -> tuple[list[Any]
     return drawn(), expected
 
 
-@pytest.mark.parametrize("checked", [True, False])
-@pytest.mark.parametrize(
-    "draw",
-    [
-        lambda: None,
-        drawn,
-        lambda: (torch.randn(1000), np.random.rand(1000), random.sample(range(999), 99)),  # noqa: NPY002
-        lambda: (torch.rand(624), torch.rand(624), np.random.rand(312), np.random.rand(100_000)),  # noqa: NPY002
-        lambda: torch.manual_seed(7),
-        lambda: (torch.manual_seed(7), torch.randperm(50)),
-    ],
-)
-def test_states_reached_by_drawing_or_seeding_are_taken(draw: Any, checked: bool) -> None:
-    ours, theirs = there_and_back(draw, checked)
+DRAWS: list[Callable[[], object]] = [
+    lambda: None,
+    drawn,
+    lambda: (torch.randn(1000), np.random.rand(1000), random.sample(range(999), 99)),  # noqa: NPY002
+    lambda: (torch.rand(624), torch.rand(624), np.random.rand(312), np.random.rand(100_000)),  # noqa: NPY002
+    lambda: torch.manual_seed(7),
+    lambda: (torch.manual_seed(7), torch.randperm(50)),
+]
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+def test_a_submission_takes_the_states_of_the_tests(draw: Any) -> None:
+    ours, theirs = there_and_back(draw, checked=False)
     assert ours == theirs
+
+
+@pytest.mark.parametrize("checked", [True, False])
+@pytest.mark.parametrize("draw", DRAWS)
+def test_a_generator_that_was_handed_over_comes_back_as_drawing_left_it(
+    draw: Any, checked: bool
+) -> None:
+    torch.manual_seed(1)
+    generator = torch.Generator()
+    generator.set_state(torch.get_rng_state())
+    draw()
+    accept_torch(generator, torch.get_rng_state().numpy().tobytes(), checked=checked)
+    assert torch.rand(5, generator=generator).tolist() == torch.rand(5).tolist()
+
+
+def test_what_tests_draw_does_not_depend_on_what_a_submission_has_drawn() -> None:
+    found = [there_and_back(draw, checked=True)[0] for draw in DRAWS]
+    assert str(found[1]) == str(found[2])
+    assert found[3][:2] == found[1][:2]
+    assert found[4][0] == found[5][0] == found[1][0]
+    assert found[0] == there_and_back(lambda: None, checked=False)[1]  # as nothing was drawn
+    for one, other in zip(found[0], found[1], strict=True):
+        assert one != other
+
+
+def test_a_submission_cannot_work_out_what_tests_draw() -> None:
+    found = []
+    for salt in (b"", b"a hidden test"):
+        states = RandomStates(checked=True)
+        states.salt = salt
+        torch.manual_seed(1)
+        states.changes()
+        other = RandomStates(checked=False)
+        other.changes()
+        torch.rand(1)
+        changes = other.changes()
+        torch.manual_seed(1)
+        states.apply(changes)
+        found.append(torch.rand(3).tolist())
+    assert found[0] != found[1]
 
 
 def test_a_state_from_nowhere_is_only_a_seed() -> None:
