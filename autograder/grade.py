@@ -27,9 +27,12 @@ from autograder.log import log_of
 from autograder.modes import decide, described, told
 from autograder.prepare.plan import Plan
 from autograder.prepare.source import SourceNotebook
-from autograder.prepare.submission import Prepared, prepare
+from autograder.prepare.submission import Prepared, prepare, set_aside
+from autograder.suspects import Suspects, survives
 
 __all__ = ["Summary", "grade", "judged"]
+
+SET_ASIDE = "to read the submission has ended the grader twice"
 
 
 @dataclass
@@ -98,6 +101,13 @@ def grade(
         before, had = course.auto_scores(assignment), course.points(assignment)
         pool = Pool(executor, workers, isolated, execute)
         summary = Summary()
+        suspects = Suspects(course.work, assignment)
+        order = suspects.last(
+            submissions, lambda student: survives(course, assignment, student, isolated)
+        )
+        submissions = {student: submissions[student] for student in order}
+        for student in sorted(suspects.aside):
+            log.error("%s: set aside: %s", student, SET_ASIDE)
         try:
             with (
                 _told(),
@@ -108,10 +118,13 @@ def grade(
                     desc=assignment,
                 ) as bar,
             ):
-                ready = _prepared(recorder, sources, submissions, before, force, summary, bar)
+                ready = _prepared(
+                    recorder, sources, submissions, suspects, before, force, summary, bar
+                )
                 for submission in _executed(store, pool, ready, force):
                     try:
-                        points = recorder.record(submission)
+                        with suspects.reading(submission.student, done=True):
+                            points = recorder.record(submission)
                         said = "would have" if dry_run else "has"
                         log.info("%s %s %g points", submission.student, said, points)
                         summary.graded.append(submission.student)
@@ -197,6 +210,7 @@ def _prepared(
     recorder: Recorder,
     sources: Mapping[str, SourceNotebook],
     submissions: Mapping[str, Path],
+    suspects: Suspects,
     before: Mapping[str, dict[tuple[str, str], float | None]],
     force: bool,
     summary: Summary,
@@ -204,7 +218,11 @@ def _prepared(
 ) -> Iterator[tuple[Submission, Prepared]]:
     """The submissions in which there is something new."""
     for student, folder in submissions.items():
-        made = prepare(folder, sources, recorder.rules)
+        if student in suspects.aside:
+            made = set_aside(sources, SET_ASIDE)
+        else:
+            with suspects.reading(student):
+                made = prepare(folder, sources, recorder.rules)
         keys = {name: job_key(job, isolated=recorder.isolated) for name, job in made.jobs.items()}
         submission = Submission(student, made.notebooks, keys, made.files, made.about)
         if force or not recorder.is_recorded(submission, before.get(student, {})):

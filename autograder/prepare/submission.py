@@ -19,7 +19,15 @@ from autograder.prepare.notebook import blank, restore
 from autograder.prepare.plan import Judged, Plan
 from autograder.prepare.source import SourceNotebook
 
-__all__ = ["Prepared", "Rules", "make_job", "prepare", "read_notebook", "submission_files"]
+__all__ = [
+    "Prepared",
+    "Rules",
+    "make_job",
+    "prepare",
+    "read_notebook",
+    "set_aside",
+    "submission_files",
+]
 
 NOTEBOOK_BYTES = 20 * 2**20
 
@@ -104,9 +112,7 @@ def prepare(folder: Path, sources: Mapping[str, SourceNotebook], rules: Rules) -
     """Reads one submission; whatever is wrong with it ends in a named reason."""
     made = Prepared()
     if folder.is_symlink() or not folder.is_dir():
-        refused = Refused("malformed", "the submission is not a folder, but a link or a file")
-        made.notebooks = {name: blank(source, refused) for name, source in sources.items()}
-        return made
+        return set_aside(sources, "the submission is not a folder, but a link or a file")
     try:
         files = submission_files(folder, rules)
     except OSError as error:
@@ -127,6 +133,12 @@ def prepare(folder: Path, sources: Mapping[str, SourceNotebook], rules: Rules) -
         if "refused" not in notebook.metadata.autograder:
             made.jobs[name] = rules.job(name, notebook, files.taken)
     return made
+
+
+def set_aside(sources: Mapping[str, SourceNotebook], why: str) -> Prepared:
+    """A submission of which nothing is read."""
+    refused = Refused("malformed", why)
+    return Prepared({name: blank(source, refused) for name, source in sources.items()})
 
 
 def read_notebook(path: Path, source: SourceNotebook, rules: Rules) -> NotebookNode:
