@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import gc
 import importlib
 import os
 import sys
 import threading
 import types
+from collections.abc import Iterator
 from typing import Any
 
 __all__ = ["Pristine"]
@@ -57,6 +59,7 @@ class Pristine:
         self._magics = {kind: dict(found) for kind, found in shell.magics_manager.magics.items()}
         self._finders = list(sys.meta_path), list(sys.path_hooks)
         self._path = os.environ.get("PATH", os.defpath)
+        self._hooks = _fork_hooks()
 
     def add(self, module: types.ModuleType) -> None:
         """Keep a module as it is now; one that is kept already stays as it was."""
@@ -72,12 +75,25 @@ class Pristine:
             if isinstance(value, type) and value.__module__.partition(".")[0] == top:
                 self._classes.setdefault(value, dict(vars(value)))
 
+    @contextlib.contextmanager
+    def forking(self) -> Iterator[None]:
+        """Within it a fork runs no code of the submission's, on either side."""
+        now = [list(hooks) for hooks, _ in self._hooks]
+        for hooks, kept in self._hooks:
+            hooks[:] = kept
+        try:
+            yield
+        finally:
+            for (hooks, _), others in zip(self._hooks, now, strict=True):
+                hooks[:] = others
+
     def put_back(self) -> None:
         """Undo what was changed of them, and what runs beside every line of code."""
         sys.settrace(None)
         sys.setprofile(None)
         threading.settrace(None)
         threading.setprofile(None)
+        gc.callbacks.clear()
         sys.meta_path[:], sys.path_hooks[:] = self._finders
         os.environ["PATH"] = self._path
         os.environ.pop("LD_PRELOAD", None)
@@ -111,6 +127,17 @@ class Pristine:
                     continue
                 with contextlib.suppress(AttributeError, TypeError):
                     delattr(cls, key) if kept is None else setattr(cls, key, kept)
+
+
+def _fork_hooks() -> list[tuple[list[Any], list[Any]]]:
+    """The interpreter's lists of what it calls around a fork, each as it is now."""
+
+    def mark() -> None:
+        pass
+
+    os.register_at_fork(before=mark, after_in_parent=mark, after_in_child=mark)
+    lists = [found for found in gc.get_objects() if type(found) is list]
+    return [(found, list(found)) for found in lists if any(one is mark for one in found)]
 
 
 def _acts(value: Any) -> bool:

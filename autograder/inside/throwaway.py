@@ -30,7 +30,7 @@ from autograder.inside.magics import Magics
 from autograder.inside.output import Messages, capture
 from autograder.inside.plain import imported, judges, run_plain, shown
 from autograder.inside.pristine import Pristine
-from autograder.inside.vetted import NAMES, Vetting
+from autograder.inside.vetted import Vetting, vetters
 from autograder.link.optional import HAS_TORCH, torch
 
 __all__ = ["Throwaway"]
@@ -66,6 +66,7 @@ class Throwaway:
         self._get_ipython = shell.get_ipython
         self._locked: dict[str, Any] = {}
         self._imported: dict[str, tuple[str, str]] = {}
+        self._vetters: dict[str, Any] = {}
         self._count = 0
 
     def lock(self, source: str, before: set[str]) -> None:
@@ -87,7 +88,8 @@ class Throwaway:
         """Run a cell in a fork that reports; returns what ends the cell here."""
         self._count += 1
         try:
-            pid = _fork()
+            with self._pristine.forking():
+                pid = _fork()
         except OSError as error:
             return {"done": True, "why": f"it cannot be forked: {error.strerror}"}
         if pid == 0:
@@ -121,6 +123,7 @@ class Throwaway:
         name = f"<cell {self._count} of the tests, {secrets.token_hex(4)}>"
         magics = Magics(self._space, self._shell)
         magics.change = Vetting(arithmetic=message["noticed"])
+        self._vetters = vetters(noticed=message["noticed"])
         own = course_modules(message["given"])
         for name, (module, attribute) in self._imported.items():
             if module in own:
@@ -139,7 +142,7 @@ class Throwaway:
     def _run(self, source: str, name: str, magics: Magics) -> Any:
         magics.new_cell(name)
         self._space.update(self._locked)
-        self._space.update(NAMES, __builtins__=builtins)
+        self._space.update(self._vetters, __builtins__=builtins)
         self._space["get_ipython"] = vars(builtins)["get_ipython"] = lambda: magics
         linecache.cache[name] = (len(source), None, source.splitlines(True), name)
         return run_plain(source, name, self._space, awaiting=True, change=magics.change)

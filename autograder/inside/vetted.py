@@ -8,17 +8,23 @@ result of a submission's own arithmetic, where its answers alone have brought th
 from __future__ import annotations
 
 import ast
+import contextlib
 import operator
+import os
 import random
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from autograder.link.optional import HAS_TORCH, torch
 
-__all__ = ["NAMES", "Vetting", "is_own"]
+__all__ = ["Vetting", "is_own", "vetters"]
+
+# As they are before any of a submission's code runs.
+_exit, _getpid = os._exit, os.getpid
 
 _VET, _WORK_OUT = "__vet__", "__work_out__"
 _MANY = 1000  # elements of a container that are looked at
@@ -51,7 +57,7 @@ class Vetting(ast.NodeTransformer):
         self._arithmetic = arithmetic
 
     def __call__(self, tree: ast.Module) -> ast.Module:
-        """The cell's code with calls of what `NAMES` holds."""
+        """The cell's code with calls of what `vetters` gives."""
         made: ast.Module = ast.fix_missing_locations(self.visit(tree))
         return made
 
@@ -143,7 +149,7 @@ def _size(container: Any) -> int:
 _seen: set[int] = set()
 
 
-def _vet(value: Any) -> Any:
+def _vet(value: Any, noticed: bool) -> Any:
     kind = type(value)
     if kind in _PLAIN:
         return value
@@ -152,25 +158,50 @@ def _vet(value: Any) -> Any:
             return value
         _seen.add(id(value))
     for leaf in _leaves(value):
-        alike = 0
-        number = random.SystemRandom().randint(2, 50)
-        for other in (object(), number, number + 0.5, -number, str(number), [number], (number,)):
-            try:
-                alike += bool(leaf == other)
-            except Exception:
-                continue
-        if alike > 1:
+        if isinstance(leaf, np.ma.MaskedArray):
+            if leaf.count() < (leaf.size if noticed else min(1, leaf.size)):
+                raise TypeError("masked values are not an answer: they differ from nothing")
+        elif _alike(leaf) > 1:
             raise TypeError(
                 f"an object of class {type(leaf).__name__} equals whatever it is compared with"
             )
     return value
 
 
+def _alike(leaf: Any) -> int:
+    """How many unlike values it says that it equals, itself or where NumPy or torch ask it."""
+    number = random.SystemRandom().randint(2, 50)
+    others = (object(), number, number + 0.5, -number, str(number), [number], (number,))
+    asks = [partial(operator.eq, leaf, other) for other in others]
+    if hasattr(type(leaf), "__array_function__") and is_own(type(leaf)):
+        asks += [partial(np.allclose, leaf, other) for other in (number, -number)]
+    if HAS_TORCH and hasattr(type(leaf), "__torch_function__") and is_own(type(leaf)):
+        asks += [partial(torch.allclose, leaf, torch.tensor([n])) for n in (number, -number)]
+    alike = 0
+    for ask in asks:
+        with contextlib.suppress(Exception):
+            alike += bool(ask())
+    return alike
+
+
 def _work_out(name: str, left: Any, right: Any) -> Any:
     result = _BY_NAME[name](left, right)
     if (is_own(type(left)) or is_own(type(right))) and not is_own(type(result)):
         raise TypeError(f"arithmetic of class {type(left).__name__} gives no plain value here")
-    return _vet(result)
+    return result
 
 
-NAMES = {_VET: _vet, _WORK_OUT: _work_out}
+def vetters(noticed: bool) -> dict[str, Any]:
+    """What a cell's code calls, in this process alone.
+
+    Args:
+        noticed: whether a submission's answers alone have brought the cell inside.
+    """
+    own = _getpid()
+
+    def vet(value: Any) -> Any:
+        if _getpid() != own:
+            _exit(1)
+        return _vet(value, noticed)
+
+    return {_VET: vet, _WORK_OUT: lambda *args: vet(_work_out(*args))}
