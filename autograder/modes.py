@@ -25,7 +25,7 @@ from autograder.job import CellResult, Job, Result
 from autograder.prepare.plan import Judged, Plan, read_plans, written
 from autograder.prepare.source import SourceNotebook
 from autograder.prepare.submission import read_notebook, submission_files
-from autograder.record.outcome import apply
+from autograder.record.outcome import apply, is_number
 from autograder.steps import plans_file, rules_of
 
 __all__ = ["decide", "described", "told"]
@@ -100,8 +100,6 @@ def _plan(
     job: Job, notebook: NotebookNode, asked: list[str], run: Run, store: Store, isolated: bool
 ) -> Plan:
     """What one solved notebook shows."""
-    if not job.noticing:  # the course has chosen for all cells
-        return Plan({}, tuple(asked))
 
     def ran(job: Job) -> Result:
         key = job_key(job, isolated=isolated)
@@ -112,6 +110,9 @@ def _plan(
         return result
 
     first = ran(job)
+    counted = _counted(first)
+    if not job.noticing:  # the course has chosen for all cells
+        return Plan({}, tuple(asked), counted=tuple(sorted(counted)))
     outside = {cell.id: cell for cell in first.cells}
     earned = _earned(notebook, first)
     lacking = {name for name, full in earned.items() if not full}
@@ -124,11 +125,12 @@ def _plan(
         )
         second = ran(dataclasses.replace(job, cells=tuple(cells)))
         again = _earned(notebook, second)
+        counted |= _counted(second)
         for name in lacking:
             reason, line = _why(outside[name], notebook)
             found[name] = Judged("inside" if again[name] else "outside", again[name], reason, line)
     needs_all = any(not cell.needed and cell.id in outside for cell in job.cells)
-    return Plan(found, tuple(asked), needs_all)
+    return Plan(found, tuple(asked), needs_all, tuple(sorted(counted & earned.keys())))
 
 
 def _earned(notebook: NotebookNode, result: Result) -> dict[str, bool]:
@@ -141,6 +143,16 @@ def _earned(notebook: NotebookNode, result: Result) -> dict[str, bool]:
             score, points = determine_grade(cell)
             earned[cell.metadata.nbgrader.grade_id] = score is not None and score >= points
     return earned
+
+
+def _counted(result: Result) -> set[str]:
+    """The cells whose value is a number."""
+    return {
+        cell.id
+        for cell in result.cells
+        for item in cell.outputs
+        if item["output_type"] == "execute_result" and is_number(item["data"].get("text/plain", ""))
+    }
 
 
 def _why(cell: CellResult, notebook: NotebookNode) -> tuple[str, str]:

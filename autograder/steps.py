@@ -31,7 +31,7 @@ from autograder.execute.store import Store, job_key
 from autograder.hidden import hidden_lines, strip_hidden
 from autograder.job import Limits, Result
 from autograder.prepare.files import read_files
-from autograder.prepare.plan import read_plans
+from autograder.prepare.plan import Plan, read_plans
 from autograder.prepare.source import digest, source_notebooks
 from autograder.prepare.submission import Rules, read_notebook, submission_files
 from autograder.record.feedback import hide_inputs
@@ -227,7 +227,8 @@ class Isolated(Execute):  # type: ignore[misc]
             store.put(key, result)
         result.tampering = [*about.get("tampering", []), *files.refused.values(), *result.tampering]
         about.key = key
-        apply(nb, result, marks=rules.marks[0])
+        plan = rules.plans.get(resources["nbgrader"]["notebook"], Plan())
+        apply(nb, result, marks=rules.marks[0], counted=plan.counted)
         return nb, resources
 
 

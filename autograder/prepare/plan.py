@@ -37,11 +37,13 @@ class Plan:
         cells: by name, where the graded cells are judged.
         asked: the names that the solution binds; `None` where there is none.
         needs_all: whether it fails without a cell that is tagged `skip-grading`.
+        counted: the graded cells whose value is a number of points.
     """
 
     cells: Mapping[str, Judged] = field(default_factory=dict)
     asked: tuple[str, ...] | None = None
     needs_all: bool = False
+    counted: tuple[str, ...] = ()
 
 
 def written(digest: str, plans: Mapping[str, Plan]) -> bytes:
@@ -59,6 +61,7 @@ def read_plans(path: Path) -> tuple[str, dict[str, Plan]]:
                 {cell: Judged(**judged) for cell, judged in plan["cells"].items()},
                 None if plan["asked"] is None else tuple(plan["asked"]),
                 bool(plan["needs_all"]),
+                tuple(plan["counted"]),
             )
             for name, plan in record["notebooks"].items()
         }

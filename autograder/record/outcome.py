@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from nbformat import NotebookNode
@@ -14,7 +14,7 @@ from autograder.hidden import hidden_lines
 from autograder.job import Reason, Result, told
 from autograder.record.feedback import HIDDEN_CHECK, RAISED_BY_STUDENT, safe_output
 
-__all__ = ["apply"]
+__all__ = ["apply", "is_number"]
 
 _EXPLAINED: dict[Reason, str] = {
     "timeout": "ran longer than allowed",
@@ -42,6 +42,7 @@ def apply(
     result: Result,
     message: str = "",
     marks: tuple[str, str] = ("BEGIN HIDDEN TESTS", "END HIDDEN TESTS"),
+    counted: Collection[str] = (),
 ) -> None:
     """Writes a result into its notebook, for nbgrader to score by its own rules.
 
@@ -54,6 +55,8 @@ def apply(
         result: of its job.
         message: what every test says, where nothing ran.
         marks: of hidden tests, as in nbgrader's `ClearHiddenTests`.
+        counted: tests whose value is a number of points, if the work is right: what is no number
+            there, or nothing, is no points. Of other tests nbgrader gives all points for it.
     """
     by_id = {cell.id: cell for cell in result.cells}
     failing: dict[str, int] = {}
@@ -78,7 +81,9 @@ def apply(
         if is_test:
             outputs = [_visible(out, cell.source, marks) for out in outputs]
             for output in outputs:
-                _clamp(output, cell.metadata.nbgrader.points)
+                _clamp(output, cell.metadata.nbgrader.points, name in counted)
+            if name in counted and not any(map(_ends, outputs)):
+                outputs += _safe([_NOTHING])
             if outcome.mode == "inside" and any(h for _, h in hidden_lines(cell.source, *marks)):
                 outputs = [out for out in outputs if not _printed(out)]
         cell.outputs = outputs
@@ -105,13 +110,31 @@ def _safe(outputs: Iterable[Mapping[str, Any]]) -> list[NotebookNode]:
     return [safe for raw in outputs if (safe := safe_output(raw)) is not None]
 
 
-def _clamp(output: NotebookNode, most: float) -> None:
+def is_number(text: str) -> bool:
+    """Whether nbgrader takes a text for a number of points."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+_NOTHING = {"output_type": "execute_result", "data": {"text/plain": "0"}}
+
+
+def _ends(output: NotebookNode) -> bool:
+    """Whether it is how a cell ended."""
+    return output.output_type in ("execute_result", "error")
+
+
+def _clamp(output: NotebookNode, most: float, counted: bool) -> None:
     """Makes partial credit a number of points that there is: nbgrader takes any."""
     if output.output_type == "execute_result" and "text/plain" in output.data:
-        try:
-            points = float(output.data["text/plain"])
-        except ValueError:
-            return  # nbgrader gives all points for what is not a number
+        text = output.data["text/plain"]
+        if not is_number(text):
+            output.data["text/plain"] = "0" if counted else text
+            return
+        points = float(text)
         if not 0 <= points <= most:  # NaN, too
             output.data["text/plain"] = str(most if points > most and math.isfinite(points) else 0)
 

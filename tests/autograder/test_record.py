@@ -180,6 +180,27 @@ def test_partial_credit_is_a_number_of_points_that_there_is(said: str, points: f
     assert determine_grade(cell)[0] == points
 
 
+@pytest.mark.parametrize(
+    ("outputs", "points"),
+    [
+        ([{"output_type": "execute_result", "data": {"text/plain": "array([0.])"}}], 0),
+        ([{"output_type": "execute_result", "data": {"text/plain": "1.5"}}], 1.5),
+        ([{"output_type": "stream", "name": "stdout", "text": "2"}], 0),
+        ([], 0),
+    ],
+)
+def test_where_right_work_gives_a_number_all_else_is_no_points(
+    outputs: list[Any], points: float
+) -> None:
+    data = {"nbformat": 4, "cells": []}
+    for counted in ((), ("test",)):
+        notebook, _ = restore(json.dumps(data).encode(), SOURCE)
+        apply(notebook, Result([CellResult("test", outputs)]), counted=counted)
+        nbformat.validate(notebook)
+        score = determine_grade(named(notebook, "test"))[0]
+        assert score == (points if counted or points else 2)
+
+
 def test_of_many_lines_on_tampering_the_first_are_kept_and_the_others_counted() -> None:
     notebook = nbformat.v4.new_notebook(metadata={"autograder": nbformat.NotebookNode()})
     apply(notebook, Result([], tampering=[f"the file {i} is a link" for i in range(2000)]))
