@@ -34,7 +34,7 @@ from autograder.prepare.files import read_files
 from autograder.prepare.plan import Plan, read_plans
 from autograder.prepare.source import digest, source_notebooks
 from autograder.prepare.submission import Rules, read_notebook, submission_files
-from autograder.record.feedback import hide_inputs
+from autograder.record.feedback import handed_in, hide_inputs
 from autograder.record.outcome import apply
 from autograder.secret import course_secret
 
@@ -285,12 +285,17 @@ class CourseSecret(NbGraderPreprocessor):  # type: ignore[misc]
 
 
 class HideTests(NbGraderPreprocessor):  # type: ignore[misc]
-    """Takes hidden tests and their inputs out of a graded notebook before it becomes feedback."""
+    """Takes hidden tests and their inputs out of a graded notebook before it becomes feedback.
+
+    A cell that ran after one is shown as it was handed in.
+    """
 
     def preprocess_cell(
         self, cell: NotebookNode, resources: dict[str, Any], cell_index: int
     ) -> tuple[NotebookNode, dict[str, Any]]:
         """Removes hidden regions; one without an end reaches to the last line."""
+        if "handed_in" in cell.metadata:
+            handed_in(cell)
         marks = ClearHiddenTests(parent=self)
         if cell.metadata.get("nbgrader", {}).get("locked"):
             cell.source = strip_hidden(

@@ -28,10 +28,12 @@ VALUES_COUNT = 2_000_000
 OLD_BYTES = 256_000
 OUTPUTS_COUNT = 50
 OUTPUTS_BYTES = 2**20
+ALL_OUTPUTS_BYTES = 4 * 2**20
 
 
 _KINDS = ("code", "markdown", "raw")
 _TAGS = ("skip-execution", "remove-cell", "remove-output")
+_OF_OUTPUTS = ("output_type", "name", "text", "ename", "evalue")
 _PICTURES = ("image/png", "image/jpeg", "image/gif")
 
 
@@ -120,20 +122,53 @@ def _attachments(cell: dict[str, Any]) -> dict[str, dict[str, str]]:
 
 
 def _outputs(cell: dict[str, Any]) -> list[dict[str, Any]]:
-    """The outputs that a submission holds, up to a number and a size; as yet unsafe to show."""
+    """The outputs that a submission holds, up to a number and a size; as yet unsafe to show.
+
+    Only the texts that can be shown are kept: what is nested deep could not be written again.
+    """
     found = cell.get("outputs")
-    kept, size = [], 0
-    for output in (found if isinstance(found, list) else [])[:OUTPUTS_COUNT]:
-        size += len(json.dumps(output))
-        if isinstance(output, dict) and size <= OUTPUTS_BYTES:
-            kept.append(output)
+    kept: list[dict[str, Any]] = []
+    size = 0
+    for output in map(_dict, (found if isinstance(found, list) else [])[:OUTPUTS_COUNT]):
+        lines = output.get("traceback")
+        plain = {
+            **{name: _shown(output.get(name)) for name in _OF_OUTPUTS if name in output},
+            "traceback": [*map(_shown, lines)] if isinstance(lines, list) else [],
+            "data": {_shown(kind): _shown(v) for kind, v in _dict(output.get("data")).items()},
+        }
+        size += len(json.dumps(plain))
+        if size <= OUTPUTS_BYTES:
+            kept.append(plain)
     return kept
 
 
-def _skip(new: NotebookNode, cell: dict[str, Any], unneeded: Collection[str]) -> None:
-    """Keeps the outputs of a cell that need not run; one with any change by the student is run."""
-    if new.cell_type == "code" and new.source.strip() in unneeded:
-        new.metadata.shown = nbformat.from_dict(_outputs(cell))
+def _shown(value: object) -> str:
+    """A text of an output; none where it is no text."""
+    try:
+        return _text(value)
+    except Refused:
+        return ""
+
+
+def _keep_outputs(new: NotebookNode, cell: dict[str, Any], unneeded: Collection[str]) -> None:
+    """Keeps what a code cell shows in the submission.
+
+    A cell that need not run is shown with it, unless the student has changed anything there; others
+    are in feedback, where their own outputs could tell of hidden tests.
+    """
+    if new.cell_type == "code":
+        name = "shown" if new.source.strip() in unneeded else "handed_in"
+        new.metadata[name] = nbformat.from_dict(_outputs(cell))
+
+
+def _forget_outputs(cells: Sequence[NotebookNode]) -> None:
+    """Of cells that run, keeps outputs up to a size of all together."""
+    size = 0
+    for cell in cells:
+        if "handed_in" in cell.metadata:
+            size += len(json.dumps(cell.metadata.handed_in))
+            if size > ALL_OUTPUTS_BYTES:
+                cell.metadata.handed_in = []
 
 
 def _new_cell(kind: str, source: str, metadata: dict[str, Any]) -> NotebookNode:
@@ -167,8 +202,9 @@ def restore(
     Cells that the gradebook knows stand in its order, each followed by the student's own cells
     that followed it; the locked ones say what the gradebook has; those missing come back. Of a
     cell that is there more than once the last counts, as in nbgrader; the others stay as cells of
-    the student's own, unless they were locked. No outputs and no other metadata remain, but for
-    cells that need not be run: their metadata have the submission's outputs, as `shown`.
+    the student's own, unless they were locked. No outputs and no other metadata remain, but
+    that the metadata of cells other than tests have the submission's outputs: as `shown` where they
+    need not be run, else as `handed_in`.
 
     Args:
         data: the submitted file.
@@ -220,14 +256,16 @@ def restore(
         if name and place[name] == position:
             head = name
             segments[head] = [_known_cell(known[name], kind, text, visible, released, tampering)]
-            if known[name].locked and not known[name].grade:
-                _skip(segments[head][0], cell, unneeded)
+            if not known[name].locked:
+                _keep_outputs(segments[head][0], cell, ())
+            elif not known[name].grade:
+                _keep_outputs(segments[head][0], cell, unneeded)
             attachments = _attachments(cell) if kind == "markdown" else {}
             if attachments and segments[head][0].cell_type == "markdown":
                 segments[head][0].attachments = nbformat.from_dict(attachments)
         elif name is None or not known[name].locked:
             own = _new_cell(kind, text, {})
-            _skip(own, cell, unneeded)
+            _keep_outputs(own, cell, unneeded)
             if kind == "markdown" and (attachments := _attachments(cell)):
                 own.attachments = nbformat.from_dict(attachments)
             segments[head].append(own)
@@ -238,6 +276,7 @@ def restore(
             tampering.append(f"the cell {wanted.name} was deleted; it is put back")
             segments[wanted.name] = [_new_cell(wanted.cell_type, wanted.source, wanted.metadata())]
         cells += segments[wanted.name]
+    _forget_outputs(cells)
     return _assemble(source, cells), tampering
 
 

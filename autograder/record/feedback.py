@@ -13,11 +13,13 @@ from autograder.record.safe_html import framed, unframed
 __all__ = [
     "HIDDEN_CHECK",
     "RAISED_BY_STUDENT",
+    "handed_in",
     "hide_inputs",
     "safe_output",
 ]
 
 HIDDEN_CHECK = "(in a check that is not shown)"
+WHEN_GRADED = "(raised when this notebook was graded)"
 RAISED_BY_STUDENT = "(raised by your code, in a check that is not shown)"
 
 _SAFE_TYPES = ("image/png", "image/jpeg", "text/latex", "text/markdown", "text/plain")
@@ -71,6 +73,7 @@ _EXCEPTIONS = {
 }
 _EXCEPTIONS |= {"LinAlgError", "_LinAlgError", "OutOfMemoryError"}  # torch's
 _EXCEPTIONS |= {"LinkClosed", "Tampered", "TimedOut", "TooLarge", "Unsupported"}  # the grader's
+_OF_HOST = {"CellTimeoutError", "DeadKernelError", "OutputError"}
 #: What a check says of itself, and what Python says of a check; a TypeError names classes.
 _SPEAKING = {"AssertionError", "CheckFailed", "NameError"}
 
@@ -86,3 +89,18 @@ def hide_inputs(error: NotebookNode) -> None:
     if where == [RAISED_BY_STUDENT] or (where == [HIDDEN_CHECK] and error.ename not in _SPEAKING):
         error.evalue = ""
         error.traceback = [*where, error.ename]
+
+
+def handed_in(cell: NotebookNode) -> None:
+    """Leaves of a cell that ran after a hidden test what no submission can write its inputs into.
+
+    That is what it showed when it was handed in, and the names of the errors that it raised now.
+    """
+    errors = [output for output in cell.outputs if output.output_type == "error"]
+    for error in errors:
+        if error.ename not in _EXCEPTIONS | _OF_HOST:
+            error.ename = "an exception of the submission's own"
+        error.evalue = ""
+        error.traceback = [f"{error.ename} {WHEN_GRADED}"]
+    shown = [output for output in cell.metadata.pop("handed_in") if output.output_type != "error"]
+    cell.outputs = [*shown, *errors]

@@ -48,7 +48,8 @@ def apply(
 
     A test without a result has failed. Of an error in a test are shown its type and message, and
     the line only where students can see it (feedback tells less: see `hide_inputs`); how the
-    grader's sides ended is kept in the notebook's metadata.
+    grader's sides ended is kept in the notebook's metadata. Those of cells that ran after a
+    hidden test keep what the submission showed there, for feedback.
 
     Args:
         notebook: that `restore` made.
@@ -60,6 +61,7 @@ def apply(
     """
     by_id = {cell.id: cell for cell in result.cells}
     failing: dict[str, int] = {}
+    told_hidden = False  # whether the submission may know what a hidden test asks
     for position, cell in enumerate(notebook.cells):
         if cell.cell_type != "code":
             continue
@@ -68,6 +70,7 @@ def apply(
         cell.execution_count = None
         outcome = by_id.get(name)
         shown = cell.metadata.pop("shown", [])
+        handed_in = cell.metadata.pop("handed_in", [])
         if outcome is None:
             cell.outputs = (
                 [_named(result.reason or "stopped", message)] if is_test else _safe(shown)
@@ -78,13 +81,17 @@ def apply(
         failed = any(out.output_type == "error" for out in outputs)
         if outcome.reason and not failed:
             outputs.append(_named(outcome.reason))
+        hidden = is_test and any(hidden for _, hidden in hidden_lines(cell.source, *marks))
+        told_hidden |= hidden
+        if told_hidden and not is_test:
+            cell.metadata.handed_in = _safe(handed_in)
         if is_test:
             outputs = [_visible(out, cell.source, marks) for out in outputs]
             for output in outputs:
                 _clamp(output, cell.metadata.nbgrader.points, name in counted)
             if name in counted and not any(map(_ends, outputs)):
                 outputs += _safe([_NOTHING])
-            if outcome.mode == "inside" and any(h for _, h in hidden_lines(cell.source, *marks)):
+            if outcome.mode == "inside" and hidden:
                 outputs = [out for out in outputs if not _printed(out)]
         cell.outputs = outputs
     about = notebook.metadata.autograder

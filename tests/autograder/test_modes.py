@@ -313,6 +313,22 @@ class TestInside:
             "            try: os.write(fd, struct.pack('!I', len(body)) + body)\n"
             "            except OSError: pass\n"
             "    os._exit(0)",
+            "import os\ndef patch():\n"
+            "    import autograder.inside.throwaway as t, autograder.inside.pristine as p\n"
+            "    p.Pristine.put_back = lambda self: None\n"
+            "    t.Throwaway._verdict = lambda *x: {}\n"
+            "os.register_at_fork(after_in_child=patch)",
+            "import os\nasked = []\ndef total(v):\n"
+            "    if asked: os._exit(os.write(asked[0], b'y'))\n"
+            "    for answer in range(9):\n"
+            "        read, write = os.pipe()\n"
+            "        if os.fork() == 0: return asked.append(write) or answer\n"
+            "        os.close(write)\n"
+            "        if os.read(read, 1): return answer",
+            "class Yes:\n    __array_ufunc__ = __array_function__ = lambda *x, **y: True\n"
+            "    def __array__(self, *x, **y): return [[3.0]]\n"
+            "def total(v): return Yes()",
+            "import numpy as np\ndef total(v): return np.ma.masked_all(1)",
         ],
     )
     def test_cheap_attacks_earn_nothing(self, attack: str) -> None:
@@ -324,6 +340,7 @@ class TestInside:
             "assert abs(total([1, 2]) - 3) < 0.1",
             "import numpy as np\nnp.testing.assert_allclose(total([1, 2]), 3)",
             "import numpy as np\nassert np.allclose(total([1, 2]), 3)",
+            "assert total([1, 2]) == 3 and total([2, 2]) == 4",
             "import math\nassert math.isclose(total([1, 2]), 3)",
             "import unittest\nunittest.TestCase().assertEqual(total([1, 2]), 3)",
             "judge(total([1, 2]) == 3)",
@@ -371,6 +388,36 @@ class TestHiddenInputs:
         shown, _ = HideTests().preprocess(notebook, {})
         assert shown.cells[1].outputs
         assert "71193" not in json.dumps(shown)
+
+    @pytest.mark.parametrize("mode", ["outside", "inside"])
+    def test_what_was_noted_in_a_hidden_test_is_told_to_nobody_but_the_instructor(
+        self, mode: Any
+    ) -> None:
+        noting = "def f(x):\n    open('noted', 'w').write(str(x))\n    return x"
+        told = ("print(open('noted').read())", "raise ValueError(open('noted').read())")
+        test = "assert f(1) == 1\n### BEGIN HIDDEN TESTS\nf(71193)\n### END HIDDEN TESTS"
+        sources = (noting, "print('before')", test, *told)
+        result = run(
+            student(noting),
+            student(sources[1], "cell 1"),
+            check(test, mode=mode),
+            *(student(source, f"cell {3 + i}") for i, source in enumerate(told)),
+        )
+        cells = [cell(source) for source in sources]
+        cells[2] = graded_cell(test, "check", 1)
+        cells[0] = cell(noting, "solution", solution=True)
+        for one in (*cells[:2], *cells[3:]):
+            one.metadata["handed_in"] = [
+                {"output_type": "stream", "name": "stdout", "text": "as it was handed in"}
+            ]
+        notebook = new_notebook(cells=cells, metadata={"autograder": {}})
+        apply(notebook, result)
+        assert all("71193" in json.dumps(one.outputs) for one in notebook.cells[3:])
+        shown, _ = HideTests().preprocess(notebook, {})
+        assert "71193" not in json.dumps(shown)
+        assert "before" in json.dumps(shown.cells[1].outputs)
+        assert all("as it was" in json.dumps(one.outputs) for one in shown.cells[3:])
+        assert shown.cells[4].outputs[-1].ename == "ValueError"
 
 
 class TestNoticed:

@@ -89,9 +89,42 @@ def test_only_nbgraders_metadata_remains_and_no_output() -> None:
     cells = [raw(None, "1", tags=["skip-execution"]), raw("test", HIDDEN, tags=["skip-execution"])]
     notebook, tampering = restore(submitted(*cells, widgets={"x": 1}), SOURCE)
     assert all(cell.outputs == [] for cell in notebook.cells if cell.cell_type == "code")
-    assert all(c.metadata.keys() <= {"nbgrader", "deletable", "editable"} for c in notebook.cells)
+    known = {"nbgrader", "deletable", "editable", "handed_in"}
+    assert all(c.metadata.keys() <= known for c in notebook.cells)
     assert "widgets" not in notebook.metadata
     assert any("skip-execution" in line for line in tampering)
+
+
+def outputs(notebook: Any) -> dict[str, Any]:
+    """What is kept of the outputs that were handed in, by source."""
+    return {c.source: c.metadata.handed_in for c in notebook.cells if "handed_in" in c.metadata}
+
+
+def test_outputs_of_cells_that_are_no_tests_are_kept_as_texts() -> None:
+    deep: Any = "x"
+    for _ in range(400):
+        deep = [deep]
+    stream = {"output_type": "stream", "name": "stdout", "text": ["a\ud800", "b"], "more": deep}
+    shown = {
+        "output_type": "display_data",
+        "data": {"text/plain": "c", "x": deep},
+        "metadata": deep,
+    }
+    cells = [dict(cell, outputs=[stream, shown, deep, 3]) for cell in HONEST]
+    notebook, _ = restore(submitted(*cells), SOURCE)
+    assert outputs(notebook).keys() == {"import math", "def f(x): return True", "f(3)"}
+    for found in outputs(notebook).values():
+        assert [output["output_type"] for output in found[:2]] == ["stream", "display_data"]
+        assert found[0]["text"] == "a?b"
+        assert found[1]["data"] == {"text/plain": "c", "x": ""}
+    nbformat.writes(notebook).encode()
+
+
+def test_outputs_that_are_kept_have_a_size() -> None:
+    much = {"output_type": "stream", "name": "stdout", "text": "x" * 900_000}
+    cells = [dict(HONEST[3], outputs=[much], source=str(i)) for i in range(20)]
+    notebook, _ = restore(submitted(*HONEST, *cells), SOURCE)
+    assert 3e6 < len(json.dumps(notebook)) < 5e6
 
 
 @pytest.mark.parametrize("missing", [0, 1, 2, 4, 5])
