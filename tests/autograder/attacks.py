@@ -1,11 +1,12 @@
 """Submissions that try to get, read, change or stop what is not theirs.
 
 The assignment has two tasks: `square`, which every attacker does honestly (2 points), and `total`,
-which none does (2 points). Whatever is tried, the score has to be that of the honest work: 2 of 4.
+which none does (3 points). Whatever is tried, the score has to be that of the honest work: 2 of 5.
 """
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,13 +16,14 @@ from typing import Any
 from nbformat.v4 import new_notebook
 from small_course import KERNEL, cell, graded_cell, named
 
-__all__ = ["ATTACKS", "HONEST", "SECRET", "Attack", "notebook"]
+__all__ = ["ATTACKS", "HONEST", "INPUTS", "SECRET", "Attack", "notebook"]
 
 SQUARE = "def square(x):\n    return x * x"
 NO_TOTAL = "def total(values):\n    return 0"
 TOTAL = "def total(values):\n    return sum(values)"
-HONEST = {"value": 1.0, "hidden": 1.0, "total": 1.0, "partial": 1.0}
+HONEST = {"value": 1.0, "hidden": 1.0, "total": 1.0, "partial": 1.0, "random": 1.0}
 HOME = Path.home()  # of who grades; in a sandbox it is another
+INPUTS = "[10, 20]"  # of the hidden test; feedback may not tell them
 SECRET = "c0ffee5ec2e7"  # in the hidden test; nothing of a submission may come to know it
 
 
@@ -56,6 +58,15 @@ def notebook() -> Any:
                 1,
             ),
             graded_cell("1.0 * (total([4, 5]) == 9)", "partial", 1),
+            graded_cell(
+                """
+                numbers = np.random.randint(0, 3, size=4)
+                expected = int(numbers.sum())
+                assert total(numbers) == expected
+                """,
+                "random",
+                1,
+            ),
         ],
         metadata={"kernelspec": KERNEL},
     )
@@ -207,6 +218,11 @@ def _(found: dict[str, Any]) -> None:
     found["metadata"]["deep"] = deep
 
 
+@edit("deep-code", "the host, by code that is nested too deep for who reads it", reason="any")
+def _(found: dict[str, Any]) -> None:
+    named(found, "solution_total")["source"] = f"{NO_TOTAL}\nx = {'+'.join(['1'] * 3000)}"
+
+
 @edit("script-in-output", "a script in the instructor's browser")
 def _(found: dict[str, Any]) -> None:
     named(found, "solution_total")["source"] = (
@@ -215,6 +231,52 @@ def _(found: dict[str, Any]) -> None:
         "display(Javascript('window.stolen = 1'))"
     )
 
+
+@edit("output-without-end", "outputs that cannot be written again")
+def _(found: dict[str, Any]) -> None:
+    deep: Any = "\ud800"
+    for _ in range(400):
+        deep = [deep]
+    data = {"text/plain": "\ud800", "x": deep}
+    for name in ("setup", "square", "solution_total"):
+        named(found, name)["outputs"] = [
+            {"output_type": "display_data", "data": data, "metadata": {"x": deep}}
+        ]
+
+
+NOTED = """
+noted = []
+def total(values):
+    noted.append(values)
+    return {(1, 2, 3): 6}[tuple(values)]
+"""
+
+
+def noted(name: str, tries: str, *cells: str) -> None:
+    """An attack by cells behind the hidden test, for whom it has noted the inputs."""
+
+    def change(found: dict[str, Any]) -> None:
+        named(found, "solution_total")["source"] = NOTED.strip()
+        found["cells"] += json.loads(json.dumps([cell(source) for source in cells]))
+
+    ATTACKS.append(Attack(name, tries, change))
+
+
+noted("noted-and-printed", "hidden inputs, printed by a later cell", "print(noted)")
+noted("noted-and-raised", "hidden inputs, in a later cell's error", "raise ValueError(str(noted))")
+noted(
+    "noted-and-left",
+    "hidden inputs, by what a later cell finds in a file, a thread, or the garbage",
+    """
+    import threading
+    open("noted.txt", "w").write(str(noted))
+    threading.Thread(target=lambda: print(noted)).start()
+    class Late:
+        def __del__(self): print(noted)
+    late = Late()
+    """,
+    "del late\nprint(open('noted.txt').read())",
+)
 
 # --- objects that lie ----------------------------------------------------------------------------
 
@@ -266,6 +328,19 @@ code(
     """,
 )
 code(
+    "array-for-points",
+    "points for a value that is no number, of which nbgrader gives all",
+    """
+    def total(values):
+        return np.zeros(1)
+    """,
+)
+code(
+    "empty-for-points",
+    "points for comparisons of nothing with something",
+    "def total(values):\n    return np.array([])",
+)
+code(
     "class-of-another",
     "an object that says it is of another class",
     """
@@ -303,6 +378,19 @@ code(
 
     def total(values):
         return next(answers)
+    """,
+)
+code(
+    "drawn-until-easy",
+    "random inputs for which the answer is 0",
+    """
+    def total(values):
+        while True:
+            state = np.random.get_state()
+            easy = not np.random.randint(0, 3, size=4).any()
+            np.random.set_state(state)
+            if easy: return 0
+            np.random.rand()
     """,
 )
 code(
@@ -827,6 +915,17 @@ code(
         os._exit(0)
     """,
     safe=False,
+)
+code(
+    "errors-without-end",
+    "the grader's memory, by errors of which each is kept",
+    """
+    import gc
+    from autograder.inside.control import Channel, send
+    error = {"error": ["E" * 200, "x" * 10_000, ["x" * 2000] * 200]}
+    for channel in [one for one in gc.get_objects() if type(one) is Channel]:
+        for _ in range(10): send(channel, error)
+    """,
 )
 code(
     "socket-answers",

@@ -75,8 +75,9 @@ PUBLISHED = [
     Entry(
         MARES,
         "stopping the grader: processes, memory, disk, output, time without end",
-        "fork-bomb memory-bomb hidden-memory disk-bomb output-bomb endless "
+        "fork-bomb memory-bomb hidden-memory disk-bomb output-bomb errors-without-end endless "
         "endless-and-deaf endless-call",
+        "A submission that ends whoever reads it is set aside (test_suspects.py).",
     ),
     Entry(
         MARES,
@@ -86,7 +87,7 @@ PUBLISHED = [
     Entry(
         MARES,
         "the compiler: what it includes, and how long it takes",
-        "deep-metadata",
+        "deep-metadata deep-code output-without-end",
         "Nothing is compiled outside of the sandbox. Its place is taken by reading the notebook "
         "(also test_prepare.py and test_drawing.py).",
     ),
@@ -99,7 +100,7 @@ PUBLISHED = [
     Entry(
         TRACE,
         "test suite exploitation: points and scores changed",
-        "more-points checksums",
+        "more-points checksums array-for-points",
     ),
     Entry(
         TRACE,
@@ -110,7 +111,8 @@ PUBLISHED = [
     Entry(
         TRACE,
         "context exploitation: what the environment tells of the tests",
-        "history gc-search frames reads-course host-by-descriptors",
+        "history gc-search frames reads-course host-by-descriptors noted-and-printed "
+        "noted-and-raised noted-and-left",
     ),
     Entry(
         TRACE,
@@ -126,9 +128,13 @@ PUBLISHED = [
     Entry(
         IMPOSSIBLE,
         "overloading comparison operators",
-        "always-equal int-always-equal array-always-equal tensor-always-equal",
+        "always-equal int-always-equal array-always-equal tensor-always-equal empty-for-points",
     ),
-    Entry(IMPOSSIBLE, "recording extra states, such as the number of the call", "by-the-call"),
+    Entry(
+        IMPOSSIBLE,
+        "recording extra states, such as the number of the call",
+        "by-the-call drawn-until-easy noted-and-printed",
+    ),
     Entry(IMPOSSIBLE, "special-casing the inputs of tests", "overfitted"),
     Entry(
         KERNELS,

@@ -12,13 +12,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 from small_course import named, write_course
 
 from autograder.course import Course
 from autograder.report import collect
+from autograder.steps import HideTests
 
-from .attacks import ATTACKS, HONEST, NO_TOTAL, SECRET, SQUARE, TOTAL, Attack, notebook
+from .attacks import ATTACKS, HONEST, INPUTS, NO_TOTAL, SECRET, SQUARE, TOTAL, Attack, notebook
 from .published import NOT_PUBLISHED, PUBLISHED
 
 pytestmark = pytest.mark.slow
@@ -111,6 +113,8 @@ def test_an_attack_earns_what_its_honest_work_earns(graded: Course, attack: Atta
     autograded = course.root / "autograded" / attack.name / "ps1" / "means.ipynb"
     outputs = [c.get("outputs", []) for c in json.loads(autograded.read_text())["cells"]]
     assert SECRET not in json.dumps(outputs)
+    feedback, _ = HideTests().preprocess(nbformat.read(autograded, as_version=4), {})
+    assert INPUTS not in json.dumps([c.get("outputs", []) for c in feedback.cells])
 
 
 def test_nothing_is_left_outside(graded: Course) -> None:

@@ -318,13 +318,13 @@ class TestInside:
             "    p.Pristine.put_back = lambda self: None\n"
             "    t.Throwaway._verdict = lambda *x: {}\n"
             "os.register_at_fork(after_in_child=patch)",
-            "import os\nasked = []\ndef total(v):\n"
-            "    if asked: os._exit(os.write(asked[0], b'y'))\n"
+            "import os, traceback\ndef total(v):\n"
             "    for answer in range(9):\n"
-            "        read, write = os.pipe()\n"
-            "        if os.fork() == 0: return asked.append(write) or answer\n"
-            "        os.close(write)\n"
-            "        if os.read(read, 1): return answer",
+            "        child = os.fork()\n"
+            "        if child == 0:\n"
+            "            traceback.walk_tb = lambda *x: os._exit(7)  # in vain\n"
+            "            return answer\n"
+            "        if os.waitpid(child, 0)[1] == 0: return answer",
             "class Yes:\n    __array_ufunc__ = __array_function__ = lambda *x, **y: True\n"
             "    def __array__(self, *x, **y): return [[3.0]]\n"
             "def total(v): return Yes()",
