@@ -21,7 +21,7 @@ __all__ = ["EXAMPLES", "lines", "of_page", "of_pyro", "table", "written"]
 ROOT = Path(__file__).parents[1]
 EXAMPLES = {
     "plain": "plain VAE, the whole program",
-    "iwae": "importance-weighted bound, k = 5",
+    "iwae": "importance-weighted bound, S = 5",
     "free-bits": "free bits",
     "learnt-prior": "learnt Gaussian prior",
     "vampprior": "VampPrior",

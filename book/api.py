@@ -41,6 +41,11 @@ def convert(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: li
     lines[:] = GoogleDocstring(plain(lines) if ours else lines, STYLE).lines()
 
 
+def skip(app: Sphinx, what: str, name: str, obj: Any, leave: bool, options: Any) -> bool | None:
+    """Leave out the fields of a named tuple, of which autodoc says only that they are numbered."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
+
+
 def canonical(name: str) -> str:
     """The full name of a public name: `vaelib.kl_terms` is `vaelib.kl.kl_terms`.
 
@@ -76,5 +81,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", convert)
+    app.connect("autodoc-skip-member", skip)
     app.connect("missing-reference", resolve)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -111,7 +111,7 @@ def log_weights(
     q: Any | None = None,
     y: Tensor | None = None,
 ) -> Tensor:
-    """Log p(x, z) − log q(z|x) at z moved from eps: one value per sample and example.
+    """log p(x, z) − log q(z|x) at z moved from eps: one value per sample and example.
 
     Burda et al. 2015, eq. 8. A model of another structure, such as one of two layers or one that
     reads labels, has a method `log_weights(x, eps)` or `log_weights(x, eps, y)` of its own, which
@@ -286,7 +286,7 @@ def importance_weighted_bound(log_w: Tensor) -> Tensor:
 
 
 def log_marginal_monte_carlo(log_likelihood: Tensor) -> Tensor:
-    """Log (1/S) Σ_s p(x|z_s), z_s drawn from the *prior*: (S, N) → (N,), in nats.
+    """log (1/S) Σ_s p(x|z_s), z_s drawn from the *prior*: (S, N) → (N,), in nats.
 
     The naive estimate of log p(x): its variance explodes with the latent dimension.
 

@@ -114,7 +114,7 @@ def evaluate_elbo(
 
 @dataclass(frozen=True)
 class LogLikelihood:
-    """Importance-sampling estimates of log p(x), higher is better: the NLL is −`mean()`.
+    """Importance-sampling estimates of log p(x), higher is better: the NLL is minus `mean()`.
 
     Attributes:
         per_example: (N,) estimates in nats; each is below log p(x) in expectation.
@@ -147,7 +147,7 @@ sample size: median 20.0, minimum 20.0)
         return (excess.clamp(min=0) / (self.samples - 1)).sqrt()
 
     def mean(self) -> Tensor:
-        """Log p(x) averaged over examples: a scalar, in nats per example."""
+        """log p(x) averaged over examples: a scalar, in nats per example."""
         return self.per_example.mean()
 
     def mean_standard_error(self) -> Tensor:
@@ -176,7 +176,7 @@ def log_likelihood(
     samples: int = 5000,
     chunk_size: int | None = None,
 ) -> LogLikelihood:
-    """Log p(x) by importance sampling: log (1/S) Σ_s p(x, z_s) / q(z_s|x), z_s ~ q.
+    """log p(x) by importance sampling: log (1/S) Σ_s p(x, z_s) / q(z_s|x), z_s ~ q.
 
     Burda et al. 2015, section 5, with S = 5,000. The model is in evaluation mode, and each image is
     encoded once. The sum is streamed as a logsumexp over chunks, so memory grows with the chunk
@@ -276,7 +276,7 @@ def _log_sums(
     samples: int,
     rows: int,
 ) -> Tensor:
-    """Log Σ w and log Σ w² of each image: (2, N)."""
+    """log Σ w and log Σ w² of each image: (2, N)."""
     q = None if has_own_weights(model) else model.encoder(x)
     sums = torch.full((2, len(x)), -torch.inf, dtype=_wide(x.device), device=x.device)
     first = True

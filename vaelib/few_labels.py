@@ -126,8 +126,7 @@ def few_labels_experiment(
     random initialisation of every layer (He et al. 2015). Everything else is the same: labels,
     minibatches, Adam and the number of steps. Neither is tuned, so there is no validation set.
 
-    With 10 to 100 labels of mnist5k the first is better. The difference shrinks with more labels,
-    and is gone with 1,000.
+    With 10 to 100 labels of mnist5k the first is better. The difference shrinks with more labels.
 
     Arguments:
         autoencoder: trained without labels on all of `train`; it is not changed.

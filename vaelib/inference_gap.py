@@ -27,7 +27,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class InferenceGap:
-    """Log p(x) − ELBO in two parts, (N,) nats each (Cremer et al. 2018).
+    """log p(x) − ELBO in two parts, (N,) nats each (Cremer et al. 2018).
 
     Attributes:
         approximation: log p(x) − the best ELBO of any diagonal Gaussian: the family's fault.

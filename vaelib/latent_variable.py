@@ -91,12 +91,12 @@ class NonlinearGaussian:
         return DiagonalGaussian.standard(1, like=self._nodes)
 
     def decoder(self, z: Tensor) -> Gaussian:
-        """Z (…, 1) → p(x|z) = N(f(z), σ² I), events (D,)."""
+        """z (…, 1) → p(x|z) = N(f(z), σ² I), events (D,)."""
         check_floats("z", z, ..., 1)
         return Gaussian(self.f(z), self.sigma, event_dims=1)
 
     def encoder(self, x: Tensor) -> DiagonalGaussian:
-        """X (N, D) → the Gaussian with the mean and the variance of the exact posterior."""
+        """x (N, D) → the Gaussian with the mean and the variance of the exact posterior."""
         posterior = torch.softmax(self._log_likelihood(x) + self._log_mass, dim=0).unsqueeze(-1)
         mean = (posterior * self._nodes).sum(0)
         variance = (posterior * (self._nodes - mean).square()).sum(0)
@@ -135,7 +135,7 @@ class NonlinearGaussian:
         return (self._log_mass.exp() * value).sum(0)
 
     def log_marginal(self, x: Tensor) -> Tensor:
-        """Log p(x) = log ∫ N(x; f(z), σ² I) N(z; 0, 1) dz: (N, D) → (N,), in nats.
+        """log p(x) = log ∫ N(x; f(z), σ² I) N(z; 0, 1) dz: (N, D) → (N,), in nats.
 
         Example:
             >>> toy = NonlinearGaussian()
@@ -146,7 +146,7 @@ class NonlinearGaussian:
         return torch.logsumexp(self._log_likelihood(x) + self._log_mass, dim=0)
 
     def log_posterior(self, z: Tensor, x: Tensor) -> Tensor:
-        """Log p(z|x) by Bayes' rule: z (…, N, 1) and x (N, D) → (…, N), in nats."""
+        """log p(z|x) by Bayes' rule: z (…, N, 1) and x (N, D) → (…, N), in nats."""
         log_joint: Tensor = self.decoder(z).log_prob(x) + self.prior.log_prob(z)
         return log_joint - self.log_marginal(x)
 

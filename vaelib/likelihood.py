@@ -357,7 +357,7 @@ def bits_per_dim(log_probability: float | Tensor, shape: Sequence[int]) -> Any:
 
 
 def bernoulli_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
-    """Log p(x|z) of Bernoulli pixels from logits, (N, …) and (N, …) → (N,), in nats.
+    """log p(x|z) of Bernoulli pixels from logits, (N, …) and (N, …) → (N,), in nats.
 
     Grey x in [0, 1] is accepted, and gives the negative cross-entropy. Use `Bernoulli` to check the
     convention of the data. Source: Kingma & Welling 2013, appendix C.1.
@@ -376,7 +376,7 @@ def bernoulli_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
 
 
 def gaussian_log_likelihood(mean: Tensor, x: Tensor, sigma: float | Tensor) -> Tensor:
-    """Log p(x|z) of Gaussian pixels, (N, …) and (N, …) → (N,), in nats, with all constants.
+    """log p(x|z) of Gaussian pixels, (N, …) and (N, …) → (N,), in nats, with all constants.
 
     σ > 0 is a number, or a tensor that broadcasts to the mean's shape. Source: Kingma & Welling
     2013, appendix C.2.

@@ -107,7 +107,7 @@ class LinearGaussian:
         return DiagonalGaussian.standard(self.weight.shape[1], like=self.weight)
 
     def decoder(self, z: Tensor) -> Gaussian:
-        """Z (…, K) → p(x|z) = N(Wz + μ, σ² I), events (D,)."""
+        """z (…, K) → p(x|z) = N(Wz + μ, σ² I), events (D,)."""
         check_floats("z", z, ..., self.weight.shape[1])
         check_same_dtype(z=z, weight=self.weight)
         return Gaussian(z @ self.weight.mT + self.mean, self.sigma, event_dims=1)
@@ -117,7 +117,7 @@ class LinearGaussian:
         return self.posterior(x)
 
     def posterior(self, x: Tensor) -> FullGaussian:
-        """X (N, D) → p(z|x) = N(Λ⁻¹ Wᵀ(x − μ)/σ², Λ⁻¹), batch shape (N,)."""
+        """x (N, D) → p(z|x) = N(Λ⁻¹ Wᵀ(x − μ)/σ², Λ⁻¹), batch shape (N,)."""
         check_floats("x", x, "N", *self.mean.shape, dtype=self.weight.dtype)
         precision = self._precision()
         pull = (x - self.mean) @ self.weight / self.sigma.square()
@@ -132,7 +132,7 @@ class LinearGaussian:
         return self.decoder(z).draw(generator)
 
     def log_marginal(self, x: Tensor) -> Tensor:
-        """Log p(x) = log N(x; μ, W Wᵀ + σ² I): (N, D) → (N,), in nats.
+        """log p(x) = log N(x; μ, W Wᵀ + σ² I): (N, D) → (N,), in nats.
 
         By Bayes' rule p(x) = p(x|z) p(z) / p(z|x) for every z. At the posterior mean this adds
         squares where Woodbury's identity takes the difference of large numbers.

@@ -20,13 +20,14 @@ addEventListener("load", async () => {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
   }
   // A phone shows no scroll bar, so a line below says that there is more.
-  for (const box of document.querySelectorAll(".wide, .pst-scrollable-table-container")) {
+  const boxes = "div.math mjx-container, .wide, .pst-scrollable-table-container";
+  for (const box of document.querySelectorAll(boxes)) {
     if (box.scrollWidth <= box.clientWidth) continue;
     const hint = document.createElement("p");
     hint.className = "scroll-hint";
     hint.ariaHidden = "true";
     hint.textContent = "↔ scroll sideways for more";
-    box.after(hint);
+    (box.closest("div.math") ?? box).after(hint);
   }
 });
 

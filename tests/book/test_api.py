@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import vaelib
-from book.api import canonical, plain
+from book.api import canonical, plain, skip
+from vaelib.codes import Estimate
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,12 @@ def test_a_page_shows_sections_formulas_and_examples(build: Callable[..., Any]) 
     assert "&gt;&gt;&gt; " in html
     assert "Raises" in html
     assert built.warnings == ""
+
+
+def test_the_fields_of_a_named_tuple_are_left_out_and_its_methods_are_not() -> None:
+    members = vars(Estimate)
+    left_out = {n for n in members if skip(None, "class", n, members[n], False, None)}  # type: ignore[arg-type]
+    assert left_out == set(Estimate._fields)
 
 
 def test_names_lead_to_where_they_are_defined() -> None:

@@ -107,15 +107,24 @@ def test_a_page_is_in_order(reader: Reader, name: str) -> None:
     assert not reader.faults, "\n".join(reader.faults)
 
 
-def test_what_scrolls_sideways_on_a_phone_says_so(reader: Reader) -> None:
-    page = reader.open("chapters/introduction")
+@pytest.mark.parametrize(
+    ("name", "box"),
+    [
+        ("chapters/introduction", ".pst-scrollable-table-container"),
+        ("chapters/exercises/3-kl", "div.math mjx-container"),
+    ],
+)
+def test_what_scrolls_sideways_on_a_phone_says_so(reader: Reader, name: str, box: str) -> None:
+    page = reader.open(name)
     said = page.evaluate(
-        """async () => {
+        """async (box) => {
             await new Promise((done) => setTimeout(done, 100)); // the page's own turn comes first
-            const boxes = [...document.querySelectorAll("article .pst-scrollable-table-container")];
+            const boxes = [...document.querySelectorAll(`article ${box}`)];
+            const after = (box) => (box.closest("div.math") ?? box).nextElementSibling;
             return boxes.map((box) => [box.scrollWidth > box.clientWidth,
-                !!box.nextElementSibling?.classList.contains("scroll-hint")]);
-        }"""
+                !!after(box)?.classList.contains("scroll-hint")]);
+        }""",
+        box,
     )
     assert said
     assert all(scrolls == hinted for scrolls, hinted in said)
