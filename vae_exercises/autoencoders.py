@@ -280,7 +280,8 @@ def _(function: Function, draw: Draw) -> Observed:
         yield what, "the same for every hidden_dim" if len(set(numbers)) == 1 else numbers[0]
     yield "parameters of the encoder that the decoder uses", how_many(*used.values())
 
-    model = trainable(function(12, 4, 6))
+    # So many hidden units that some are not off, whatever their biases and however small weights.
+    model = trainable(function(12, 40, 6))
     for name, call, width in (("encode", model.encode, 12), ("decode", model.decode, 6)):
         y = still(call, draw.normal(7, width).float()).reshape(7, -1)
         examples, places = ((y - y.mean(i, keepdim=True)).abs().max() > 1e-6 for i in (0, 1))
