@@ -151,7 +151,7 @@ def reconstruction_error(x: Tensor, x_hat: Tensor) -> Tensor:
     return (difference**2).flatten(1).sum(1)
 
 
-SHAPES = [(5, 7), (4, 2, 3, 5), (1, 3), (4, 1)]
+SHAPES = [(5, 7), (4, 2, 3, 5), (1, 3, 2), (4, 1)]
 
 
 def _pictures(draw: Draw, *shape: int) -> dict[str, Tensor]:
@@ -280,7 +280,8 @@ def _(function: Function, draw: Draw) -> Observed:
         yield what, "the same for every hidden_dim" if len(set(numbers)) == 1 else numbers[0]
     yield "parameters of the encoder that the decoder uses", how_many(*used.values())
 
-    model = trainable(function(12, 4, 6))
+    # So many hidden units that some are not off, whatever their biases and however small weights.
+    model = trainable(function(12, 40, 6))
     for name, call, width in (("encode", model.encode, 12), ("decode", model.decode, 6)):
         y = still(call, draw.normal(7, width).float()).reshape(7, -1)
         examples, places = ((y - y.mean(i, keepdim=True)).abs().max() > 1e-6 for i in (0, 1))
@@ -297,6 +298,9 @@ def _(function: Function, draw: Draw) -> Observed:
     fill_parameters(model.parameters(), draw)
     x, h = positive(draw, 4, 40), positive(draw, 4, 30)
     codes, pixels = still(model.encode, x), still(model.decode, h)
+    sizes = {"their sum": codes.sum(1), "their length": codes.norm(dim=1)}
+    found = [name for name, size in sizes.items() if (size - 1).abs().max() < 1e-4]
+    yield "what is 1 for all codes", " and ".join(found) or "nothing"
     signs = [name for name, some in (("below", codes < 0), ("above", codes > 0)) if some.any()]
     yield "the codes", f"{' and '.join(signs)} 0"
     low, high = pixels.min().item(), pixels.max().item()
@@ -527,6 +531,8 @@ def _(function: Function, draw: Draw) -> Observed:
         fill(None, 8)  # codes and logits are large
         kinds.append(_kind(still(classifier, x), still(autoencoder.encode, x)))
     yield "the logits", next((kind for kind in kinds if kind != LINEAR), LINEAR)
+    apart = alike(still(classifier, x[:2]), still(classifier, x)[:2])
+    yield "the logits of two examples, alone and beside others", "the same" if apart else "others"
 
     fill(1, 1)  # no ReLU is off, and no sigmoid at its end
     x = positive(draw, 8, 6)
@@ -545,10 +551,13 @@ LINEAR = "a linear function of the codes"
 def _kind(logits: Tensor, codes: Tensor) -> str:
     ones = torch.ones(len(codes), 1)
     if len(logits) == len(codes) and logits.dim() == 2:
-        inputs = torch.cat([codes, ones], 1).double()
-        line = inputs @ torch.linalg.lstsq(inputs, logits.double(), driver="gelsd").solution
-        if (line - logits).abs().max() < 1e-4 * (1 + logits.abs().max()):
-            return LINEAR
+        for kind, some in ((LINEAR, codes), ("a linear function of the codes' ReLU", codes.relu())):
+            inputs = torch.cat([some, ones], 1).double()
+            line = inputs @ torch.linalg.lstsq(inputs, logits.double(), driver="gelsd").solution
+            if (line - logits).abs().max() < 1e-4 * (1 + logits.abs().max()):
+                return kind
+    if alike(logits.sum(0), torch.ones(logits.shape[1:])) and bool((logits >= 0).all()):
+        return "probabilities of the examples"
     if alike(logits.sum(-1, keepdim=True), ones) and bool((logits >= 0).all()):
         return "probabilities"
     if alike(logits.exp().sum(-1, keepdim=True), ones):

@@ -13,6 +13,7 @@ from torch.distributions import (
     Laplace,
     MixtureSameFamily,
     Normal,
+    Uniform,
 )
 
 from vae_exercises.assignment import Assignment
@@ -40,7 +41,7 @@ def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
     return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(-1)
 
 
-SIZES = [(5, 3), (4, 1), (1, 3)]  # (N, K)
+SIZES = [(5, 3), (4, 1), (1, 4)]  # (N, K)
 
 
 @kl_to_standard_normal.aspect("value", points=3)
@@ -48,8 +49,9 @@ def _(function: Function, draw: Draw) -> Observed:
     for n, k in SIZES:
         mu, logvar = draw.mean(n, k), draw.logvar(n, k)
         yield f"the KL of each example, inputs {n, k}", tensor(function(mu, logvar)).reshape(-1)
-    mu, logvar = 30 * draw.mean(3, 2), 5 * draw.logvar(3, 2)
-    yield "the KL of each example, far from the prior", tensor(function(mu, logvar)).reshape(-1)
+    for name, far, wide in (("far from", 30, 5), ("near", 0.1, 0.1)):
+        mu, logvar = far * draw.mean(3, 2), wide * draw.logvar(3, 2)
+        yield f"the KL of each example, {name} the prior", tensor(function(mu, logvar)).reshape(-1)
 
 
 @kl_to_standard_normal.aspect("shape", points=1, conduct=True)
@@ -70,10 +72,10 @@ def _(function: Function, draw: Draw) -> Observed:
 
 @kl_to_standard_normal.aspect("numerics", points=1)
 def _(function: Function, draw: Draw) -> Observed:
-    mu, logvar = draw.mean(2, 3).float(), draw.uniform(14, 16, 2, 3).float()
+    mu, logvar = draw.mean(2, 3).float(), draw.uniform(19, 20, 2, 3).float()
     for sign in (-1, 1):
         size = [tensor(function(mu, sign * factor * logvar)).sum() for factor in (1, 2)]
-        name = f"the KL for log-variances near {sign * 30}, beside that near {sign * 15}"
+        name = f"the KL for log-variances near {sign * 39}, beside that near {sign * 19}"
         yield name, Rough(size[1] / size[0], 1.3)
     yield "the KL for a variance that is ∞ in float32", finite(function(mu, 0 * mu + 200))
 
@@ -132,6 +134,13 @@ def _(function: Function, draw: Draw) -> Observed:
     yield "the KL for log-variances near 95, beside that for their ratio", Rough(both / near_zero)
     pair["logvar_q"] = pair["logvar_p"] + 200
     yield "the KL for a ratio of variances that is ∞ in float32", finite(function(*pair.values()))
+    pair = {name: value.float() for name, value in _pair(draw, 2, 3).items()}
+    size = []
+    for _ in range(2):
+        for name in ("logvar_q", "logvar_p"):
+            pair[name] = pair[name] - 20
+        size.append(tensor(function(*pair.values())).sum())
+    yield "the KL for log-variances near -40, beside that near -20", Rough(size[1] / size[0], 1.3)
 
 
 # --- kl_monte_carlo ------------------------------------------------------------------------------
@@ -157,13 +166,18 @@ def _normal(draw: Draw, n: int) -> Normal:
     return Normal(draw.mean(n), draw.uniform(0.6, 0.9, n))
 
 
+class _Mixture(MixtureSameFamily):
+    def log_prob(self, value: Tensor) -> Any:  # torch calls it x in this distribution alone
+        return super().log_prob(value)  # type: ignore[no-untyped-call]
+
+
 def _mixture(draw: Draw, q: Normal) -> MixtureSameFamily:
     """Two wide modes around q's: no closed form, and log q/p is tame under either."""
     n = len(q.loc)
     apart = draw.uniform(0.8, 1.2, n)
     means = torch.stack([q.loc - apart, q.loc + 1.3 * apart], -1)
     weights = draw.uniform(0.3, 0.7, n)
-    return MixtureSameFamily(
+    return _Mixture(
         Categorical(torch.stack([weights, 1 - weights], -1)),
         Normal(means, draw.uniform(1.0, 1.4, n, 2)),
     )
@@ -188,10 +202,15 @@ def _(function: Function, draw: Draw) -> Observed:
         yield f"the estimate, batch {n}", Near(estimate, exact, 7 * (variance / SAMPLES).sqrt())
     for name, loc, scale in (("far from 0", 9, 1), ("of narrow Gaussians", 1, 1e-4)):
         q = Normal(loc * draw.sign(3), scale * draw.uniform(0.6, 0.9, 3))
-        other = Normal(q.loc - 20 * scale, 2 * q.scale)
+        other = Normal(q.loc - 100 * scale, 2 * q.scale)  # its density at q's samples is 0
         exact, variance = _moments(q, other)
         estimate = tensor(function(q, other, SAMPLES)).reshape(-1)
         yield f"the estimate {name}", Near(estimate, exact, 7 * (variance / SAMPLES).sqrt())
+    # The logarithm of a ratio that is the same everywhere does not vary.
+    low, width, apart = draw.mean(3), draw.uniform(0.5, 1.5, 3), draw.uniform(0.2, 0.8, 3)
+    flat = Uniform(low, low + width, validate_args=False)
+    wider = Uniform(low - apart, low + width + 2 * apart, validate_args=False)
+    yield "the estimate for uniform q and p", tensor(function(flat, wider, 100)).reshape(-1)
     q = _normal(draw, 1)
     exact, variance = _moments(q, other := Normal(q.loc + 0.7, 1.5 * q.scale))
     single = tensor(function(q.expand((SAMPLES,)), other.expand((SAMPLES,)), 1))
@@ -224,6 +243,10 @@ def _(function: Function, draw: Draw) -> Observed:
             what = f"the variance of estimates by {n_samples} samples, where p is {name}"
             near = Near(spread.log(), 0 * spread, torch.full_like(spread, 0.4))
             yield f"{what}, as the logarithm of its ratio to what it must be", near
+    pair = [Categorical(draw.uniform(0.5, 1.0, 50, 5)) for _ in range(2)]
+    first, second = (tensor(function(*pair, 3)) for _ in range(2))
+    again = "the same" if torch.equal(first, second) else "others"
+    yield "the estimates of 50 pairs of Categorical by 3 samples, made twice", again
     yield seeds(lambda: function(q, others["a mixture"], 3))
 
 

@@ -65,7 +65,8 @@ def fill_parameters(
     with torch.no_grad():
         for parameter in parameters:
             shape = tuple(parameter.shape)
-            size = draw.uniform(0.4, 0.8, *shape) / (shape[-1] if len(shape) > 1 else 8)
+            inputs = parameter.numel() // shape[0] if len(shape) > 1 else 8
+            size = draw.uniform(0.4, 0.8, *shape) / inputs
             signs = draw.sign(*shape) if sign is None else sign
             parameter.copy_((size * signs).to(parameter.dtype))
 

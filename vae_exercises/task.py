@@ -11,7 +11,7 @@ import contextlib
 import functools
 import io
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
@@ -246,7 +246,8 @@ class Task:
 
         The facts of all aspects count; an error that the function raised is told as itself. A
         function with two mistakes agrees with neither in all. Then the numbers of the aspect that
-        failed decide, if they are many and exact.
+        failed decide, if they are many and exact, and if the first aspect that is lost is also the
+        mistake's first and fits: what comes later, such as a gradient, may follow from another.
         """
         seen = {aspect: self._facts(aspect, function, seed)}
         if any(isinstance(fact, Raised) for fact in seen[aspect].values()):
@@ -262,5 +263,13 @@ class Task:
         lost = {a for a in seen if not same(seen[a], self._known(a, self._reference, seed), passes)}
         found = [m for m in here if m.breaks == lost and all(fits(m, a) for a in seen)]
         if not found and telling(seen[aspect], self._known(aspect, self._reference, seed)):
-            found = here
+            first = self._first(lost)
+            found = [
+                m for m in here if self._first(m.breaks) == first and (not first or fits(m, first))
+            ]
         return found[0] if len(found) == 1 else None
+
+    def _first(self, aspects: Collection[str]) -> str:
+        """The first of some aspects, in order, that is not about what calls leave behind."""
+        ordered = (name for name, aspect in self._aspects.items() if not aspect.conduct)
+        return next((name for name in ordered if name in aspects), "")

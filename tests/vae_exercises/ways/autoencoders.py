@@ -196,7 +196,46 @@ class BiasInTheWeights(nn.Module):
         return self.decode(self.apply_to(self.w2, hidden))
 
 
-WAYS["autoencoders.Autoencoder"] = [Stacked, LayerByLayer, Matrices, Layers, BiasInTheWeights]
+class SmallAtFirst(Stacked):
+    """Weights that begin near 0, and biases that do not."""
+
+    def __init__(self, data_dim: int, hidden_dim: int, code_dim: int) -> None:
+        super().__init__(data_dim, hidden_dim, code_dim)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.01)
+
+
+class Convolutions(nn.Module):
+    """Linear layers as convolutions over a single place."""
+
+    def __init__(self, data_dim: int, hidden_dim: int, code_dim: int) -> None:
+        super().__init__()
+        sizes = [data_dim, hidden_dim, code_dim, hidden_dim, data_dim]
+        self.layers = nn.ModuleList([nn.Conv1d(a, b, 1) for a, b in pairwise(sizes)])
+
+    def half(self, a: Tensor, first: int) -> Tensor:
+        return self.layers[first + 1](self.layers[first](a[:, :, None]).relu())[:, :, 0]
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.half(x, 0)
+
+    def decode(self, h: Tensor) -> Tensor:
+        return self.half(h, 2).sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+
+WAYS["autoencoders.Autoencoder"] = [
+    Stacked,
+    LayerByLayer,
+    Matrices,
+    Layers,
+    BiasInTheWeights,
+    SmallAtFirst,
+    Convolutions,
+]
 
 
 # The annotation of the first argument says which class a function is written for.

@@ -197,3 +197,8 @@ def _(log_likelihood: Tensor, kl: Tensor) -> Tensor:
     loss += kl
     loss -= log_likelihood
     return torch.einsum("n->", loss).div(kl.numel())
+
+
+@way("elbo.negative_elbo")
+def _(log_likelihood: Tensor, kl: Tensor) -> Tensor:
+    return 2 * torch.lerp(-log_likelihood.mean(), kl.mean(), 0.5)

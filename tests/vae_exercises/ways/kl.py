@@ -118,3 +118,15 @@ def _(q: Distribution, p: Distribution, n_samples: int) -> Tensor:
     else:
         z = q.rsample((n_samples,)) if q.has_rsample else q.sample((n_samples,))
     return torch.stack(list(q.log_prob(z) - p.log_prob(z))).mean(0)
+
+
+@way("kl.kl_monte_carlo")
+def _(q: Distribution, p: Distribution, n_samples: int) -> Tensor:
+    draw = q.rsample if q.has_rsample else q.sample
+    z = draw(sample_shape=torch.Size((n_samples,)))
+    return torch.mean(q.log_prob(value=z) - p.log_prob(value=z), dim=0)
+
+
+@way("kl.kl_to_standard_normal")
+def _(mu: Tensor, logvar: Tensor) -> Tensor:
+    return torch.vmap(lambda m, v: 0.5 * (m @ m + (v.exp() - v - 1).sum()))(mu, logvar)

@@ -168,3 +168,28 @@ def _(likelihood: Tensor) -> tuple[Tensor, Tensor]:
     error = numbers.std(0, ddof=1) / math.sqrt(len(numbers))
     result = torch.from_numpy(numbers.mean(0)), torch.from_numpy(error)
     return result[0].to(likelihood.dtype), result[1].to(likelihood.dtype)
+
+
+@way("latent_variables.ancestral_sample")
+def _(
+    decode: Function, sigma: float, n: int, latent_dim: int, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    z = torch.randn(n, latent_dim, generator=generator)
+    return z, decode(z) + sigma * torch.randn(decode(z).shape, generator=generator)
+
+
+@way("latent_variables.ancestral_sample")
+def _(
+    decode: Function, sigma: float, n: int, latent_dim: int, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    data_dim = decode(torch.zeros(1, latent_dim)).shape[1]
+    noise = torch.randn(n, latent_dim + data_dim, generator=generator)
+    z = noise[:, :latent_dim]
+    return z, decode(z) + sigma * noise[:, latent_dim:]
+
+
+@way("latent_variables.marginal_monte_carlo")
+def _(likelihood: Tensor) -> tuple[Tensor, Tensor]:
+    s = len(likelihood)
+    without_one = (likelihood.sum(0) - likelihood) / (s - 1)  # the jackknife
+    return likelihood.mean(0), without_one.var(0).mul((s - 1) ** 2 / s).sqrt()
