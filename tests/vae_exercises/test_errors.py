@@ -101,6 +101,14 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: torch.linalg.cholesky(-torch.eye(2)), "not positive definite"),
     (lambda: torch.randn(3, torch.Generator()), "by its name"),
     (lambda: Categorical(x).rsample(), "not every distribution has rsample"),
+    (lambda: x - x.max(0), "`.max(0).values`"),  # type: ignore[operator]
+    (lambda: torch.bmm(x, x), "use `@`"),
+    (lambda: torch.einsum("nij,nj->ni", x, x), "one letter for each dimension"),
+    (lambda: x[:, 3], "counts beyond the end"),
+    (lambda: torch.vmap(lambda a: torch.as_tensor(a.numpy()))(x), "call it outside"),
+    (lambda: torch.autograd.grad(1.5, leaf), "stands where several things"),  # type: ignore[arg-type]
+    (lambda: torch.stack([x, x.grad]), "a gradient that did not arrive"),  # type: ignore[list-item]
+    (lambda: torch.erfinv(np.float64(0.5)), "use `math`"),  # type: ignore[arg-type]
     (endless, "calls itself"),
 ]
 
