@@ -283,6 +283,28 @@ def _scores(
     return scale * validation[order] + level, scale * test[order] + 1.1 * level
 
 
+# A model for each way to choose: by the mean, the highest score, the median, the most examples won
+# (or the test examples), the lowest score, the mean less its error.
+TABLE = [
+    [-2.0, 2.9, 2.9, 2.9, 3.5],
+    [-5.0, -5.0, 9.0, -5.0, -5.0],
+    [-20.0, -20.0, 3.0, 3.0, 3.0],
+    [4.0, 4.0, -9.0, -9.0, -9.0],
+    [1.4, 1.4, 1.4, 1.4, 1.4],
+    [1.3, 2.0, 2.0, 2.0, 1.3],
+]
+TESTED = [-2.4, -3.0, -4.0, 2.0, 1.2, -1.0]
+
+
+def _table(draw: Draw) -> tuple[Tensor, Tensor]:
+    """The table's scores, its models and examples in another order, near 60."""
+    noise = 0.04
+    validation = torch.tensor(TABLE, dtype=draw.dtype) + draw.uniform(-noise, noise, 6, 5)
+    test = torch.tensor(TESTED, dtype=draw.dtype)[:, None] + draw.uniform(-noise, noise, 6, 7)
+    models, examples = (torch.randperm(n, generator=draw.generator) for n in (6, 5))
+    return 60 + validation[models][:, examples], 60 + test[models]
+
+
 def _rivals(draw: Draw) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
     for m, n, n_test, level, scale in (
         (5, 8, 6, -90, 1),
@@ -293,6 +315,7 @@ def _rivals(draw: Draw) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
     ):
         scores = _scores(draw, m, n, n_test, level, scale)
         yield f"{m} models, {n} and {n_test} examples, near {level}", scores
+    yield "6 models, 5 and 7 examples, near 60", _table(draw)
 
 
 def _chosen(value: Any) -> Any:
@@ -317,14 +340,20 @@ def _(function: Function, draw: Draw) -> Observed:
         yield f"its standard error, {name}", _number(error, draw)
 
 
+def _name(best: Any) -> str:
+    """The kind of thing that names a model."""
+    if isinstance(best, Tensor) and best.dim() > 0:
+        return f"a tensor of shape {tuple(best.shape)}"
+    if isinstance(best, Tensor) and (best.is_floating_point() or best.dtype == torch.bool):
+        return f"a number of dtype {str(best.dtype).removeprefix('torch.')}"
+    return "one integer" if isinstance(best, Tensor) or type(best) is int else type(best).__name__
+
+
 @select_and_report.aspect("shape", points=1, conduct=True)
 def _(function: Function, draw: Draw) -> Observed:
     one = draw.normal(1, 3), draw.normal(1, 4)
     for name, scores in [*_rivals(draw), ("one model", one)]:
         for dtype, given in _dtypes(scores):
             best, *numbers = _parts(function(*given), REPORT)
-            whole = type(best) is int or (
-                isinstance(best, Tensor) and best.dim() == 0 and not best.is_floating_point()
-            )
-            yield f"what names the model, {dtype}, {name}", "one integer" if whole else "another"
+            yield f"what names the model, {dtype}, {name}", _name(best)
             yield from _form_of_numbers(f"{dtype}, {name}", *numbers)

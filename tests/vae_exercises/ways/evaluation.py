@@ -59,6 +59,24 @@ def _(codes: Tensor, labels: Tensor, n_classes: int, ridge: float) -> tuple[Tens
     return torch.stack(weights, 1), torch.stack(biases)
 
 
+@way("evaluation.linear_probe")
+def _(codes: Tensor, labels: Tensor, n_classes: int, ridge: float) -> tuple[Tensor, Tensor]:
+    # The dual: as many unknowns as examples.
+    targets = torch.eye(n_classes).to(codes)[labels]
+    x = codes - codes.mean(0)
+    shares = torch.linalg.solve(x @ x.T + ridge * torch.eye(len(x)).to(codes), targets)
+    weight = x.T @ shares
+    return weight, (targets - codes @ weight).mean(0)
+
+
+@way("evaluation.log_likelihood_estimate")
+def _(log_w: Tensor) -> tuple[Tensor, Tensor]:
+    # The jackknife's error of a mean is the standard error.
+    each, n = torch.logsumexp(log_w, 0) - math.log(len(log_w)), log_w.shape[1]
+    others = (each.sum() - each) / (n - 1)
+    return each.mean(), ((n - 1) / n * (others - others.mean()).square().sum()).sqrt()
+
+
 @way("evaluation.log_likelihood_estimate")
 def _(log_w: Tensor) -> tuple[Tensor, Tensor]:
     highest = log_w.max(0).values
@@ -117,6 +135,20 @@ def _(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     d = [x - y for x, y in zip(a, b, strict=True)] if len(d) < 4 else list(d)
     values = torch.stack(d)
     return torch.mean(values), torch.std(values, unbiased=True) / math.sqrt(len(values))
+
+
+@way("evaluation.paired_difference")
+def _(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    d, n = a - b, len(a)
+    return d.mean(), d.std(correction=0) / math.sqrt(n - 1)
+
+
+@way("evaluation.select_and_report")
+def _(validation: Tensor, test: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    means = validation.mean(1)
+    best = (means == means.max()).nonzero()[0, 0].to(torch.int32)
+    chosen = torch.nn.functional.one_hot(best.long(), len(test)).to(test.dtype) @ test
+    return best, chosen.mean(), chosen.std() / len(chosen) ** 0.5
 
 
 @way("evaluation.select_and_report")
