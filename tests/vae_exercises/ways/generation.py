@@ -76,6 +76,21 @@ def _(decode: Decode, n: int, latent_dim: int, generator: torch.Generator) -> Te
     return torch.exp(-F.softplus(-logits))
 
 
+@way("generation.sample_prior")
+def _(decode: Decode, n: int, latent_dim: int, generator: torch.Generator) -> Tensor:
+    # Box and Muller
+    u, v = torch.rand(2, n, latent_dim, generator=generator, dtype=torch.float64)
+    z = (-2 * torch.log1p(-u)).sqrt() * (2 * math.pi * v).cos()
+    return 0.5 * (1 + torch.tanh(decode(z.float()) / 2))
+
+
+@way("generation.sample_prior")
+def _(decode: Decode, n: int, latent_dim: int, generator: torch.Generator) -> Tensor:
+    seed = int(torch.randint(2**31, (), generator=generator))
+    z = np.random.default_rng(seed).standard_normal((n, latent_dim))
+    return torch.special.expit(decode(torch.from_numpy(z).float()))
+
+
 @way("generation.latent_grid")
 def _(n: int, tail: float = 0.05) -> Tensor:
     q = Normal(0.0, 1.0).icdf(torch.linspace(tail, 1 - tail, n))
@@ -185,6 +200,12 @@ def _(log_w: Tensor) -> Tensor:
 @way("generation.importance_weighted_bound")
 def _(log_w: Tensor) -> Tensor:
     return log_w[0] - log_w.log_softmax(0)[0] - np.log(log_w.shape[0])
+
+
+@way("generation.importance_weighted_bound")
+def _(log_w: Tensor) -> Tensor:
+    top = log_w.sort(0, descending=True).values
+    return top[0] + (top[1:] - top[0]).exp().sum(0).log1p() - math.log(len(log_w))
 
 
 @way("generation.importance_weighted_bound")
