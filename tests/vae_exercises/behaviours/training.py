@@ -208,10 +208,8 @@ def _(function: Function, draw: Draw) -> Iterator[Outcome]:
                 yield f"{case}: a float", isinstance(result, float)
                 yield f"{case}: modes", [model.modes, set(model.flags())]
                 yield f"{case}: recorded", any(model.recorded)
-                yield (
-                    f"{case}: largest",
-                    max((len(a.reshape(-1, 6)) for a in model.asked), default=0),
-                )
+                largest = max((len(a.reshape(-1, 6)) for a in model.asked), default=0)
+                yield f"{case}: largest", (largest > size, largest == 1)
                 yield f"{case}: parameters", model.flat() - before
     yield "random", _random(lambda: function(model, x, 3))
 

@@ -288,3 +288,14 @@ def _(model: nn.Module, x: Tensor, batch_size: int) -> float:
             for module, mode in modes.items():
                 module.training = mode
     return sum(loss.item() for loss in weighed)
+
+
+@way("training.evaluate")
+def _(model: nn.Module, x: Tensor, batch_size: int) -> float:
+    was_training, total = model.training, 0.0
+    model.eval()
+    with torch.no_grad():  # minibatches that are as equal as can be
+        for batch in x.tensor_split(-(-len(x) // batch_size)):
+            total += _loss(model, batch).item() * len(batch)
+    model.train(was_training)
+    return total / len(x)
