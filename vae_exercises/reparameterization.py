@@ -41,11 +41,18 @@ def _far(draw: Draw, *shape: int) -> Tensor:
 
 
 def _noise(function: Function, *inputs: Any) -> str:
-    """Where the noise in a result comes from."""
-    first, second = (_numbers(_called(function, inputs, seed)) for seed in (1, 2))
-    if first.shape == second.shape and torch.allclose(first, second, equal_nan=True):
+    """Where the noise in a result comes from; eps is the last of the inputs."""
+
+    def same(seed: int, eps: Tensor = inputs[-1]) -> bool:
+        other = _numbers(_called(function, (*inputs[:-1], eps), seed))
+        return first.shape == other.shape and torch.allclose(first, other, equal_nan=True)
+
+    first = _numbers(_called(function, inputs))
+    if same(2):
         return "eps"
-    return "drawn anew by your function"
+    if not same(1):
+        return "another in each call"
+    return "drawn anew by your function" + ("" if same(1, -inputs[-1]) else ", besides eps")
 
 
 def _numbers(result: Any) -> Tensor:
@@ -92,15 +99,19 @@ def _(function: Function, draw: Draw) -> Observed:
     noise = _noise(function, *inputs)
     yield "the noise in your samples", noise
     if noise != "eps":
-        above = bool((tensor(_called(function, inputs)) > inputs[0]).all())
-        yield "the samples lie", "above μ" if above else "on both sides of μ"
+        mu, sigma = inputs[0], (0.5 * inputs[1]).exp()
+        u = torch.stack([(tensor(_called(function, inputs, s)) - mu) / sigma for s in range(20)])
+        inside = bool(((u >= 0) & (u <= 1)).all())
+        yield "the samples lie", "between μ and μ + σ" if inside else "elsewhere, too"
         return
     for n, k in SIZES:
         z = tensor(function(*_encoded(draw, n, k).values()))
         yield f"your samples, inputs {n, k}", z.reshape(-1)
     logvar = draw.uniform(3.4, 4.6, 3, 2) * draw.logvar(3, 2).sign()
     far = 30 * draw.mean(3, 2), logvar, _far(draw, 3, 2)
-    yield "your samples, far from 0", tensor(function(*far)).reshape(-1)
+    yield "your samples, far from 0", tensor(_called(function, far)).reshape(-1)
+    z = tensor(_called(function, (1e5 * far[0], *far[1:])))
+    yield "your samples, farther still", z.reshape(-1) / 1e5
 
 
 @reparameterize.aspect("shape", points=1, conduct=True)
@@ -145,8 +156,8 @@ def _(function: Function, draw: Draw) -> Observed:
 
 def _arrival(function: Function, eps: Tensor, logvar: Tensor) -> str:
     with contextlib.suppress(Exception):
-        logvar = logvar.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(function(0 * eps, logvar, eps.clone()).sum(), logvar)
+        leaf = logvar.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(function(0 * eps, leaf * 1, eps.clone()).sum(), leaf)
         return "arrives" if gradient.any() else "does not arrive"
     return "does not arrive"
 
@@ -380,6 +391,8 @@ def _form_of_two(function: Function, draw: Draw) -> Observed:
     first, second = (_numbers(_called(lambda: function(f, *inputs), ())).clone() for _ in range(2))
     if first.shape == second.shape:
         yield "the estimates of a second call, less those of the first", second - first
+    found = any(x.grad is not None for x in inputs)
+    yield "a gradient in .grad of your inputs", "left there" if found else "none"
 
 
 @_assignment.task(
@@ -394,14 +407,42 @@ def pathwise_gradient(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Te
     return torch.stack([slope.mean(), (slope * eps).mean()])
 
 
+class _Slope(torch.autograd.Function):
+    """The first of two numbers, with the slope of the second."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value: Tensor, other: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(above[0]), above[0]
+
+    @staticmethod
+    def jvp(ctx: Any, *moves: Tensor) -> Tensor:
+        return moves[1].clone()
+
+
+def _steep(draw: Draw) -> Function:
+    """A wave that has, for autograd, the slope of another: differences of values are told apart."""
+    f, other = _wave(draw), _wave(draw)
+    return lambda z: _Slope.apply(f(z), other(z))  # type: ignore[no-untyped-call]
+
+
 @pathwise_gradient.aspect("mu", points=2)
 def _(function: Function, draw: Draw) -> Observed:
-    yield from _estimates(function, draw, 0, _wave)
+    yield from _estimates(function, draw, 0, _steep)
 
 
 @pathwise_gradient.aspect("sigma", points=2)
 def _(function: Function, draw: Draw) -> Observed:
-    yield from _estimates(function, draw, 1, _wave)
+    yield from _estimates(function, draw, 1, _steep)
 
 
 @pathwise_gradient.aspect("shape", points=1, conduct=True)

@@ -52,6 +52,35 @@ def _(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
     return AffineTransform(mu, torch.exp(logvar / 4) ** 2)(eps)
 
 
+class _Sample(torch.autograd.Function):
+    """Its own backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
+        moved = (logvar / 2).exp() * eps
+        ctx.save_for_backward(moved)
+        return mu + moved
+
+    @staticmethod
+    def backward(ctx: Any, *above: Tensor) -> Any:
+        (moved,) = ctx.saved_tensors
+        return above[0], 0.5 * above[0] * moved, None
+
+
+@way("reparameterization.reparameterize")
+def _(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
+    z: Tensor = _Sample.apply(mu, logvar, eps)  # type: ignore[no-untyped-call]
+    return z
+
+
+@way("reparameterization.sample_gaussian")
+def _(mu: Tensor, covariance: Tensor, eps: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(covariance)
+    _, upper = torch.linalg.qr((vectors * values.sqrt().unsqueeze(-2)).mT)
+    lower = upper.mT * upper.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
+    return mu + (lower @ eps[:, :, None])[:, :, 0]
+
+
 @way("reparameterization.sample_gaussian")
 def _(mu: Tensor, covariance: Tensor, eps: Tensor) -> Tensor:
     lower = torch.linalg.cholesky(covariance)
@@ -164,6 +193,23 @@ def _(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
     torch.mean(f(both[0] + both[1] * eps)).backward()
     assert both.grad is not None
     return both.grad
+
+
+@way("reparameterization.pathwise_gradient")
+def _(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
+    return torch.stack(torch.func.grad(lambda m, s: f(m + s * eps).mean(), (0, 1))(mu, sigma))
+
+
+@way("reparameterization.score_function_gradient")
+def _(f: Function, mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
+    z, both = mu + sigma * eps, torch.stack([mu, sigma])
+
+    def log_q(p: Tensor, one: Tensor) -> Tensor:
+        return Normal(p[0], p[1], validate_args=False).log_prob(one)
+
+    score = torch.vmap(torch.func.grad(log_q), (None, 0))(both, z)
+    mean: Tensor = (f(z).detach()[:, None] * score).mean(0)
+    return mean
 
 
 @way("reparameterization.score_function_gradient")
