@@ -334,7 +334,8 @@ def _(function: Function, draw: Draw) -> Observed:
 
 @select_and_report.aspect("report", points=2)
 def _(function: Function, draw: Draw) -> Observed:
-    for name, scores in _rivals(draw):
+    one = draw.normal(1, 3), draw.normal(1, 4)
+    for name, scores in [*_rivals(draw), ("one model", one)]:
         _, mean, error = _parts(function(*scores), REPORT)
         yield f"the mean that is reported, {name}", _number(mean, draw)
         yield f"its standard error, {name}", _number(error, draw)
