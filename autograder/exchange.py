@@ -1,7 +1,8 @@
 """nbgrader's exchange, for what students put there: no link is followed, no name is trusted.
 
-`autograder.install` puts `Collect` where nbgrader looks for it; `python -m autograder watch`
-collects by `Arrivals`, and gives feedback back by `Release`.
+`autograder.install` puts `Collect` where nbgrader looks for it. `python -m autograder watch`
+collects by what `arrivals` makes, and gives feedback back by what `release` makes. A course may
+have set an exchange of another kind (`c.ExchangeFactory`), such as ngshare; it is used as it is.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
+from nbgrader.coursedir import CourseDirectory
+from nbgrader.exchange import ExchangeFactory
 from nbgrader.exchange.default import ExchangeCollect, ExchangeReleaseFeedback
+from traitlets.config import Config
 
-from autograder.prepare.files import Refused, odd_name, read_bytes, walk
+from autograder.prepare.files import ABOUT_SUBMISSION, Refused, odd_name, read_bytes, walk
 
-__all__ = ["Arrivals", "Collect", "Release"]
+__all__ = ["Arrivals", "Collect", "Served", "arrivals", "release"]
 
 STILL = 5.0
 """Seconds in which nobody has touched a submission that is handed in."""
@@ -94,18 +98,14 @@ class Arrivals(Collect):
 
     Attributes:
         wanted: the names, in the exchange, of what may be collected.
-        collected: the students whose submission was.
-        failed: the names of what could not be collected.
     """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.update = True
         self.wanted: Set[str] = frozenset()
-        self.collected: list[str] = []
-        self.failed: set[str] = set()
 
-    def arrived(self, known: Set[str]) -> set[str]:
+    def arrived(self, known: Set[str]) -> Set[str]:
         """The names of what is handed in of the assignment, and no longer written, but `known`.
 
         Raises:
@@ -116,7 +116,8 @@ class Arrivals(Collect):
             self.fail(f"there is no folder {inbound}: nbgrader release_assignment makes it")
         paths = inbound.glob(f"*+{glob.escape(self.coursedir.assignment_id)}+*")
         latest = time.time() - STILL
-        return {p.name for p in paths if p.name not in known and _touched(p) < latest}
+        self.wanted = {p.name for p in paths if p.name not in known and _touched(p) < latest}
+        return self.wanted
 
     def init_src(self) -> None:
         """Finds each student's submission, if it is among those wanted."""
@@ -150,13 +151,7 @@ class Arrivals(Collect):
             try:
                 super().copy_files()
             except Exception as error:  # whatever it is, it is of this one
-                self.log.warning("Not collected: %r: %s", record["filename"], error)
-                self.failed.add(record["filename"])
-
-    def do_copy(self, src: str, dest: str, log: Any = None) -> None:
-        """Copies one submission."""
-        super().do_copy(src, dest, log)
-        self.collected.append(self.src_records[0]["username"])
+                self.log.error("Not collected: %r: %s", record["filename"], error)
 
 
 def _touched(path: Path) -> float:
@@ -174,11 +169,55 @@ def _touched(path: Path) -> float:
     return newest
 
 
-class Release(ExchangeReleaseFeedback):  # type: ignore[misc]
-    """nbgrader's, of one folder whose name may be anything, where its own takes a pattern."""
+class Served:
+    """What has newly arrived in an exchange of another kind, by the course's own way to collect.
 
-    folder = Path()
+    Such an exchange is a service, which knows who hands in, and has only what is handed in whole.
+    """
 
-    def init_src(self) -> None:
-        """Finds the pages."""
-        self.src_path = glob.escape(str(self.folder))
+    def __init__(self, collect: Any) -> None:
+        self._collect = collect
+        self._collect.update = True
+
+    def arrived(self, known: Set[str]) -> Set[str]:
+        """What the service has of the assignment, in its own words, but `known`.
+
+        Raises:
+            ExchangeError: the service does not answer.
+        """
+        self._collect.init_src()
+        return {repr(record) for record in self._collect.src_records} - known
+
+    def start(self) -> None:
+        """Collects what is newer than what is there."""
+        self._collect.start()
+
+
+def arrivals(config: Config, directory: CourseDirectory, log: Any) -> Arrivals | Served:
+    """What newly arrives of an assignment, in the exchange that the course has set."""
+    factory = ExchangeFactory(config=config)
+    if issubclass(factory.collect, ExchangeCollect):
+        return Arrivals(coursedir=directory, config=config, log=log)
+    return Served(factory.Collect(coursedir=directory, config=config, log=log))
+
+
+def release(config: Config, directory: CourseDirectory, folder: Path, log: Any) -> None:
+    """Puts the feedback in a student's folder into the exchange that the course has set.
+
+    Where a student would not find it there, it stays in the folder: what came by another way has no
+    time of submission, or, in nbgrader's own exchange, no secret.
+
+    Raises:
+        ExchangeError: the exchange does not take it.
+    """
+    kind: Any = ExchangeFactory(config=config).release_feedback
+
+    class Release(kind):  # type: ignore[misc]
+        """The course's own, of a folder whose name may be anything, where that takes a pattern."""
+
+        def init_src(self) -> None:
+            self.src_path = glob.escape(str(folder))
+
+    needed = ABOUT_SUBMISSION if issubclass(kind, ExchangeReleaseFeedback) else ABOUT_SUBMISSION[:1]
+    if all((folder / name).is_file() for name in needed):
+        Release(coursedir=directory, config=config, log=log).start()

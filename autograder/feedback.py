@@ -16,13 +16,13 @@ from typing import Any
 from nbgrader.api import Comment, Grade, SubmittedNotebook
 from nbgrader.converters import GenerateFeedback
 from nbgrader.converters.base import NbGraderException
+from nbgrader.exchange import ExchangeError
 from sqlalchemy.exc import SAWarning
 
 from autograder.atomic import write
 from autograder.course import Course, messages, quiet, said_of_cells
-from autograder.exchange import Release
+from autograder.exchange import release
 from autograder.gradebook import NotRecorded, last_line
-from autograder.prepare.files import ABOUT_SUBMISSION
 
 __all__ = ["give", "given", "ready", "remember"]
 
@@ -89,13 +89,9 @@ def remember(course: Course, assignment: str, digests: Mapping[str, str]) -> Non
 def give(course: Course, assignment: str, student: str) -> None:
     """Makes a student's feedback anew, and puts it into the exchange.
 
-    What came by another way has no secret by which the student would find it there: such feedback
-    stays in the course's folder.
-
     Raises:
-        NotRecorded: nbgrader could not make it.
+        NotRecorded: nbgrader could not make it, or the exchange does not take it.
         CourseError, OSError: it cannot be written.
-        ExchangeError: it could not be put into the exchange.
     """
     directory = course.directory(assignment_id=assignment)
     converter = _Feedback(coursedir=directory, config=course.config, log=quiet())
@@ -108,7 +104,8 @@ def give(course: Course, assignment: str, student: str) -> None:
         except NbGraderException:
             raise NotRecorded(last_line(errors)) from None
     folder = Path(directory.format_path(directory.feedback_directory, student, assignment))
-    if all((folder / name).is_file() for name in ABOUT_SUBMISSION):
-        release = Release(coursedir=directory, config=course.config, log=quiet())
-        release.folder = folder
-        release.start()
+    with messages() as errors:
+        try:
+            release(course.config, directory, folder, quiet())
+        except ExchangeError as error:
+            raise NotRecorded((errors or [str(error)])[0]) from None

@@ -8,6 +8,7 @@ moment, is finished by the next. What is kept in memory only spares it looking t
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from nbgrader.exchange import ExchangeError
 from sqlalchemy.exc import SQLAlchemyError
 
 from autograder.course import Busy, Course, CourseError, messages, quiet
-from autograder.exchange import Arrivals
+from autograder.exchange import arrivals
 from autograder.feedback import give, given, ready, remember
 from autograder.grade import grade
 from autograder.gradebook import NotRecorded
@@ -136,17 +137,24 @@ class Watch:
 
     def _collect(self, look: Look) -> None:
         directory = self.course.directory(assignment_id=self.assignment)
-        arrivals = Arrivals(coursedir=directory, config=self.course.config, log=quiet())
-        arrivals.wanted = arrivals.arrived(self._known)
-        if not arrivals.wanted:
+        there = arrivals(self.course.config, directory, quiet())
+        new = there.arrived(self._known)
+        if not new:
             return
-        with self.course.locked(), messages(30) as warned:
-            arrivals.start()
+        before = self._collected()
+        with self.course.locked(), messages() as errors, messages(logging.WARNING) as warned:
+            there.start()
         for line in warned:
             self._say(line)
-        self.failing |= bool(arrivals.failed)
-        self._known |= arrivals.wanted
-        look.collected = sorted(arrivals.collected)
+        self.failing |= bool(errors)
+        self._known |= new
+        after = self._collected()
+        look.collected = [student for student in after if after[student] != before.get(student)]
+
+    def _collected(self) -> dict[str, int]:
+        """When each student's folder was made."""
+        found = self.course.submissions(self.assignment)
+        return {student: folder.stat().st_ctime_ns for student, folder in found.items()}
 
     def _grade(self, look: Look) -> None:
         submitted = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import glob
 import json
 import os
 import random
@@ -13,13 +14,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import standin
 from filelock import FileLock
 from nbgrader.auth import Authenticator
-from nbgrader.exchange import ExchangeFactory
+from nbgrader.exchange import ExchangeFactory, abc
 from nbgrader.utils import get_username
 from small_course import named, source_notebook, write_course
 from traitlets.config import Config
@@ -228,6 +229,80 @@ def test_what_is_still_being_handed_in_is_left_for_later(
     assert watched.look().given == ["anna"]
 
 
+class Shelf:
+    """An exchange that is a service: who hands in, when, and what; and the pages for each."""
+
+    work: ClassVar[dict[str, tuple[str, bytes]]] = {}
+    pages: ClassVar[dict[str, str]] = {}
+
+
+class ShelfCollect(abc.ExchangeCollect):  # type: ignore[misc]
+    def init_src(self) -> None:
+        if not Shelf.work:
+            self.fail("the shelf is away")
+        self.src_records = [(name, when) for name, (when, _) in Shelf.work.items()]
+
+    def init_dest(self) -> None:
+        pass
+
+    def copy_files(self) -> None:
+        for name, when in self.src_records:
+            folder = Path(self.coursedir.format_path("submitted", name, "ps1"))
+            if (folder / "timestamp.txt").exists():
+                if when <= (folder / "timestamp.txt").read_text():
+                    continue
+                assert self.update
+                shutil.rmtree(folder)
+            folder.mkdir(parents=True)
+            (folder / "means.ipynb").write_bytes(Shelf.work[name][1])
+            (folder / "timestamp.txt").write_text(when)
+
+
+class ShelfReleaseFeedback(abc.ExchangeReleaseFeedback):  # type: ignore[misc]
+    def init_dest(self) -> None:
+        pass
+
+    def copy_files(self) -> None:
+        for path in map(Path, glob.glob(f"{self.src_path}/*.html")):  # noqa: PTH207
+            name = path.parts[-3]
+            if name not in Shelf.work:
+                self.fail(f"the shelf does not know {name}")
+            Shelf.pages[name] = path.read_text()
+
+
+def test_an_exchange_of_another_kind_is_used_as_the_course_has_set_it(
+    course: Course, told: list[str], submit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    course.config.ExchangeFactory.collect = ShelfCollect
+    course.config.ExchangeFactory.release_feedback = ShelfReleaseFeedback
+    notebook = (submit("zoe", WRONG) / "means.ipynb").read_bytes()
+    shutil.rmtree(course.root / "submitted/zoe")
+    watched = Watch(course, "ps1", told.append)
+    assert str(watched.look().error) == "the exchange cannot be used: the shelf is away"
+    monkeypatch.setattr(Shelf, "work", {"anna": ("2030-01-01 12:00:00 UTC", notebook)})
+    monkeypatch.setattr(Shelf, "pages", {})
+    look = watched.look()
+    assert (look.collected, look.graded, look.given) == (["anna"],) * 3
+    assert points(Shelf.pages["anna"]) == "2.0 / 5.0"
+    monkeypatch.setattr(Course, "locked", None)
+    assert not watched.look()
+
+
+def test_what_an_exchange_of_another_kind_does_not_take_stops_nobody(
+    course: Course, told: list[str], submit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    course.config.ExchangeFactory.collect = ShelfCollect
+    course.config.ExchangeFactory.release_feedback = ShelfReleaseFeedback
+    notebook = (submit("amy") / "means.ipynb").read_bytes()
+    monkeypatch.setattr(Shelf, "work", {"anna": ("2030-01-01 12:00:00 UTC", notebook)})
+    monkeypatch.setattr(Shelf, "pages", {})
+    watched = Watch(course, "ps1", told.append)
+    look = watched.look()
+    assert (look.collected, look.graded, look.given) == (["anna"], ["amy", "anna"], ["anna"])
+    assert told == ["amy: no feedback: the shelf does not know amy"]
+    assert watched.failing
+
+
 # What is wrong with one
 
 
@@ -415,7 +490,7 @@ if __name__ == "__main__":
         "record": gradebook.Recorder,
         "exchange": gradebook,
         **dict.fromkeys(["convert_notebooks", "write_single_notebook"], feedback._Feedback),
-        "copy_files": feedback.Release,
+        "copy_files": exchange.ExchangeReleaseFeedback,
         **dict.fromkeys(["give", "remember"], watch),
     }
 
