@@ -63,6 +63,7 @@ ARROWS = {
     "job": set(),
     "log": set(),
     "secret": set(),
+    "system": set(),
     "transaction": set(),
     "__init__": set(),
 }
