@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nbgrader.converters import Autograde
 from tqdm import tqdm
 
 from autograder.atomic import scratch
-from autograder.course import Course, CourseError
+from autograder.course import Course, CourseError, quiet
+from autograder.execute.parents import here
 from autograder.execute.pool import Execute, Pool, run
 from autograder.execute.sandbox import SandboxError
 from autograder.execute.store import Store, job_key
@@ -28,9 +30,10 @@ from autograder.modes import decide, described, told
 from autograder.prepare.plan import Plan
 from autograder.prepare.source import SourceNotebook
 from autograder.prepare.submission import Prepared, prepare, set_aside
+from autograder.steps import rules_of
 from autograder.suspects import Suspects, survives
 
-__all__ = ["Summary", "grade", "judged"]
+__all__ = ["Summary", "grade", "judged", "warm"]
 
 SET_ASIDE = "to read the submission has ended the grader twice"
 
@@ -147,6 +150,17 @@ def grade(
         )
         shutil.rmtree(staging, ignore_errors=True)
     return summary
+
+
+def warm(course: Course, assignment: str) -> None:
+    """Imports what notebooks import where submissions run, so that the first need not wait for it.
+
+    Nothing is said where it cannot be done; `grade` says why.
+    """
+    converter = Autograde(coursedir=course.directory(), config=course.config, log=quiet())
+    rules = rules_of(converter, assignment)
+    with contextlib.suppress(SandboxError):
+        here().pair(rules.imports, rules.withheld, isolated=True)
 
 
 def _submissions(

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from autograder.course import Busy, Course, CourseError, messages, quiet
 from autograder.exchange import arrivals
 from autograder.feedback import give, given, ready, remember
-from autograder.grade import grade
+from autograder.grade import grade, warm
 from autograder.gradebook import NotRecorded
 from autograder.prepare.files import walk
 
@@ -93,6 +93,7 @@ class Watch:
 
     def run(self) -> Iterator[Look]:
         """Looks again and again; gives each look that did something."""
+        warm(self.course, self.assignment)
         trouble = ""
         while True:
             look = self.look()

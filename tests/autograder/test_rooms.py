@@ -44,6 +44,7 @@ ARROWS = {
         "log",
         "modes",
         "prepare",
+        "steps",
         "suspects",
     },
     "suspects": {"atomic", "course", "execute", "gradebook", "prepare"},

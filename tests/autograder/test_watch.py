@@ -28,7 +28,8 @@ from traitlets.config import Config
 from autograder import exchange, gradebook, steps, watch
 from autograder.__main__ import main
 from autograder.course import Busy, Course, CourseError, quiet
-from autograder.grade import grade
+from autograder.grade import grade, warm
+from autograder.job import Job
 from autograder.watch import Watch
 
 RIGHT = "def mean(values):\n    return sum(values) / len(values)"
@@ -135,6 +136,7 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "PAUSE", 0.0)
     here = functools.partial(grade, executor=standin.Here(), execute=standin.execute)
     monkeypatch.setattr(watch, "grade", here)
+    monkeypatch.setattr(watch, "warm", lambda *_: None)
 
 
 @pytest.fixture
@@ -301,6 +303,41 @@ def test_what_an_exchange_of_another_kind_does_not_take_stops_nobody(
     assert (look.collected, look.graded, look.given) == (["anna"], ["amy", "anna"], ["anna"])
     assert told == ["amy: no feedback: the shelf does not know amy"]
     assert watched.failing
+
+
+def test_what_notebooks_import_is_loaded_before_anybody_hands_in(
+    watched: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(watch, "warm", lambda *_: done.append("loaded"))
+    monkeypatch.setattr(Watch, "_collect", lambda *_: done.append("looked"))
+    monkeypatch.setattr(Watch, "_give", lambda _, look: look.given.append("anna"))
+    next(watched.run())
+    assert done == ["loaded", "looked"]
+
+
+def test_what_is_loaded_is_what_submissions_need(
+    course: Course, submit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, jobs = [], []
+
+    class Pairs:
+        def pair(self, imports: Any, withheld: Any, isolated: bool) -> None:
+            asked.append((imports, withheld, isolated))
+
+    def execute(data: bytes, isolated: bool) -> bytes:
+        jobs.append(Job.from_bytes(data))
+        return standin.execute(data, isolated)
+
+    course.config.Isolated.imports, course.config.Isolated.withheld = ["json"], ["pickle"]
+    source = course.root / "source/ps1/means.ipynb"
+    source.write_text(source.read_text().replace('"import ', '"import torch, ', 1))
+    monkeypatch.setattr("autograder.grade.here", Pairs)
+    warm(course, "ps1")
+    submit("anna")
+    grade(course, "ps1", executor=standin.Here(), execute=execute, progress=False)
+    assert {*asked} == {(job.imports, job.withheld, True) for job in jobs}
+    assert asked[0][0][0] == "json"
 
 
 # What is wrong with one
@@ -482,6 +519,7 @@ if __name__ == "__main__":
 
     exchange.STILL = watch.PAUSE = 0.0
     watch.grade = functools.partial(grade, executor=standin.Here(), execute=standin.execute)
+    watch.warm = lambda *_: None
     course = Course.at(Path(sys.argv[1]))
     PLACES = {
         **dict.fromkeys(["rmtree", "copystat"], exchange.shutil),
