@@ -27,7 +27,8 @@ def choose(spawner):
     instructs = spawner.user.name in INSTRUCTORS
     prefix = COURSE / ".venv" if instructs else STUDENTS
     spawner.cmd = [str(prefix / "bin/jupyterhub-singleuser")]
-    spawner.environment["PATH"] = f"{prefix / 'bin'}:{os.environ['PATH']}"
+    path = f"{prefix / 'bin'}:{os.environ['PATH']}"
+    spawner.environment = {**spawner.environment, "PATH": path}
     if instructs:
         spawner.notebook_dir = str(COURSE)
 
