@@ -21,7 +21,7 @@ __all__ = [
     "told",
 ]
 
-VERSION = 7
+VERSION = 8
 """Of the grader's verdicts: raised when the same job may end otherwise, so that it runs again."""
 
 Role = Literal["student", "shared", "test"]
@@ -69,6 +69,8 @@ class Cell:
         needed: whether grades may depend on it; else it is run only if a cell asks for a name that
             it binds.
         mode: where a test cell is judged.
+        follows: of a test cell judged inside, whether it depends on what the tests before it change
+            in the notebook, so that those judged inside are run before it.
         binds: of a test cell, the code that is run in the student's process, too, since later cells
             there use names that it binds; empty where none do.
     """
@@ -78,6 +80,7 @@ class Cell:
     source: str
     needed: bool = True
     mode: Mode = "outside"
+    follows: bool = False
     binds: str = ""
 
 

@@ -1,7 +1,9 @@
 """Decides where each graded cell is judged: the strongest mode in which the solution earns it.
 
 The solved notebooks of the source folder are run as submissions are, outside first. What does not
-earn its points there is run inside the student's process; what earns them in neither is told.
+earn its points there is run inside the student's process, at last after the tests before it that
+are run there, too; what earns them nowhere is told. Each run has every cell where it will be, since
+a test may leave something to those after it.
 """
 
 from __future__ import annotations
@@ -15,13 +17,13 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 from nbgrader.converters import Autograde
-from nbgrader.utils import determine_grade, is_grade, is_solution
+from nbgrader.utils import determine_grade, has_failed, is_grade, is_solution
 
 from autograder.atomic import write
 from autograder.bindings import bound
 from autograder.course import Course, quiet
 from autograder.execute.store import Store, job_key
-from autograder.job import CellResult, Job, Result
+from autograder.job import CellResult, Job, Mode, Result
 from autograder.prepare.plan import Judged, Plan, read_plans, written
 from autograder.prepare.source import SourceNotebook
 from autograder.prepare.submission import read_notebook, submission_files
@@ -31,6 +33,9 @@ from autograder.steps import plans_file, rules_of
 __all__ = ["decide", "described", "told"]
 
 Run = Callable[[Job], Result]
+
+_STEPS: tuple[tuple[Mode, bool], ...] = (("outside", False), ("inside", False), ("inside", True))
+"""Where a cell is judged, and whether it follows the tests before it: the strongest first."""
 
 
 def decide(
@@ -109,39 +114,53 @@ def _plan(
             store.put(key, result)
         return result
 
-    first = ran(job)
-    counted = _counted(first)
     if not job.noticing:  # the course has chosen for all cells
-        return Plan({}, tuple(asked), counted=tuple(sorted(counted)))
-    outside = {cell.id: cell for cell in first.cells}
-    earned = _earned(notebook, first)
-    lacking = {name for name, full in earned.items() if not full}
-    inside = {name for name in earned if outside[name].mode == "inside"}
-    found = {name: Judged(outside[name].mode, True, outside[name].unjudged) for name in earned}
-    if lacking:
-        cells = (
-            dataclasses.replace(cell, mode="inside") if cell.id in lacking | inside else cell
-            for cell in job.cells
-        )
-        second = ran(dataclasses.replace(job, cells=tuple(cells)))
-        again = _earned(notebook, second)
-        counted |= _counted(second)
-        for name in lacking:
-            reason, line = _why(outside[name], notebook)
-            found[name] = Judged("inside" if again[name] else "outside", again[name], reason, line)
-    needs_all = any(not cell.needed and cell.id in outside for cell in job.cells)
-    return Plan(found, tuple(asked), needs_all, tuple(sorted(counted & earned.keys())))
+        return Plan({}, tuple(asked), counted=tuple(sorted(_counted(ran(job)))))
+    counted: set[str] = set()
+    steps: dict[str, int] = {}
+    why: dict[str, tuple[str, str]] = {}
+    while True:
+        result = ran(_at(job, steps))
+        counted |= _counted(result)
+        cells = {cell.id: cell for cell in result.cells}
+        again = False
+        for name, full in _earned(notebook, result).items():
+            step, cell = steps.setdefault(name, 0), cells[name]
+            if step < len(_STEPS) and (not full or (step == 0 and cell.mode == "inside")):
+                why.setdefault(name, (cell.unjudged, "") if full else _why(cell, notebook))
+                steps[name] = step + 1
+                again = again or (not full and step + 1 < len(_STEPS))
+        if not again:
+            break
+    found = {}
+    for name, step in steps.items():
+        mode, follows = _STEPS[step % len(_STEPS)]
+        reason, line = why.get(name, ("", ""))
+        found[name] = Judged(mode, step < len(_STEPS), reason, line, follows)
+    needs_all = any(not cell.needed and cell.id in cells for cell in job.cells)
+    return Plan(found, tuple(asked), needs_all, tuple(sorted(counted & steps.keys())))
+
+
+def _at(job: Job, steps: Mapping[str, int]) -> Job:
+    """The job with each cell judged at its step; one that is past the last, as at first."""
+    cells = []
+    for cell in job.cells:
+        mode, follows = _STEPS[steps.get(cell.id, 0) % len(_STEPS)]
+        cells.append(dataclasses.replace(cell, mode=mode, follows=follows))
+    return dataclasses.replace(job, cells=tuple(cells))
 
 
 def _earned(notebook: NotebookNode, result: Result) -> dict[str, bool]:
-    """Which graded cells have all their points."""
+    """Which graded cells have all their points; those that are worth none, if they do not fail."""
     notebook = copy.deepcopy(notebook)
     apply(notebook, result)
     earned = {}
     for cell in notebook.cells:
         if cell.cell_type == "code" and is_grade(cell) and not is_solution(cell):
             score, points = determine_grade(cell)
-            earned[cell.metadata.nbgrader.grade_id] = score is not None and score >= points
+            earned[cell.metadata.nbgrader.grade_id] = (
+                score is not None and score >= points and not has_failed(cell)
+            )
     return earned
 
 

@@ -136,6 +136,7 @@ class _Run:
         self._bound: set[str] = set()
         self._left = _CELLS * job.limits.output
         self._earlier: list[tuple[str | None, str]] = []
+        self._tried: list[str] = []  # the sources of tests judged inside
         self._helpers = {
             name: job.files[name].decode(errors="replace")
             for name in job.given
@@ -216,17 +217,24 @@ class _Run:
             reason = self.halves.broken(self.halves.tests.done.get("broken"), cell.id) or reason
         return reason
 
+    def _before(self, cell: Cell) -> list[str]:
+        """The tests whose names, or changes of the notebook, a test that is judged inside needs."""
+        names = needed(cell.source, self._earlier)
+        tests = (key for key, _ in self._earlier if key is not None)
+        return [key for key in tests if key in names or (cell.follows and key in self._tried)]
+
     def _inside(self, cell: Cell, outputs: Outputs, noticed: bool = False) -> Reason | None:
         """Run a test cell in a fork of the student's process, which is then thrown away."""
         verdict = Verdict(self.halves.student.reports, self._job.limits)
         self.halves.loop.sinks[verdict] = outputs
         order = {
             "inside": cell.source,
-            "before": needed(cell.source, self._earlier),
+            "before": self._before(cell),
             "token": verdict.token,
             "given": self._helpers,
             "noticed": noticed,
         }
+        self._tried.append(cell.source)
         reason = self.halves.on(self.halves.student, outputs, order, verdict)
         for message in verdict.rest():
             outputs.add(message)

@@ -21,12 +21,14 @@ class Judged:
         earned: whether it does; else the solution earns them in neither.
         reason: why not outside; empty where it is.
         line: of the cell, that failed there.
+        follows: whether inside it needs what the tests before it have changed.
     """
 
     mode: Mode = "outside"
     earned: bool = True
     reason: str = ""
     line: str = ""
+    follows: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from nbgrader.utils import parse_utc
 
 from autograder.bindings import needed
 from autograder.hidden import strip_hidden
-from autograder.job import Cell, Job, Limits, Mode, Role
+from autograder.job import Cell, Job, Limits, Role
 from autograder.prepare.files import ABOUT_SUBMISSION, Files, Refused, read_bytes, read_files
 from autograder.prepare.notebook import blank, restore
 from autograder.prepare.plan import Judged, Plan
@@ -80,15 +80,18 @@ class Rules:
         )
         return dataclasses.replace(
             made,
-            cells=tuple(dataclasses.replace(c, mode=self._mode(c, plan)) for c in made.cells),
+            cells=tuple(self._placed(cell, plan) for cell in made.cells),
             asked=plan.asked,
             noticing=self.mode == "auto",
         )
 
-    def _mode(self, cell: Cell, plan: Plan) -> Mode:
+    def _placed(self, cell: Cell, plan: Plan) -> Cell:
         if cell.role != "test" or self.mode == "outside":
-            return "outside"
-        return "inside" if self.mode == "inside" else plan.cells.get(cell.id, Judged()).mode
+            return cell
+        if self.mode == "inside":
+            return dataclasses.replace(cell, mode="inside")
+        judged = plan.cells.get(cell.id, Judged())
+        return dataclasses.replace(cell, mode=judged.mode, follows=judged.follows)
 
 
 @dataclass

@@ -230,30 +230,35 @@ class TestInside:
                 mode="inside",
             ),
             check("assert items == []", "b", mode="inside"),
+            check("assert items == [1]", "follows a", mode="inside", follows=True),
             check("assert items == [1] and left == 1", "needs a", mode="inside"),
             student("assert items == [] and 'left' not in globals()", "after"),
             check("assert double(4) == 8", "c"),
         )
-        assert [errors(cell) for cell in result.cells] == [[]] * 7
+        assert [errors(cell) for cell in result.cells] == [[]] * 8
         said, value = result.cells[2].outputs
         assert said == {"output_type": "stream", "name": "stdout", "text": "said\n"}
         assert value["data"] == {"text/plain": "0.5"}
         modes = [cell.mode for cell in result.cells[2:]]
-        assert modes == ["inside"] * 3 + ["outside"] * 2
+        assert modes == ["inside"] * 4 + ["outside"] * 2
 
     def test_errors_say_where(self) -> None:
         result = run(
+            shared("from helper import check_value"),
             student("def broken(): raise KeyError('no')"),
             check("x = 1\nassert x == 2, 'not two'", "a", mode="inside"),
             check("broken()", "b", mode="inside"),
             check("missing", "c", mode="inside"),
+            files={"helper.py": HELPER},
+            given=("helper.py",),
         )
-        assert [errors(cell)[0] for cell in result.cells[1:]] == [
+        assert [errors(cell)[0] for cell in result.cells[2:]] == [
             "AssertionError: not two",
             "KeyError: 'no'",
             "NameError: name 'missing' is not defined",
         ]
-        lines = [cell.outputs[0]["traceback"][0] for cell in result.cells[1:]]
+        lines = [cell.outputs[0]["traceback"][0] for cell in result.cells[2:]]
+        assert "<cell 1 of the tests, " in result.cells[2].outputs[0]["traceback"][2]
         assert lines == ["line 2, test", "line 1, submission", "line 1, test"]
 
     def test_a_helper_that_was_changed_before_it_was_imported(self) -> None:
@@ -559,7 +564,7 @@ def graded_notebook() -> Any:
         cell("import io, contextlib\nfrom helper import check_value", "imports", locked=True),
         cell(
             "### BEGIN SOLUTION\ndef double(x): return 2 * x\n"
-            "def says(): print('so')\nid = 7\n### END SOLUTION",
+            "def says(): print('so')\nid = 7\nitems = []\n### END SOLUTION",
             "work",
             solution=True,
         ),
@@ -574,6 +579,9 @@ def graded_notebook() -> Any:
         cell("### BEGIN SOLUTION\nhalf = fractions.Fraction(1, 2)\n### END SOLUTION", "late",
              solution=True),
         graded_cell("assert half == fractions.Fraction(1, 2)", "bound", 1),
+        graded_cell("assert 'items' in globals()\nitems.append(1)", "changes", 1),
+        graded_cell("assert items == [1]", "follows", 1),
+        graded_cell("assert 'items' in globals()", "worthless", 0),
         graded_cell("assert double(2) == 6", "never", 1),
     ]  # fmt: skip
     return new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
@@ -585,7 +593,7 @@ def styled(tmp_path_factory: pytest.TempPathFactory) -> Course:
     course = write_course(root, {"means": graded_notebook()}, given={"helper.py": HELPER.decode()})
     released = (root / "release/ps1/means.ipynb").read_text()
     for name, work in {
-        "right": "def double(x): return x + x\ndef says(): print('so')\nid = 7",
+        "right": "def double(x): return x + x\ndef says(): print('so')\nid = 7\nitems = []",
         "wrong": "def double(x): return 5\ncheck_value = says = print\nid = 8",
         "cheats": "def says(): return 0\nabs = check_value = lambda *x: None\ndouble = abs",
     }.items():
@@ -617,8 +625,12 @@ class TestOfACourse:
             "printed": "inside",
             "own": "outside",
             "bound": "inside",
+            "changes": "inside",
+            "follows": "inside",
+            "worthless": "inside",
             "never": "outside",
         }
+        assert [name for name, judged in cells.items() if judged.follows] == ["follows"]
         assert cells["printed"].line == "assert said.getvalue() == 'so\\n'"
 
         scores = styled.auto_scores("ps1")
@@ -626,7 +638,8 @@ class TestOfACourse:
             student: {cell: score for (_, cell), score in cells.items()}
             for student, cells in scores.items()
         }
-        assert found["right"] == {"outside": 1, "printed": 2, "own": 1, "bound": 1, "never": 0}
+        earned = {"outside": 1, "printed": 2, "own": 1, "bound": 1, "changes": 1, "follows": 1}
+        assert found["right"] == earned | {"worthless": 0, "never": 0}
         nothing = dict.fromkeys(found["right"], 0)
         assert found["wrong"] == nothing
         assert found["cheats"] == nothing
