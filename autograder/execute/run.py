@@ -25,6 +25,7 @@ from autograder.execute.parents import Pairs, here
 from autograder.execute.place import Place
 from autograder.execute.sandbox import SandboxError
 from autograder.execute.verdict import Verdict
+from autograder.inside.plain import judges
 from autograder.job import Cell, CellResult, Job, Reason, Result
 
 __all__ = ["execute"]
@@ -137,6 +138,7 @@ class _Run:
         self._left = _CELLS * job.limits.output
         self._earlier: list[tuple[str | None, str]] = []
         self._tried: list[str] = []  # the sources of tests judged inside
+        self._doubted: set[str] = set()  # what tests have bound outside before they were
         self._helpers = {
             name: job.files[name].decode(errors="replace")
             for name in job.given
@@ -147,28 +149,25 @@ class _Run:
         """Run one cell where it belongs."""
         start = time.monotonic()
         outputs = self._outputs()
-        reason: Reason | None = None
-        if cell.role != "test":
-            locked = cell.role == "shared"
-            reason = self.halves.on(
-                self.halves.student, outputs, {"run": cell.source, "locked": locked}
-            )
-            if not locked:
-                self._bound |= _names((self.halves.student.done or {}).get("bound"))
-        if cell.role == "shared":
-            self._on_tests(cell, Outputs(self._job.limits))
         mode, unjudged = cell.mode, ""
-        if cell.role == "test" and mode == "outside":
-            reason = self._on_tests(cell, outputs)
-            unjudged = self._unjudged()
-            if self._job.noticing and reason is None and unjudged:
-                mode, outputs = "inside", self._outputs()
-                reason = self._inside(cell, outputs, noticed=True)
-            reason = reason or self.halves.missed(outputs)
-        elif cell.role == "test":
+        if cell.role != "test":
+            reason = self._given(cell, outputs)
+        elif mode == "inside":
             reason = self._inside(cell, outputs)
             if self._is_needed(cell):
                 self._on_tests(cell, Outputs(self._job.limits))
+        elif used(cell.source) & self._doubted:
+            mode, unjudged = "inside", "it uses what a test that was judged inside has bound"
+            reason = self._inside(cell, outputs, noticed=True)
+        else:
+            said = self.halves.loop.sinks[self.halves.student] = Outputs(self._job.limits)
+            reason = self._on_tests(cell, outputs)
+            unjudged = self._unjudged(said)
+            if self._job.noticing and reason is None and unjudged:
+                mode, outputs = "inside", self._outputs()
+                reason = self._inside(cell, outputs, noticed=True)
+                self._doubted |= bound(cell.source) - judges(cell.source)
+            reason = reason or self.halves.missed(outputs)
         self._earlier.append((cell.source if cell.role == "test" else None, cell.source))
         if cell.binds and self.halves.lives(self.halves.student):
             self.halves.on(
@@ -178,14 +177,34 @@ class _Run:
         seconds = time.monotonic() - start
         return CellResult(cell.id, outputs.items, seconds, reason, mode, unjudged)
 
+    def _given(self, cell: Cell, outputs: Outputs) -> Reason | None:
+        """Run a cell that is no test: in the student's process, a locked one in the tests', too."""
+        locked = cell.role == "shared"
+        order = {"run": cell.source, "locked": locked}
+        reason = self.halves.on(self.halves.student, outputs, order)
+        if locked:
+            self._on_tests(cell, Outputs(self._job.limits))
+        else:
+            self._bound |= _names((self.halves.student.done or {}).get("bound"))
+        return reason
+
     def _outputs(self) -> Outputs:
         """Room for a cell's outputs: its own limit, or what the notebook has left."""
         limits = self._job.limits
         return Outputs(limits, max(0, min(limits.output, self._left)))
 
-    def _unjudged(self) -> str:
-        """Why the test that has just been judged outside has to be judged inside."""
+    def _unjudged(self, said: Outputs) -> str:
+        """Why the test that has just been judged outside has to be judged inside.
+
+        Args:
+            said: what the submission has printed meanwhile.
+        """
         done = self.halves.tests.done or {}
+        if done.get("captured") and self.halves.lives(self.halves.student):
+            self.halves.on(self.halves.student, said, {"files": []})  # until all of it has come
+            if any(item["output_type"] == "stream" for item in said.items):
+                return "it captures what is printed, and the submission prints"
+        self.halves.loop.sinks[self.halves.student] = None
         given = {name: self._job.files[name] for name in self._job.given}
         opened = [name for name in done.get("files") or [] if name in given]
         if opened and not done.get("unjudged") and self.halves.lives(self.halves.student):

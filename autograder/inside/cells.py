@@ -13,15 +13,26 @@ import signal
 import sys
 import threading
 import traceback
+import types
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
+from unittest import mock
 
 from autograder.inside.control import Channel, receive
 from autograder.inside.files import Files, digests
 from autograder.inside.magics import Magics
 from autograder.inside.notebook import Notebook
 from autograder.inside.output import Messages, capture
-from autograder.inside.plain import awaits, judges, lists_names, run_plain, shown
+from autograder.inside.plain import (
+    awaits,
+    judges,
+    lists_names,
+    reads_history,
+    run_plain,
+    sets_attributes,
+    shown,
+)
 from autograder.inside.pristine import Pristine
 from autograder.inside.throwaway import Throwaway
 from autograder.link.pipes import Pipes
@@ -119,7 +130,7 @@ def run_student(
             except WireError:
                 waiting.unregister(asked)
             for stream in shell.streams:
-                stream.drop()  # what is printed in a test does not belong to the next cell
+                stream.flush()  # what is printed in a test does not belong to the next cell
             if not messages.owned():
                 os._exit(0)
         elif control.orders in ready:
@@ -139,9 +150,9 @@ def run_student(
                 os._exit(0)  # a process that the cell forked has come back from it
             for stream in shell.streams:
                 stream.flush()
-            if message["locked"]:
-                throwaway.lock(message["run"], modules)
             bound = [name for name, value in space.items() if before.get(name) != id(value)]
+            if message["locked"]:
+                throwaway.lock(message["run"], bound, modules)
             messages({"done": True, "bound": [name for name in bound if name[:1] != "_"]})
 
 
@@ -160,6 +171,8 @@ def run_tests(control: Channel, link: Pipes, messages: Messages) -> None:
         peer.table.unjudged = peer.table.unjudged or what
 
     sys.modules["__main__"] = Notebook(namespace, note)
+    _without_alarms(note)
+    _noting_patches(note)
     interrupts = _Interrupts(
         {
             __name__: ("run_tests",),
@@ -170,6 +183,7 @@ def run_tests(control: Channel, link: Pipes, messages: Messages) -> None:
     )
     messages.checkpoint = interrupts.checkpoint
     streams = capture(messages)
+    peer.capturing = lambda: sys.stdout is not streams[0] and not magics.hides
     files = Files()
     for count in itertools.count(1):
         message = receive(control)
@@ -181,8 +195,11 @@ def run_tests(control: Channel, link: Pipes, messages: Messages) -> None:
         peer.random.salt = hashlib.sha256(peer.random.salt + source.encode()).digest()
         linecache.cache[name] = (len(source), None, source.splitlines(True), name)
         peer.table.unjudged = peer.table.doubtful = None
+        peer.captured = False
         if message["test"] and (call := lists_names(source)):
             note(f"it lists the notebook's names by {call}")
+        if message["test"] and (found := reads_history(source)):
+            note(f"it reads the history of cells by {found}")
         text: str | None = None
         error: BaseException | None = None
         try:
@@ -194,6 +211,10 @@ def run_tests(control: Channel, link: Pipes, messages: Messages) -> None:
             peer.fail(TimedOut("the submission did not answer in time"))
         for stream in streams:
             stream.flush()
+        if message["test"]:
+            for name in sets_attributes(source):
+                if isinstance(namespace.get(name), types.ModuleType):
+                    note(f"it changes the module {name}")
         if error is not None:
             messages.error(error, _lines(error))
         elif text is not None:
@@ -209,8 +230,39 @@ def run_tests(control: Channel, link: Pipes, messages: Messages) -> None:
         if error and not unjudged and files.opened:
             unjudged = "it opens a file of its folder"
         messages(
-            {"done": True, "broken": broken, "unjudged": unjudged, "files": sorted(files.opened)}
+            {
+                "done": True,
+                "broken": broken,
+                "unjudged": unjudged,
+                "files": sorted(files.opened),
+                "captured": peer.captured,
+            }
         )
+
+
+def _without_alarms(note: Callable[[str], None]) -> None:
+    """Refuse alarms: one that went off while the submission answers would cut the answer off."""
+
+    def alarm(seconds: float, *_: Any) -> int:
+        if seconds:
+            note("it sets an alarm")
+            raise RuntimeError("an alarm cannot end what a submission does, judged outside of it")
+        return 0
+
+    vars(signal)["alarm"] = alarm
+    vars(signal)["setitimer"] = lambda _, *times: alarm(*times)
+
+
+def _noting_patches(note: Callable[[str], None]) -> None:
+    """Note each patch: it is of the tests' own modules, and the submission has others."""
+    kinds: tuple[Any, ...] = (mock._patch, mock._patch_dict)
+    for kind in kinds:
+
+        def entered(self: Any, enter: Any = kind.__enter__) -> Any:
+            note("it patches what the submission may use")
+            return enter(self)
+
+        kind.__enter__ = entered
 
 
 def _doubt(error: BaseException, source: str, doubtful: str | None) -> str | None:

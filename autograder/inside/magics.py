@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from autograder.inside.plain import run_plain
@@ -44,6 +46,7 @@ class Magics:
         file: the name of the cell's file in tracebacks.
         change: see `run_plain`.
         needs: the first thing in this cell that needed a shell.
+        hides: whether what is printed is hidden now, and read by nobody.
     """
 
     def __init__(self, space: dict[str, Any], shell: Any = None) -> None:
@@ -52,17 +55,22 @@ class Magics:
         self.change: Any = None
         self.file = "<cell>"
         self.needs: str | None = None
+        self.hides = False
 
     def new_cell(self, file: str, strict: bool = True) -> None:
         """Begin another cell."""
-        self.file, self.strict, self.needs = file, strict, None
+        self.file, self.strict, self.needs, self.hides = file, strict, None, False
 
     def run_line_magic(self, name: str, line: str, *rest: Any, **more: Any) -> Any:
         """What `%name line` stands for."""
         if name in _TIMERS:
             return self._time(name, _without_options(name, line), sys._getframe(1).f_locals)
+        if name == "rerun" and self._shell is not None:
+            return self._rerun(line)
         if self._shell is not None:
             return self._shell.run_line_magic(name, line, *rest, **more)
+        if name == "run" and not self.strict:
+            return self._run_file(line)
         return None if name in _SETTINGS else self._refuse(f"%{name}")
 
     def run_cell_magic(self, name: str, line: str, cell: str) -> Any:
@@ -84,6 +92,25 @@ class Magics:
             source, self.file, self._space, local, awaiting=awaiting, change=self.change
         )
 
+    def _run_file(self, line: str) -> None:
+        """Run a file of the course's, as a set-up cell does for the names that it binds."""
+        words = (word for word in line.split() if not word.startswith("-"))
+        path = Path(next(words, ""))
+        path = path if path.suffix else path.with_suffix(".py")
+        if path.suffix == ".ipynb":
+            cells = json.loads(path.read_bytes())["cells"]
+            sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        else:
+            sources = [path.read_text()]
+        for source in sources:
+            self._run(source)
+
+    def _rerun(self, line: str) -> None:
+        """Run the cell before once more; the shell has no history that it would find others in."""
+        if line.strip():
+            raise NeedsShell(f"%rerun {line} needs the history of a session")
+        self._shell.run_cell(self._space["_i"], store_history=False)
+
     def _time(self, name: str, source: str, local: Any) -> Any:
         value = self._run(source, None if local is self._space else dict(local))
         return value if name == "time" else None
@@ -92,9 +119,11 @@ class Magics:
         from IPython.utils.capture import capture_output
 
         out, err, rich = (f"--no-{what}" not in words for what in ("stdout", "stderr", "display"))
+        names = [word for word in words if word.isidentifier()][:1]
+        self.hides = not names
         with capture_output(out, err, rich) as captured:
             self._run(cell)
-        for name in [word for word in words if word.isidentifier()][:1]:
+        for name in names:
             self._space[name] = captured
 
     def __getattr__(self, name: str) -> Any:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import re
 import sys
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import numpy as np
 
-__all__ = ["awaits", "imported", "judges", "lists_names", "run_plain", "shown"]
+__all__ = [
+    "awaits", "imported", "judges", "lists_names", "reads_history", "run_plain", "sets_attributes",
+    "shown", "starred",
+]  # fmt: skip
 
 _FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+_HISTORY = re.compile(r"In|Out|_[io]h|_i{1,3}|_i?\d+|_{1,3}")
 _AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
 
@@ -138,6 +143,42 @@ def lists_names(source: str) -> str | None:
     return None
 
 
+def reads_history(source: str) -> str | None:
+    """The name by which a cell reads what cells before it were or gave, if it has one.
+
+    >>> reads_history("assert 'while' in _i")
+    '_i'
+    >>> reads_history("for _ in range(3): print(_)")
+    """
+    try:
+        tree = _parse(source, "<cell>")
+    except (SyntaxError, ValueError):
+        return None
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    own = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    read = (node.id for node in names if node.id not in own)
+    return next((name for name in read if _HISTORY.fullmatch(name)), None)
+
+
+def sets_attributes(source: str) -> set[str]:
+    """The names of what a cell sets or deletes attributes of.
+
+    >>> sets_attributes("import math; math.pi = 3; math.tau.x(1)")
+    {'math'}
+    """
+    try:
+        tree = _parse(source, "<cell>")
+    except (SyntaxError, ValueError):
+        return set()
+    found: list[ast.expr] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            found.append(node.value)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("setattr", "delattr"):
+            found += node.args[:1]
+    return {node.id for node in found if isinstance(node, ast.Name)}
+
+
 def imported(source: str) -> dict[str, tuple[str, str]]:
     """What a cell binds by `from module import name`: the module and the name there.
 
@@ -155,6 +196,23 @@ def imported(source: str) -> dict[str, tuple[str, str]]:
         for alias in node.names
         if alias.name != "*"
     }
+
+
+def starred(source: str) -> list[str]:
+    """The modules of which a cell imports all names.
+
+    >>> starred("from math import pi; from helper import *")
+    ['helper']
+    """
+    try:
+        tree = _parse(source, "<cell>")
+    except (SyntaxError, ValueError):
+        return []
+    return [
+        node.module or ""
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
+    ]
 
 
 def judges(source: str) -> set[str]:

@@ -44,6 +44,7 @@ def make_shell() -> Any:
         display_pub_class = Type(Publisher)
         messages: Messages | None = None
         streams: Sequence[Stream] = ()
+        error: BaseException | None = None  # the last that was shown
 
         def emit(self, message: dict[str, Any]) -> None:
             for stream in self.streams:
@@ -62,6 +63,7 @@ def make_shell() -> Any:
         def _showtraceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
             for stream in self.streams:
                 stream.flush()
+            self.error = evalue
             if self.messages is not None:
                 self.messages.error(evalue, "\n".join(stb).split("\n"))
 
@@ -73,6 +75,5 @@ def make_shell() -> Any:
 
     settings = Config()
     settings.HistoryManager.enabled = False
-    settings.InteractiveShell.cache_size = 0
     # Not by way of an application, which would look for start-up files and profiles.
     return Shell.instance(config=settings)

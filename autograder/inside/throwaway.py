@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import functools
 import importlib
 import io
 import linecache
@@ -28,7 +29,7 @@ from autograder.inside.control import Channel
 from autograder.inside.helpers import course_modules
 from autograder.inside.magics import Magics
 from autograder.inside.output import Messages, capture
-from autograder.inside.plain import imported, judges, run_plain, shown
+from autograder.inside.plain import imported, judges, run_plain, shown, starred
 from autograder.inside.pristine import Pristine
 from autograder.inside.vetted import Vetting, vetters
 from autograder.link.optional import HAS_TORCH, torch
@@ -67,22 +68,33 @@ class Throwaway:
         self._locked: dict[str, Any] = {}
         self._imported: dict[str, tuple[str, str]] = {}
         self._vetters: dict[str, Any] = {}
+        self._starred: list[str] = []
+        self._helpers = {"__main__"}
         self._count = 0
 
-    def lock(self, source: str, before: set[str]) -> None:
+    def lock(self, source: str, bound: list[str], before: set[str]) -> None:
         """Remember what a locked cell has bound that judges, and the helper modules it loaded.
 
         Args:
             source: of the cell, which has been run.
+            bound: the names that it has bound.
             before: the names of the modules that were there before it.
         """
-        names = judges(source) & self._space.keys()
-        self._locked |= {name: self._space[name] for name in names}
-        self._imported |= imported(source)
         home = str(Path.cwd())
         for name in sys.modules.keys() - before:
             if str(getattr(sys.modules[name], "__file__", "")).startswith(home):
                 self._pristine.add(sys.modules[name])
+                self._helpers.add(name)
+        names = judges(source) & self._space.keys()
+        names |= {name for name in bound if self._is_helper(self._space[name])}
+        self._locked |= {name: self._space[name] for name in names}
+        self._imported |= imported(source)
+        self._starred += starred(source)
+
+    def _is_helper(self, value: Any) -> bool:
+        """Whether it is a function or class of the course's own."""
+        value = value.func if type(value) is functools.partial else value
+        return callable(value) and getattr(value, "__module__", None) in self._helpers
 
     def judge(self, message: dict[str, Any]) -> dict[str, Any]:
         """Run a cell in a fork that reports; returns what ends the cell here."""
@@ -120,7 +132,7 @@ class Throwaway:
         streams = capture(messages)
         self._shell.messages, self._shell.streams = messages, streams
         # Of a name that no code of the submission's was compiled under.
-        name = f"<cell {self._count} of the tests, {secrets.token_hex(4)}>"
+        file = f"<cell {self._count} of the tests, {secrets.token_hex(4)}>"
         magics = Magics(self._space, self._shell)
         magics.change = Vetting(arithmetic=message["noticed"])
         self._vetters = vetters(noticed=message["noticed"])
@@ -128,12 +140,18 @@ class Throwaway:
         for name, (module, attribute) in self._imported.items():
             if module in own:
                 self._locked[name] = getattr(importlib.import_module(module), attribute)
+        for module in own.intersection(self._starred):
+            found = vars(importlib.import_module(module))
+            names = found.get("__all__") or [name for name in found if name[:1] != "_"]
+            self._locked |= {name: found[name] for name in names}
         for source in message["before"]:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(BaseException):
                 self._run(source, "<cell before>", magics)
         if isinstance(history := self._space.get("In"), list):
             list.append(history, message["inside"])  # so that In[-2] is the student's cell
-        final = self._verdict(message["inside"], name, magics)
+            for before, name in enumerate(("_i", "_ii", "_iii"), 2):
+                self._space[name] = history[-before] if len(history) >= before else ""
+        final = self._verdict(message["inside"], file, magics)
         for stream in streams:
             stream.flush()
         messages({"done": True, "token": message["token"], **final})
@@ -148,8 +166,11 @@ class Throwaway:
         return run_plain(source, name, self._space, awaiting=True, change=magics.change)
 
     def _verdict(self, source: str, name: str, magics: Magics) -> dict[str, Any]:
+        self._shell.error = None
         try:
             value = self._run(source, name, magics)
+            if self._shell.error is not None:  # of what the shell has run, such as `%run`
+                raise self._shell.error
             text = shown(value)
         except BaseException as error:
             return {"error": _described(error, name)}

@@ -69,6 +69,8 @@ class Peer:
         table: what both sides know of objects.
         broken: why the link is gone; None while it is not.
         random: the global random states.
+        capturing: tells whether what is printed on this side is being captured.
+        captured: whether it was while the other side was asked.
     """
 
     def __init__(
@@ -77,6 +79,8 @@ class Peer:
         self.link = Link(sock)
         self.table = Table(self._ask, guarded=namespace is None)
         self.broken: WireError | None = None
+        self.capturing: Callable[[], bool] = lambda: False
+        self.captured = False
         self._namespace = namespace
         self._guarded = namespace is None
         self._lock = threading.RLock()
@@ -138,6 +142,7 @@ class Peer:
         self, op: str, key: int | None, name: str | None, args: Any, read: Callable[[Any], Any]
     ) -> Any:
         self._check_asked()
+        self.captured = self.captured or self.capturing()
         with self._lock:
             self._check_asked()  # another thread may have answered while this one waited
             if self.broken is not None:

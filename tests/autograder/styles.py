@@ -79,6 +79,15 @@ style(
     "open('x', 'w').write('5')",
     "found = !cat x\nassert found == ['4']",
 )
+style("rerun", "inside", FOUR, f"{FOUR}\nraise ValueError", "%rerun\nassert value == 4")
+style("run by the shell", "inside", FOUR, FIVE, "get_ipython().run_cell('assert value == 4')")
+style(
+    "a file that is run",
+    "inside",
+    FOUR,
+    FIVE,
+    "open('test.py', 'w').write('assert value == 4')\n%run -i test.py",
+)
 style(
     "own max",
     "outside",
@@ -111,6 +120,38 @@ style(
     "check_value(value)",
 )
 style(
+    "a helper of all names",
+    "outside",
+    FOUR,
+    f"{FIVE}\ncheck_value = lambda *x: None",
+    "check_value(value)",
+    set_up="from helper import *",
+)
+style(
+    "a helper that is run",
+    "outside",
+    FOUR,
+    f"{FIVE}\ncheck_value = lambda *x: None",
+    "check_value(value)",
+    set_up="%run helper.py",
+)
+for how in (
+    "from helper import *",
+    "%run helper.py",
+    "exec(open('helper.py').read())",
+    "import helper\ncheck_value = helper.check_value",
+    "import functools, helper\ncheck_value = functools.partial(helper.check_value, wanted=4)",
+    "check_value = lambda found: 1 / (found == 4)",
+):
+    style(
+        f"a judge inside by {how}",
+        "inside",
+        FOUR,
+        f"{FIVE}\ncheck_value = lambda *x: None",
+        "assert 'value' in globals()\ncheck_value(value)",
+        set_up=how,
+    )
+style(
     "stdout",
     "inside",
     SAYS,
@@ -129,6 +170,48 @@ style(
     SILENT,
     "%%capture said\nsays()",
     "assert said.stdout == 'so\\n'",
+)
+style(
+    "nothing may be printed",
+    "outside",
+    DOUBLE,
+    "def double(x):\n    print('so', end='')\n    return 2 * x",
+    """
+    import contextlib, io
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        assert double(2) == 4
+    assert said.getvalue() == ""
+    """,
+)
+style(
+    "nothing may be printed, by a magic",
+    "outside",
+    DOUBLE,
+    "def double(x):\n    print('so')\n    return 2 * x",
+    "%%capture said\ndouble(2)",
+    "assert said.stdout == '' and double(2) == 4",
+)
+style(
+    "a library is patched to what it gives anyway",
+    "inside",
+    "import random\ndef die(): return random.choice('aa')",
+    "def die(): return 'b'",
+    """
+    from unittest.mock import patch
+    with patch("random.choice", return_value="a"):
+        assert die() == "a"
+    """,
+)
+style(
+    "a module is changed",
+    "inside",
+    "def area(r): return math.pi * r * r",
+    "def area(r): return 3.14 * r * r",
+    """
+    kept, math.pi = math.pi, 3
+    assert area(2) == 12
+    math.pi = kept
+    """,
 )
 style(
     "print is patched",
@@ -214,6 +297,24 @@ style(
     printed = sys.stdout.getvalue()
     sys.stdout = old_stdout
     assert printed == 'so\\n'
+    """,
+)
+style("the last input", "inside", "x = [1 for _ in '1']", "x = [1]", "assert 'for' in _i")
+style("the last output", "inside", "value = 2\nvalue * 2", "value = 5\nvalue", "assert _ == 4")
+style(
+    "an alarm",
+    "inside",
+    DOUBLE,
+    "def double(x):\n    while True: pass",
+    """
+    import signal
+    def ring(*_): raise TimeoutError("too slow")
+    signal.signal(signal.SIGALRM, ring)
+    signal.alarm(1)
+    try:
+        assert double(2) == 4
+    finally:
+        signal.alarm(0)
     """,
 )
 style("dir", "inside", FOUR, "other = 4", "assert 'value' in dir()")

@@ -631,7 +631,8 @@ class TestOfACourse:
             "never": "outside",
         }
         assert [name for name, judged in cells.items() if judged.follows] == ["follows"]
-        assert cells["printed"].line == "assert said.getvalue() == 'so\\n'"
+        assert cells["printed"].reason == "it captures what is printed, and the submission prints"
+        assert cells["follows"].line == "assert items == [1]"
 
         scores = styled.auto_scores("ps1")
         found = {
@@ -652,7 +653,8 @@ class TestOfACourse:
         assert main(["doctor", "ps1", "--course", str(styled.root)]) == 1
         told = capsys.readouterr().out
         assert "outside  means, outside\n" in told
-        assert "inside   means, printed: AssertionError (at `assert said.getvalue()" in told
+        assert "inside   means, printed: it captures what is printed" in told
+        assert "inside   means, follows: AssertionError (at `assert items == [1]`)" in told
         assert "NEITHER  means, never: AssertionError (at `assert double(2) == 6`)" in told
         report = collect(styled, "ps1")
         assert "judged inside the student's process: AssertionError" in explain(report, "right")
@@ -686,4 +688,5 @@ class TestOfACourse:
         assert lines == []
         found = styled.auto_scores("ps1")["right"]
         assert found["means", "outside"] == found["means", "bound"] == 1
-        assert found["means", "printed"] == 0
+        assert found["means", "printed"] == 2
+        assert found["means", "follows"] == 0
