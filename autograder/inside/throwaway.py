@@ -145,7 +145,11 @@ class Throwaway:
             names = found.get("__all__") or [name for name in found if name[:1] != "_"]
             self._locked |= {name: found[name] for name in names}
         for source in message["before"]:
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(BaseException):
+            with (
+                contextlib.redirect_stdout(io.StringIO()),
+                contextlib.redirect_stderr(io.StringIO()),
+                contextlib.suppress(BaseException),
+            ):
                 self._run(source, "<cell before>", magics)
         if isinstance(history := self._space.get("In"), list):
             list.append(history, message["inside"])  # so that In[-2] is the student's cell

@@ -242,6 +242,12 @@ class TestInside:
         modes = [cell.mode for cell in result.cells[2:]]
         assert modes == ["inside"] * 4 + ["outside"] * 2
 
+    def test_what_the_tests_before_write_is_not_its_own(self) -> None:
+        loud = "import sys\nleft = 1\nprint('so')\nprint('so', file=sys.stderr)"
+        last = run(check(loud, "a", mode="inside"), check("assert left == 1", mode="inside"))
+        assert last.cells[0].outputs
+        assert last.cells[1].outputs == []
+
     def test_errors_say_where(self) -> None:
         result = run(
             shared("from helper import check_value"),
