@@ -95,23 +95,25 @@ class Watched:
     function may draw random numbers, torch's random state.
     """
 
-    def __init__(self, function: Callable[..., Any], draws: bool) -> None:
-        self.function, self.draws = function, draws
+    def __init__(self, function: Callable[..., Any], draws: bool, conduct: bool = True) -> None:
+        self.function, self.draws, self.conduct = function, draws, conduct
         self.left: dict[str, None] = {}  # in order, each once
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         """Call the function, and note what is another afterwards."""
-        before, arguments = self._state(), [*inputs, *options.values()]
-        seen = [_state_of(argument) for argument in arguments]
+        recording = torch.is_grad_enabled()
+        seen = self._seen(inputs, options)
         try:
             return self.function(*inputs, **options)
         finally:
-            after = self._state()
-            self.left.update((name, None) for name in before if before[name] != after[name])
-            for argument, old in zip(arguments, seen, strict=True):
-                new = _state_of(argument)
+            for old, new in zip(seen, self._seen(inputs, options), strict=True):
                 self.left.update((name, None) for name in old if not _equal(old[name], new[name]))
-            torch.set_grad_enabled(before["gradients are switched on or off"])
+            torch.set_grad_enabled(recording)
+
+    def _seen(self, inputs: tuple[Any, ...], options: dict[str, Any]) -> list[dict[str, Any]]:
+        if not self.conduct:
+            return []
+        return [self._state(), *map(_state_of, [*inputs, *options.values()])]
 
     def _state(self) -> dict[str, Any]:
         state: dict[str, Any] = {

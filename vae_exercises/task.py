@@ -83,6 +83,7 @@ class Task:
         self._section, self._hint, self._draws = read, hint, draws
         self._aspects: dict[str, Aspect] = {}
         self._failed: tuple[str, str] | None = None
+        self._made: tuple[Function, str, Mistake] | None = None  # of whom, and which
 
     def __dir__(self) -> list[str]:
         """What completion offers."""
@@ -115,11 +116,12 @@ class Task:
             raise ValueError(f"aspect must be one of {list(self._aspects)}, but is {aspect!r}")
         points = self._aspects[aspect].points
         worth = f"{points} point" + "s" * (points > 1)
-        if self._passes(aspect, function, seed, echo=True):
+        facts = self._facts(aspect, function, seed, echo=True)
+        if self._passes(aspect, function, seed, facts):
             if seed == VISIBLE:
                 print(f"✓ {self.name}, {aspect} ({worth})")
             return
-        headline, detail, more = self._verdict(aspect, function, seed)
+        headline, detail, more = self._verdict(aspect, function, seed, facts)
         self._failed = (aspect, more)
         lines = [
             f"✗ {self.name}, {aspect} ({worth}): {headline}",
@@ -147,16 +149,17 @@ class Task:
         """Open the section of the book that explains this task."""
         self._section.open()
 
-    def _verdict(self, aspect: str, function: Function, seed: str) -> tuple[str, str, str]:
-        """A headline, a first hint and a second one."""
-        seen = self._facts(aspect, function, seed)
+    def _verdict(
+        self, aspect: str, function: Function, seed: str, seen: Facts
+    ) -> tuple[str, str, str]:
+        """A headline, a first hint and a second one, from the facts of a wrong function."""
         raised = next((fact for fact in seen.values() if isinstance(fact, Raised)), None)
         if raised is not None and raised.is_stub:
             if self._is_stub(function):
                 return "not written yet", "", ""
             stub = "`raise NotImplementedError()` is still reached: delete that line."
             return "not finished", f"The line {stub}", ""
-        if (mistake := self._diagnosis(aspect, function, seed)) is not None:
+        if (mistake := self._diagnosis(aspect, function, seed, seen)) is not None:
             return mistake.name, mistake.hint, mistake.more
         right = self._known(aspect, self._reference, seed)
         return *difference(seen, right, numbers=seed == VISIBLE), self._hint
@@ -186,7 +189,7 @@ class Task:
             right: those of a right solution: then the first fact that is wrong is the last.
         """
         draw = Draw(f"{seed}/{self.name}/{aspect}", dtype)
-        watched = Watched(function, self._draws)
+        watched = Watched(function, self._draws, self._aspects[aspect].conduct)
         facts: Facts = {}
         default = torch.get_default_dtype()
         quiet = contextlib.nullcontext() if echo else contextlib.redirect_stdout(io.StringIO())
@@ -213,27 +216,42 @@ class Task:
 
     @functools.lru_cache(maxsize=4096)  # noqa: B019, tasks live as long as the program
     def _known(
-        self, aspect: str, function: Function, seed: str, dtype: torch.dtype = torch.float64
+        self,
+        aspect: str,
+        function: Function,
+        seed: str,
+        dtype: torch.dtype = torch.float64,
+        first: bool = False,
     ) -> Facts:
         """The facts of the reference or of a mistake, which are asked for again and again.
+
+        Arguments:
+            aspect, function, seed, dtype: as in `_facts`.
+            first: whether the first of them is enough.
 
         Raises:
             RuntimeError: when the reference itself raised, which nothing could be compared with.
         """
-        facts = self._facts(aspect, function, seed, dtype)
+        facts = self._facts(aspect, function, seed, dtype, right={} if first else None)
         raised = next((fact for fact in facts.values() if isinstance(fact, Raised)), None)
         if function is self._reference and raised is not None:
             raise RuntimeError(f"{self.name}, {aspect}: the solution raised {raised.told(True)}")
         return facts
 
     def _passes(
-        self, aspect: str, function: Function, seed: str = VISIBLE, echo: bool = False
+        self, aspect: str, function: Function, seed: str = VISIBLE, facts: Facts | None = None
     ) -> bool:
-        """Whether `function` fulfils an aspect, in float64 or else in float32."""
+        """Whether `function` fulfils an aspect, in float64 or else in float32.
+
+        Arguments:
+            aspect, function, seed: as in `check`.
+            facts: of the function in float64, where they are known.
+        """
         for dtype in (torch.float64, torch.float32):
             right = self._known(aspect, self._reference, seed, dtype)
-            echoed = echo and dtype == torch.float64
-            if same(self._facts(aspect, function, seed, dtype, echoed, right), right, passes):
+            if facts is None or dtype != torch.float64:
+                facts = self._facts(aspect, function, seed, dtype, right=right)
+            if same(facts, right, passes):
                 return True
         return False
 
@@ -241,31 +259,53 @@ class Task:
         """The aspects that `function` does not fulfil."""
         return {aspect for aspect in self._aspects if not self._passes(aspect, function, seed)}
 
-    def _diagnosis(self, aspect: str, function: Function, seed: str = VISIBLE) -> Mistake | None:
+    def _diagnosis(
+        self, aspect: str, function: Function, seed: str = VISIBLE, facts: Facts | None = None
+    ) -> Mistake | None:
         """The known mistake whose facts are those of `function`, if there is one such.
 
         The facts of all aspects count; an error that the function raised is told as itself. A
         function with two mistakes agrees with neither in all. Then the numbers of the aspect that
         failed decide, if they are many and exact, and if the first aspect that is lost is also the
         mistake's first and fits: what comes later, such as a gradient, may follow from another.
+
+        Arguments:
+            aspect, function, seed: as in `check`.
+            facts: of the function in this aspect, where they are known.
         """
-        seen = {aspect: self._facts(aspect, function, seed)}
-        if any(isinstance(fact, Raised) for fact in seen[aspect].values()):
+        if facts is None:
+            facts = self._facts(aspect, function, seed)
+        if any(isinstance(fact, Raised) for fact in facts.values()):
             return None
-
-        def fits(mistake: Mistake, aspect: str) -> bool:
-            return same(seen[aspect], self._known(aspect, mistake.function, seed), agree)
-
-        here = [m for m in self._mistakes if aspect in m.breaks and fits(m, aspect)]
+        if self._made is not None:
+            maker, what, mistake = self._made
+            same_one = maker is function and what == seed and aspect in mistake.breaks
+            if same_one and self._fits(mistake, aspect, seed, facts):
+                return mistake
+        here = [
+            mistake
+            for mistake in self._mistakes
+            if aspect in mistake.breaks and self._fits(mistake, aspect, seed, facts)
+        ]
         if not here:
             return None
-        seen |= {a: self._facts(a, function, seed) for a in self._aspects if a != aspect}
+        seen = {a: facts if a == aspect else self._facts(a, function, seed) for a in self._aspects}
         lost = {a for a in seen if not same(seen[a], self._known(a, self._reference, seed), passes)}
-        found = [m for m in here if m.breaks == lost and all(fits(m, a) for a in seen)]
-        if not found and telling(seen[aspect], self._known(aspect, self._reference, seed)):
+        found = [
+            mistake
+            for mistake in here
+            if mistake.breaks == lost
+            and all(self._fits(mistake, a, seed, seen[a]) for a in self._aspects)
+        ]
+        if len(found) == 1:
+            self._made = function, seed, found[0]
+        elif not found and telling(facts, self._known(aspect, self._reference, seed)):
             first = self._first(lost)
             found = [
-                m for m in here if self._first(m.breaks) == first and (not first or fits(m, first))
+                mistake
+                for mistake in here
+                if self._first(mistake.breaks) == first
+                and (not first or self._fits(mistake, first, seed, seen[first]))
             ]
         return found[0] if len(found) == 1 else None
 
@@ -273,3 +313,10 @@ class Task:
         """The first of some aspects, in order, that is not about what calls leave behind."""
         ordered = (name for name, aspect in self._aspects.items() if not aspect.conduct)
         return next((name for name in ordered if name in aspects), "")
+
+    def _fits(self, mistake: Mistake, aspect: str, seed: str, seen: Facts) -> bool:
+        """Whether facts in an aspect are those of a mistake; the first of them mostly says no."""
+        first = self._known(aspect, mistake.function, seed, first=True)
+        if not all(name in seen and agree(seen[name], fact) for name, fact in first.items()):
+            return False
+        return same(seen, self._known(aspect, mistake.function, seed), agree)
