@@ -104,12 +104,15 @@ class Memory:
     def used(self, pids: list[int]) -> int:
         """Bytes that these processes took since the fork; shared pages count once."""
         kept = self._on_disks() + self._in_sockets()
-        resident = [_field(pid, "status", _RESIDENT) for pid in pids]
-        used = max(0, sum(resident) - self._inherited)
+        resident = sum(_field(pid, "status", _RESIDENT) for pid in pids)
+        used = max(0, resident - self._inherited)
         if used + kept > self._limit and len(pids) > 1:
-            # A process may have closed the exact count to us: then it counts in full.
-            exact = zip(pids, resident, strict=True)
-            total = sum(_field(pid, "smaps_rollup", _PROPORTIONAL) or rss for pid, rss in exact)
+            # A process may have closed the exact count to us: then it counts in full. One that has
+            # ended by now has neither count.
+            total = sum(
+                _field(pid, "smaps_rollup", _PROPORTIONAL) or _field(pid, "status", _RESIDENT)
+                for pid in pids
+            )
             used = max(0, total - self._inherited)
         return used + kept
 

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 from autograder import grade as grading
-from autograder.execute import cgroup, parents, place
+from autograder.execute import cgroup, parents, place, processes
 from autograder.execute.cgroup import Group
 from autograder.execute.clock import PATIENCE, Clock, Reading
 from autograder.execute.place import Core, Place
 from autograder.execute.pool import Pool
+from autograder.execute.processes import Memory
 from autograder.execute.run import execute
 from autograder.execute.sandbox import problem
 from autograder.job import Cell, CellResult, Job, Limits, Result
@@ -143,6 +144,16 @@ class TestPlace:
         )
         result = run(many, 20)
         assert result.cells[0].outputs[-1]["data"]["text/plain"] == str(nice)
+
+    def test_processes_that_end_while_they_are_counted_take_no_memory(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        memory = Memory(os.getpid(), limit=0, isolated=False)
+        resident = iter([2**30, 2**30, 2**20, 0])
+        of_file = {"status": lambda: next(resident), "smaps_rollup": lambda: 0}
+        monkeypatch.setattr(processes, "_field", lambda pid, file, names: of_file[file]())
+        memory._inherited = 0
+        assert memory.used([1, 2]) == 2**20
 
     def test_cores_are_one_jobs_each_as_long_as_there_are_enough(self) -> None:
         free = len(os.sched_getaffinity(0))
