@@ -28,8 +28,10 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import CodeType, ModuleType
 
 import nbformat
+import torch
 from nbgrader.api import Gradebook
 from nbgrader.utils import is_solution
 
@@ -41,7 +43,6 @@ from benchmarks.report import Report, spread
 from book.exercises import solved
 from scripts.release import ROOT, assignments, course_apart, release
 from scripts.sample_class import hand_in
-from vae_exercises.assignment import Assignment
 
 ALONE = """\
 c = get_config()
@@ -106,9 +107,11 @@ def classroom(folder: Path, name: str, n: int, alone: bool = False) -> Path:
     release(folder)
     source = ROOT / "solutions" / name / f"{name}.ipynb"
     changes: list[tuple[str, str] | None] = []
-    for task in bank(name).tasks.values():
+    module = module_of(name)
+    for task in module._assignment.tasks.values():
         cell = task.name.replace("_", "-").lower()
-        changes += [(cell, mistake.source.rstrip()) for mistake in task._mistakes]
+        texts = (written(mistake.source, module) for mistake in task._mistakes)
+        changes += [(cell, text) for text in texts if text]
     random.Random(0).shuffle(changes)
     changes.insert(0, None)
     for number, change in zip(range(n), itertools.cycle(changes), strict=False):
@@ -123,13 +126,34 @@ def classroom(folder: Path, name: str, n: int, alone: bool = False) -> Path:
     return folder
 
 
-def bank(name: str) -> Assignment:
+def module_of(name: str) -> ModuleType:
     """The tasks of an assignment, with their known mistakes."""
-    _, _, module = name.partition("-")
-    found: Assignment = importlib.import_module(
-        f"vae_exercises.{module.replace('-', '_')}"
-    )._assignment
-    return found
+    _, _, topic = name.partition("-")
+    return importlib.import_module(f"vae_exercises.{topic.replace('-', '_')}")
+
+
+def written(source: str, module: ModuleType) -> str | None:
+    """A mistake as a student would write it, with its imports; None if it needs more."""
+    lines = ["from __future__ import annotations"]
+    code = compile(source, module.__name__, "exec")
+    (function,) = (part for part in code.co_consts if isinstance(part, CodeType))
+    for name in sorted(names_of(function) & vars(module).keys() - module._assignment.tasks.keys()):
+        value = vars(module)[name]
+        if isinstance(value, ModuleType):
+            lines.append(f"import {value.__name__} as {name}")
+        elif isinstance(value, int | float):
+            lines.append(f"{name} = {value!r}")
+        elif getattr(torch.distributions, name, None) is value:
+            lines.append(f"from torch.distributions import {name}")
+        else:
+            return None
+    return "\n".join([*lines, source]).rstrip()
+
+
+def names_of(code: CodeType) -> set[str]:
+    """What a function's code, and that of the functions in it, may look up outside."""
+    inner = (part for part in code.co_consts if isinstance(part, CodeType))
+    return set(code.co_names).union(*map(names_of, inner))
 
 
 def nbgrader(folder: Path, name: str, course: Path, few: int, n: int) -> tuple[float, int]:
