@@ -116,7 +116,8 @@ class Task:
             raise ValueError(f"aspect must be one of {list(self._aspects)}, but is {aspect!r}")
         points = self._aspects[aspect].points
         worth = f"{points} point" + "s" * (points > 1)
-        facts = self._facts(aspect, function, seed, echo=True)
+        right = self._known(aspect, self._reference, seed)
+        facts = self._facts(aspect, function, seed, echo=True, right=right)
         if self._passes(aspect, function, seed, facts):
             if seed == VISIBLE:
                 print(f"✓ {self.name}, {aspect} ({worth})")
@@ -185,14 +186,16 @@ class Task:
         Arguments:
             aspect, function, seed: as in `check`.
             dtype: of the inputs.
-            echo: whether what the function prints is shown.
-            right: those of a right solution: then the first fact that is wrong is the last.
+            echo: whether what the function prints is shown, up to the first fact that is wrong.
+            right: those of a right solution; without `echo` the first that is wrong is the last.
         """
         draw = Draw(f"{seed}/{self.name}/{aspect}", dtype)
         watched = Watched(function, self._draws, self._aspects[aspect].conduct)
         facts: Facts = {}
         default = torch.get_default_dtype()
-        quiet = contextlib.nullcontext() if echo else contextlib.redirect_stdout(io.StringIO())
+        quiet = contextlib.ExitStack()
+        if not echo:
+            quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
         # So that what a function draws repeats, what it switches off comes back, and nothing
         # depends on what the notebook has set.
         fresh = torch.random.fork_rng(devices=[])
@@ -205,7 +208,9 @@ class Task:
                     if right is not None and not (
                         name in right and passes(facts[name], right[name])
                     ):
-                        return facts
+                        if not echo:
+                            return facts
+                        quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
                 if self._aspects[aspect].conduct:
                     facts[LEFT] = ", ".join(watched.left) or "nothing"
             except Exception as error:
