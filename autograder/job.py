@@ -18,6 +18,7 @@ __all__ = [
     "Reason",
     "Result",
     "Role",
+    "is_number",
     "told",
 ]
 
@@ -44,6 +45,15 @@ Reason = Literal[
 
 
 _LINES, _LINE = 20, 500  # lines that a person reads, and characters of one
+
+
+def is_number(text: str) -> bool:
+    """Whether nbgrader takes a text for a number of points."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def told(lines: Iterable[str]) -> list[str]:

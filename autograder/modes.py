@@ -23,11 +23,11 @@ from autograder.atomic import write
 from autograder.bindings import bound
 from autograder.course import Course, quiet
 from autograder.execute.store import Store, job_key
-from autograder.job import CellResult, Job, Mode, Result
+from autograder.job import CellResult, Job, Mode, Result, is_number
 from autograder.prepare.plan import Judged, Plan, read_plans, written
 from autograder.prepare.source import SourceNotebook
 from autograder.prepare.submission import read_notebook, submission_files
-from autograder.record.outcome import apply, is_number
+from autograder.record.outcome import apply
 from autograder.steps import plans_file, rules_of
 
 __all__ = ["decide", "described", "told"]

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from vaelib import ELBO, VAE, DiagonalGaussian, FullGaussian, evidence_lower_bound
+from vaelib import (
+    ELBO,
+    VAE,
+    DiagonalGaussian,
+    FullGaussian,
+    LatentVariableModel,
+    LinearGaussian,
+    evidence_lower_bound,
+)
 from vaelib.elbo import log_weights
 
 __all__ = [
@@ -19,10 +29,37 @@ __all__ = [
     "LearntPrior",
     "MixturePrior",
     "TwoLayers",
+    "mixing_latents",
+    "normal",
+    "small",
+    "with_encoder",
     "with_modes",
 ]
 
 SHAPE, K = (1, 8, 8), 3
+
+
+def mixing_latents(device: torch.device) -> LinearGaussian:
+    """Each pixel mixes latents, so that the posterior is correlated: the gap is 0.6 nats."""
+    rows = [[1, 1, 1], [1, 1, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1]]
+    weight = torch.tensor(rows, dtype=torch.float64, device=device)
+    return LinearGaussian(weight, weight.mean(1), sigma=0.8)
+
+
+def small(device: torch.device) -> VAE:
+    """A VAE of binary images (1, 4, 4), in float64."""
+    torch.manual_seed(0)
+    return VAE((1, 4, 4), latent_dim=2, hidden=[8]).double().to(device)
+
+
+def with_encoder(model: LatentVariableModel, encoder: Callable[[Tensor], Any]) -> Any:
+    """A model with another encoder."""
+    return SimpleNamespace(prior=model.prior, decoder=model.decoder, encoder=encoder)
+
+
+def normal(generator: torch.Generator, *shape: int) -> Tensor:
+    """Standard normal numbers in float64, on the generator's device."""
+    return torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device)
 
 
 def with_modes(seed: int = 0, *, dropout: float = 0.5, normalised: bool = True) -> VAE:

@@ -178,7 +178,7 @@ class _Run:
         return CellResult(cell.id, outputs.items, seconds, reason, mode, unjudged)
 
     def _given(self, cell: Cell, outputs: Outputs) -> Reason | None:
-        """Run a cell that is no test: in the student's process, a locked one in the tests', too."""
+        """Run what is not a test in the student's process; if locked, in the tests' as well."""
         locked = cell.role == "shared"
         order = {"run": cell.source, "locked": locked}
         reason = self.halves.on(self.halves.student, outputs, order)

@@ -32,6 +32,7 @@ from autograder.inside.output import Messages, capture
 from autograder.inside.plain import imported, judges, run_plain, shown, starred
 from autograder.inside.pristine import Pristine
 from autograder.inside.vetted import Vetting, vetters
+from autograder.job import is_number
 from autograder.link.optional import HAS_TORCH, torch
 
 __all__ = ["Throwaway"]
@@ -180,17 +181,9 @@ class Throwaway:
             return {"error": _described(error, name)}
         if text is None:
             return {}
-        if type(value) not in _NUMBERS and _is_number(text):
+        if type(value) not in _NUMBERS and is_number(text):
             text = f"<{text}>"  # what a class of the submission's says of itself earns no points
         return {"result": {"text/plain": text[:10000]}}
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_theirs(frame: FrameType, name: str) -> bool:

@@ -37,7 +37,7 @@ def _classes(*names: str) -> dict[str, Any]:
 
 
 def _without_torch() -> Any:
-    """In the place of torch: what this package asks of it where there is no tensor."""
+    """Stands in for torch: what this package asks of it where there are no tensors."""
     made = SimpleNamespace(
         **_classes("Generator", "Size", "Tensor", "device", "dtype"),
         nn=SimpleNamespace(**_classes("Module", "Parameter")),

@@ -143,7 +143,7 @@ def _outputs(cell: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _shown(value: object) -> str:
-    """A text of an output; none where it is no text."""
+    """A text of an output; an empty one for what is not a text."""
     try:
         return _text(value)
     except Refused:

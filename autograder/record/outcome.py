@@ -11,10 +11,10 @@ from nbformat import NotebookNode
 from nbgrader.utils import is_grade, is_solution
 
 from autograder.hidden import hidden_lines
-from autograder.job import Reason, Result, told
+from autograder.job import Reason, Result, is_number, told
 from autograder.record.feedback import HIDDEN_CHECK, RAISED_BY_STUDENT, safe_output
 
-__all__ = ["apply", "is_number"]
+__all__ = ["apply"]
 
 _EXPLAINED: dict[Reason, str] = {
     "timeout": "ran longer than allowed",
@@ -56,8 +56,8 @@ def apply(
         result: of its job.
         message: what every test says, where nothing ran.
         marks: of hidden tests, as in nbgrader's `ClearHiddenTests`.
-        counted: tests whose value is a number of points, if the work is right: what is no number
-            there, or nothing, is no points. Of other tests nbgrader gives all points for it.
+        counted: tests that give a number of points if the work is right. Anything else earns none
+            there; in other tests nbgrader gives all points for it.
     """
     by_id = {cell.id: cell for cell in result.cells}
     failing: dict[str, int] = {}
@@ -115,15 +115,6 @@ def apply(
 
 def _safe(outputs: Iterable[Mapping[str, Any]]) -> list[NotebookNode]:
     return [safe for raw in outputs if (safe := safe_output(raw)) is not None]
-
-
-def is_number(text: str) -> bool:
-    """Whether nbgrader takes a text for a number of points."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 _NOTHING = {"output_type": "execute_result", "data": {"text/plain": "0"}}

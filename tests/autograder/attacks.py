@@ -329,7 +329,7 @@ code(
 )
 code(
     "array-for-points",
-    "points for a value that is no number, of which nbgrader gives all",
+    "points for a value that is not a number, for which nbgrader gives all",
     """
     def total(values):
         return np.zeros(1)

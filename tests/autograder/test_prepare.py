@@ -133,7 +133,7 @@ def test_a_deleted_cell_comes_back_in_its_place(missing: int) -> None:
     notebook, tampering = restore(submitted(*cells), SOURCE)
     names = [c.metadata.nbgrader.grade_id for c in notebook.cells if "nbgrader" in c.metadata]
     assert names == ["imports", "f", "test", "why"]
-    assert bool(tampering) == (missing != 0)  # the title is no cell of the gradebook's
+    assert bool(tampering) == (missing != 0)  # the title is not a cell of the gradebook's
 
 
 def test_any_order_is_put_back_and_own_cells_stay_behind_theirs() -> None:

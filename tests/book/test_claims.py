@@ -23,7 +23,7 @@ CHAPTERS = sorted(
 CELL = re.compile(r"^```\{code-cell\}.*?^```$", re.MULTILINE | re.DOTALL)
 LISTING = re.compile(r"^```python\n.*?^```$", re.MULTILINE | re.DOTALL)
 ALT = re.compile(r"^ +alt: (.*)$", re.MULTILINE)
-# What is no prose: listings, formulas, code, addresses, options of directives, paths of figures.
+# What is not prose: listings, formulas, code, addresses, options of directives, paths of figures.
 NO_PROSE = re.compile(
     r"^(`{3,})(?!\{(?:figure|diagram|playground)).*?^\1$|^\$\$.*?^\$\$$|\$[^$]+\$|\{glue:text\}`[^`]*`"
     r"|`[^`]*`|https?://\S+|^\([\w-]+\)=$|^:(?!alt)[\w-]+:[^\n]*$|\]\([^)]*\)",
@@ -55,7 +55,7 @@ class TestClaims:
 def numerals(text: str) -> list[str]:
     """What numerals in a page's prose and alternative texts come from nowhere.
 
-    They stand neither in the code of a cell nor in a sentence with a reference, and are no small
+    They stand neither in the code of a cell nor in a sentence with a reference, and are not small
     integers. In a hidden cell the claim's own words do not count, only what they are held to.
     """
     body = text.split("---\n", 2)[2] if text.startswith("---\n") else text

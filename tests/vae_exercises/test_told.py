@@ -224,7 +224,7 @@ MISNAMED_ONCE: list[tuple[str, str, Function, str]] = [
             validation.mean(1, keepdim=True).argmax(0),
             *REFERENCE["select_and_report"](validation, test)[1:],
         ),
-        "the index is no integer",
+        "the index is not an integer",
     ),
 ]
 

@@ -18,7 +18,7 @@ from vaelib import networks
 from vaelib.baselines.pixelcnn import MaskedConv2d
 from vaelib.residual import ResidualBlock, ResidualDecoder, ResidualEncoder
 
-# Values that hold what others have computed, and what is no function.
+# Values that hold what others have computed, and what is not a function.
 UNCHECKED = {
     "ELBO",
     "Estimate",

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from laws import integral, real_line
+from models import mixing_latents, normal, small, with_encoder
 from statistical import assert_mean_equals
 from torch import Tensor, nn
 
@@ -23,7 +23,6 @@ from vaelib import (
     VAE,
     DiagonalGaussian,
     FullGaussian,
-    LatentVariableModel,
     LinearGaussian,
     NonlinearGaussian,
     effective_sample_size,
@@ -50,10 +49,7 @@ def toy_x(device: torch.device) -> Tensor:
 
 @pytest.fixture
 def linear(device: torch.device) -> LinearGaussian:
-    """Each pixel mixes latents, so that the posterior is correlated: the gap is 0.6 nats."""
-    rows = [[1, 1, 1], [1, 1, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1]]
-    weight = torch.tensor(rows, dtype=torch.float64, device=device)
-    return LinearGaussian(weight, weight.mean(1), sigma=0.8)
+    return mixing_latents(device)
 
 
 @pytest.fixture
@@ -63,17 +59,12 @@ def x(linear: LinearGaussian, generator: torch.Generator) -> Tensor:
 
 @pytest.fixture
 def vae(device: torch.device) -> VAE:
-    torch.manual_seed(0)
-    return VAE((1, 4, 4), latent_dim=2, hidden=[8]).double().to(device)
+    return small(device)
 
 
 @pytest.fixture
 def images(generator: torch.Generator) -> Tensor:
     return (normal(generator, N, 1, 4, 4) > 0).double()
-
-
-def normal(generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device)
 
 
 def two_points_a_dimension(like: Tensor) -> Tensor:
@@ -94,10 +85,6 @@ def some_gaussians(posterior: Any, generator: torch.Generator) -> list[Any]:
         DiagonalGaussian(normal(generator, n, n_dims), normal(generator, n, n_dims)),
         FullGaussian(normal(generator, n, n_dims), scale_tril=factor),
     ]
-
-
-def with_encoder(model: LatentVariableModel, encoder: Callable[[Tensor], Any]) -> Any:
-    return SimpleNamespace(prior=model.prior, decoder=model.decoder, encoder=encoder)
 
 
 class TestLogMarginalIsElboPlusKL:
@@ -223,7 +210,7 @@ class TestEstimates:
         vae.eval()
         evaluating = vae(images, eps).per_example, log_weights(vae, images, eps)
         assert all(map(torch.equal, training, evaluating))
-        # A "test loss" at z = μ is no bound: it would not move with the noise.
+        # A "test loss" at z = μ is not a bound: it would not move with the noise.
         assert (evaluating[0] != vae(images, torch.zeros_like(eps)).per_example).all()
 
     def test_replays_bit_for_bit_and_draws_nothing(

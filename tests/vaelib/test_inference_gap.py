@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
+from models import mixing_latents, normal, small, with_encoder
 from statistical import z_threshold
 from torch import Tensor
 
 from vaelib import (
     VAE,
     DiagonalGaussian,
-    LatentVariableModel,
     LinearGaussian,
     fit_posterior,
     inference_gap,
@@ -26,10 +23,7 @@ N, K = 4, 3
 
 @pytest.fixture
 def linear(device: torch.device) -> LinearGaussian:
-    """Each pixel mixes latents, so that the posterior is correlated: the gap is 0.6 nats."""
-    rows = [[1, 1, 1], [1, 1, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1]]
-    weight = torch.tensor(rows, dtype=torch.float64, device=device)
-    return LinearGaussian(weight, weight.mean(1), sigma=0.8)
+    return mixing_latents(device)
 
 
 @pytest.fixture
@@ -39,21 +33,12 @@ def x(linear: LinearGaussian, generator: torch.Generator) -> Tensor:
 
 @pytest.fixture
 def vae(device: torch.device) -> VAE:
-    torch.manual_seed(0)
-    return VAE((1, 4, 4), latent_dim=2, hidden=[8]).double().to(device)
+    return small(device)
 
 
 @pytest.fixture
 def images(generator: torch.Generator) -> Tensor:
     return (normal(generator, N, 1, 4, 4) > 0).double()
-
-
-def normal(generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device)
-
-
-def with_encoder(model: LatentVariableModel, encoder: Callable[[Tensor], Any]) -> Any:
-    return SimpleNamespace(prior=model.prior, decoder=model.decoder, encoder=encoder)
 
 
 class TestInferenceGap:

@@ -226,7 +226,7 @@ class TestGreyPixels:
         torch.testing.assert_close(p.log_prob(grey), expected)
 
     def test_get_no_density(self, device: torch.device) -> None:
-        """∫ exp(value) over [0, 1] is not 1: the value is no log-likelihood."""
+        """∫ exp(value) over [0, 1] is not 1: the value is not a log-likelihood."""
         grid = torch.linspace(0, 1, 2001, device=device, dtype=torch.float64)
         for logit in (0.0, 2.0):
             logits = torch.full((2001, 1), logit, device=device, dtype=torch.float64)
