@@ -28,6 +28,7 @@ from nbgrader.api import (
     SubmittedNotebook,
 )
 from nbgrader.apps.baseapp import NbGrader
+from nbgrader.converters import Autograde
 from nbgrader.coursedir import CourseDirectory
 from sqlalchemy import create_engine, inspect, make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -35,9 +36,19 @@ from traitlets.config import Config
 
 import autograder
 from autograder.prepare.source import SourceNotebook, source_notebooks
-from autograder.steps import work_folder
+from autograder.prepare.submission import Rules
+from autograder.steps import rules_of, work_folder
 
-__all__ = ["Busy", "Course", "CourseError", "database_said"]
+__all__ = [
+    "Busy",
+    "Course",
+    "CourseError",
+    "database_said",
+    "messages",
+    "quiet",
+    "said_of_cells",
+    "total",
+]
 
 
 class CourseError(Exception):
@@ -193,10 +204,32 @@ class Course:
         found = self._matches(directory.submitted_directory, assignment)
         return {student: path for student, path in found.items() if student not in excluded}
 
+    def rules(self, assignment: str) -> Rules:
+        """What the configuration says of an assignment's submissions."""
+        converter = Autograde(coursedir=self.directory(), config=self.config, log=quiet())
+        return rules_of(converter, assignment)
+
+    def source(self, assignment: str) -> Path:
+        """Where the solved notebooks are."""
+        return self._folder("source", ".", assignment)
+
+    def submitted(self, assignment: str, student: str) -> Path:
+        """Where a student's submission is, or will be."""
+        return self._folder("submitted", student, assignment)
+
     def graded(self, assignment: str, student: str) -> Path:
         """Where a student's graded notebooks are, or will be."""
+        return self._folder("autograded", student, assignment)
+
+    def feedback(self, assignment: str, student: str) -> Path:
+        """Where a student's feedback is, or will be."""
+        return self._folder("feedback", student, assignment)
+
+    def _folder(self, step: str, student: str, assignment: str) -> Path:
         directory = self.directory()
-        return Path(directory.format_path(directory.autograded_directory, student, assignment))
+        return Path(
+            directory.format_path(getattr(directory, f"{step}_directory"), student, assignment)
+        )
 
     def graded_notebooks(self, assignment: str, student: str) -> dict[str, NotebookNode]:
         """A student's graded notebooks, by name; those that cannot be read are left out."""

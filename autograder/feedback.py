@@ -103,7 +103,7 @@ def give(course: Course, assignment: str, student: str) -> None:
             converter.start()
         except NbGraderException:
             raise NotRecorded(last_line(errors)) from None
-    folder = Path(directory.format_path(directory.feedback_directory, student, assignment))
+    folder = course.feedback(assignment, student)
     with messages() as errors:
         try:
             release(course.config, directory, folder, quiet())

@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nbgrader.converters import Autograde
 from tqdm import tqdm
 
 from autograder.atomic import scratch
-from autograder.course import Course, CourseError, quiet
+from autograder.course import Course, CourseError
 from autograder.execute.parents import here
 from autograder.execute.pool import Execute, Pool, run
 from autograder.execute.sandbox import SandboxError
@@ -30,7 +29,6 @@ from autograder.modes import decide, described, told
 from autograder.prepare.plan import Plan
 from autograder.prepare.source import SourceNotebook
 from autograder.prepare.submission import Prepared, prepare, set_aside
-from autograder.steps import rules_of
 from autograder.suspects import Suspects, survives
 
 __all__ = ["Summary", "grade", "judged", "warm"]
@@ -157,8 +155,7 @@ def warm(course: Course, assignment: str) -> None:
 
     Nothing is said where it cannot be done; `grade` says why.
     """
-    converter = Autograde(coursedir=course.directory(), config=course.config, log=quiet())
-    rules = rules_of(converter, assignment)
+    rules = course.rules(assignment)
     with contextlib.suppress(SandboxError):
         here().pair(rules.imports, rules.withheld, isolated=True)
 
@@ -169,8 +166,7 @@ def _submissions(
     """The submissions of these students, or of all."""
     found = course.submissions(assignment)
     if not found:
-        directory = course.directory()
-        where = directory.format_path(directory.submitted_directory, "STUDENT", assignment)
+        where = course.submitted(assignment, "STUDENT")
         raise CourseError(f"there are no submissions; they belong into {where}")
     if students is None:
         return found

@@ -32,7 +32,6 @@ from traitlets.utils.importstring import import_item
 from autograder.atomic import exchange, scratch
 from autograder.course import Course, CourseError, messages, quiet, total
 from autograder.prepare.files import ABOUT_SUBMISSION
-from autograder.steps import rules_of
 from autograder.transaction import one_transaction
 
 __all__ = ["NotRecorded", "Recorder", "Submission", "last_line"]
@@ -143,12 +142,11 @@ class Recorder:
             autograded_directory=str(relative / "autograded"),
         )
         self.db_url = self.directory.db_url
-        self.engine = create_engine(
-            self.db_url, pool_pre_ping=True
-        )  # its server may have restarted
+        # Asked before each use, since the database's server may have restarted.
+        self.engine = create_engine(self.db_url, pool_pre_ping=True)
         self.config = config
         self.converter = _Autograde(coursedir=self.directory, config=config, log=quiet())
-        self.rules = rules_of(_Autograde(coursedir=course.directory(), config=config), assignment)
+        self.rules = course.rules(assignment)
 
     def is_recorded(
         self, submission: Submission, scores: dict[tuple[str, str], float | None]

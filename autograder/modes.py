@@ -13,22 +13,20 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
 from nbformat import NotebookNode
-from nbgrader.converters import Autograde
 from nbgrader.utils import determine_grade, has_failed, is_grade, is_solution
 
 from autograder.atomic import write
 from autograder.bindings import bound
-from autograder.course import Course, quiet
+from autograder.course import Course
 from autograder.execute.store import Store, job_key
 from autograder.job import CellResult, Job, Mode, Result, is_number
 from autograder.prepare.plan import Judged, Plan, read_plans, written
 from autograder.prepare.source import SourceNotebook
 from autograder.prepare.submission import read_notebook, submission_files
 from autograder.record.outcome import apply
-from autograder.steps import plans_file, rules_of
+from autograder.steps import plans_file
 
 __all__ = ["decide", "described", "told"]
 
@@ -58,10 +56,8 @@ def decide(
     Returns:
         By notebook; those without a solved notebook are left out.
     """
-    directory = course.directory()
-    converter = Autograde(coursedir=directory, config=course.config, log=quiet())
-    rules = dataclasses.replace(rules_of(converter, assignment), plans={})
-    folder = Path(directory.format_path(directory.source_directory, ".", assignment))
+    rules = dataclasses.replace(course.rules(assignment), plans={})
+    folder = course.source(assignment)
     notebooks, jobs, asked = {}, {}, {}
     for name, source in sources.items():
         path = folder / f"{name}.ipynb"

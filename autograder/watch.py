@@ -17,7 +17,7 @@ from time import monotonic, sleep
 from nbgrader.exchange import ExchangeError
 from sqlalchemy.exc import SQLAlchemyError
 
-from autograder.course import Busy, Course, CourseError, messages, quiet
+from autograder.course import Busy, Course, CourseError, database_said, messages, quiet
 from autograder.exchange import arrivals
 from autograder.feedback import give, given, ready, remember
 from autograder.grade import grade, warm
@@ -200,7 +200,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        raise CourseError(f"the gradebook cannot be used: {str(error).splitlines()[0]}") from error
+        raise CourseError(f"the gradebook cannot be used: {database_said(error)}") from error
     except ExchangeError as error:
         raise CourseError(f"the exchange cannot be used: {error}") from error
     except OSError as error:

@@ -62,7 +62,6 @@ def collect_archive(
         CourseError: nothing can be collected, and why.
     """
     sources = course.sources(assignment)
-    directory = course.directory()
     people = Roster(Table(roster)) if roster else None
     collected = Collected()
     with Archive(path) as archive, course.locked():
@@ -81,8 +80,8 @@ def collect_archive(
                 if times := [person.submitted] if person.submitted else work.times:
                     work.files["timestamp.txt"] = f"{max(times):%Y-%m-%d %H:%M:%S} UTC\n".encode()
                 origins[student] = work.origin
-                folder = directory.format_path(directory.submitted_directory, student, assignment)
-                _put(Path(folder), student, work, collected, force, dry_run)
+                folder = course.submitted(assignment, student)
+                _put(folder, student, work, collected, force, dry_run)
             else:
                 work.told.append(f"no notebook of {assignment}; nothing is taken")
                 collected.left_out.append(str(hand))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import zipfile
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autograder.atomic import write
-from autograder.course import Course, CourseError
+from autograder.course import Course, CourseError, total
 from autograder.lms.archive import shown
 from autograder.lms.notebooks import key
 from autograder.lms.remembered import Remembered, recall
@@ -104,8 +105,7 @@ def _grades(course: Course, assignment: str) -> tuple[dict[str, _Grade], float]:
     with course.gradebook() as gradebook:
         grades = {
             str(submission.student_id): _Grade(
-                max(0.0, submission.score - (submission.late_submission_penalty or 0.0)),
-                bool(submission.needs_manual_grade),
+                total(submission), bool(submission.needs_manual_grade)
             )
             for submission in gradebook.assignment_submissions(assignment)
         }
@@ -235,15 +235,14 @@ def _feedback(
             f"no archive of {assignment} was collected, so nobody knows the LMS's names for "
             "feedback: python -m autograder collect"
         )
-    directory = course.directory()
     packed = {}
     for student, grade in sorted(grades.items()):
-        step = directory.format_path(directory.feedback_directory, student, assignment)
+        folder = course.feedback(assignment, student)
         if grade.waits:
             continue
         found = 0
         for notebook in remembered.names.get(student, {}):
-            page, where = Path(step) / f"{notebook}.html", remembered.place(student, notebook)
+            page, where = folder / f"{notebook}.html", remembered.place(student, notebook)
             if where and page.is_file():
                 own = notebook if where.lms == "Moodle" else where.name.rpartition(".")[0]
                 packed[f"{where.prefix}{own or notebook}.html"] = page.read_bytes()
@@ -260,8 +259,8 @@ def _pack(path: Path, files: Mapping[str, bytes]) -> None:
     """Writes a zip file, never over another."""
     if path.exists():
         raise CourseError(f"{path} is there already; name another file for the feedback")
-    beside = path.with_name(f".{path.name}.new")
-    with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
             archive.writestr(name, data)
-    beside.replace(path)
+    write(path, packed.getvalue())

@@ -12,12 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nbgrader.converters import Autograde
-
-from autograder.course import Course, CourseError, quiet
+from autograder.course import Course, CourseError
 from autograder.similar import winnow
 from autograder.similar.own import Code, given_code, own_code, solved_code
-from autograder.steps import rules_of
 
 __all__ = ["LEAST", "SHARE", "Pair", "Similar", "compared", "similar"]
 
@@ -89,12 +86,11 @@ def similar(course: Course, assignment: str) -> Similar:
     """
     _library()  # before anything is read
     sources = course.sources(assignment)
-    directory = course.directory()
-    converter = Autograde(coursedir=directory, config=course.config, log=quiet())
-    rules = rules_of(converter, assignment)
-    folder = Path(directory.format_path(directory.source_directory, ".", assignment))
-    solved = solved_code(folder, sources)
-    given = {**given_code(sources, rules), **{f"{k} (solved)": v for k, v in solved.items()}}
+    solved = solved_code(course.source(assignment), sources)
+    given = {
+        **given_code(sources, course.rules(assignment)),
+        **{f"{k} (solved)": v for k, v in solved.items()},
+    }
     submissions = course.submissions(assignment)
     if not submissions:
         raise CourseError(f"there are no submissions of {assignment!r} to compare")
