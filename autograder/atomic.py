@@ -47,7 +47,7 @@ def exchange(new: Path, old: Path) -> None:
     just then finds it missing, and the next records it again.
     """
     old.parent.mkdir(parents=True, exist_ok=True)
-    if not old.exists():
+    if not old.exists() and not old.is_symlink():
         new.rename(old)
         return
     libc = ctypes.CDLL(None, use_errno=True)

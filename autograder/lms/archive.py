@@ -93,10 +93,9 @@ class Archive:
         except OSError as error:
             raise CourseError(f"{path} cannot be read: {error.strerror}") from None
         infos = [info for info in self._zip.infolist() if not info.is_dir()]
-        if len(infos) > ENTRIES:
-            raise CourseError(f"{path} holds more than {ENTRIES} files")
-        if sum(info.file_size for info in infos) > ALL_BYTES:
-            raise CourseError(f"the files in {path} take more than {ALL_BYTES / 2**30:.0f} GiB")
+        if problem := _too_large(infos):
+            self._zip.close()
+            raise CourseError(f"{path} holds {problem}")
         self.members = [member for info in infos if not _is_junk((member := _member(info)).name)]
 
     def __enter__(self) -> Archive:
@@ -136,6 +135,15 @@ class Archive:
         if len(data) > limit:
             raise Unread("does not fit: there are more or larger files than a student may hand in")
         return data
+
+
+def _too_large(infos: list[zipfile.ZipInfo]) -> str | None:
+    """Which limit an archive exceeds, if any."""
+    if len(infos) > ENTRIES:
+        return f"more than {ENTRIES:,} files"
+    if sum(info.file_size for info in infos) > ALL_BYTES:
+        return f"files of more than {ALL_BYTES / 2**30:.0f} GiB together"
+    return None
 
 
 def _member(info: zipfile.ZipInfo) -> Member:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from autograder.atomic import exchange
 from autograder.course import Course, CourseError
 from autograder.lms.archive import Archive, shown
 from autograder.lms.hands import Hand, few, hands_of, owners_of
@@ -115,10 +116,8 @@ def _put(
     folder: Path, student: str, work: Work, collected: Collected, force: bool, dry_run: bool
 ) -> None:
     """Makes a student's folder beside and exchanges it, unless there is one that differs."""
-    beside, away = (folder.with_name(f".{folder.name}.{end}") for end in ("new", "old"))
+    beside = folder.with_name(f".{folder.name}.new")
     try:
-        if away.exists() and not folder.exists() and not dry_run:  # a run was killed just then
-            away.rename(folder)
         is_there = folder.is_symlink() or (folder.exists() and any(folder.iterdir()))
         if is_there and _holds(folder, work.files):
             collected.unchanged.append(student)
@@ -136,16 +135,8 @@ def _put(
         for name, data in work.files.items():
             (beside / name).parent.mkdir(parents=True, exist_ok=True)
             (beside / name).write_bytes(data)
-        _remove(away)
-        if folder.exists() or folder.is_symlink():
-            folder.rename(away)
-        try:
-            beside.rename(folder)
-        except BaseException:
-            if away.exists():
-                away.rename(folder)
-            raise
-        _remove(away)
+        exchange(beside, folder)
+        _remove(beside)
     except OSError as error:
         raise CourseError(f"{folder} cannot be written: {error}") from error
 
