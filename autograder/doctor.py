@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -58,12 +59,10 @@ def _gradebook(course: Course) -> str | None:
     if path is None:
         return None
     try:
-        connection = sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=2)
-        try:
+        address = f"{path.absolute().as_uri()}?mode=rw"
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=2)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.rollback()
-        finally:
-            connection.close()
     except sqlite3.Error as error:
         return f"{path} cannot be written: {error}"
     return None

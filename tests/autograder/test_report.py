@@ -248,11 +248,14 @@ def test_the_doctor_looks_at_the_course(
     course: Course, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
-    main(["doctor", "--course", str(course.root)])
-    assert re.search(r"^ok +nbgrader_config.py$", capsys.readouterr().out, re.M)
-    (course.root / "nbgrader_config.py").write_text("")
-    (course.root / "gradebook.db").unlink()
-    assert main(["doctor", "--course", str(course.root)]) == 1
+    root = course.root.rename(course.root.with_name("vae #1"))
+    main(["doctor", "--course", str(root)])
+    out = capsys.readouterr().out
+    assert re.search(r"^ok +nbgrader_config.py\nok +gradebook$", out, re.M)
+    assert [path.name for path in root.parent.iterdir()] == ["vae #1"]
+    (root / "nbgrader_config.py").write_text("")
+    (root / "gradebook.db").unlink()
+    assert main(["doctor", "--course", str(root)]) == 1
     out = capsys.readouterr().out
     assert "LACKS  nbgrader_config.py" in out
     assert "LACKS  gradebook: there is none" in out
