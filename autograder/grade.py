@@ -24,7 +24,7 @@ from autograder.execute.sandbox import SandboxError
 from autograder.execute.store import Store, job_key
 from autograder.gradebook import NotRecorded, Recorder, Submission
 from autograder.job import Job, Result
-from autograder.log import log_of
+from autograder.log import Log, log_of
 from autograder.modes import decide, described, told
 from autograder.prepare.plan import Plan
 from autograder.prepare.source import SourceNotebook
@@ -123,18 +123,8 @@ def grade(
                     recorder, sources, submissions, suspects, before, force, summary, bar
                 )
                 for submission in _executed(store, pool, ready, force):
-                    try:
-                        with suspects.reading(submission.student, done=True):
-                            points = recorder.record(submission)
-                        said = "would have" if dry_run else "has"
-                        log.info("%s %s %g points", submission.student, said, points)
-                        summary.graded.append(submission.student)
-                        if points != had.get(submission.student):
-                            change = (submission.student, had.get(submission.student), points)
-                            summary.changes.append(change)
-                    except NotRecorded as error:
-                        log.error("%s: not recorded: %s", submission.student, error)
-                        summary.failed[submission.student] = str(error)
+                    with suspects.reading(submission.student, done=True):
+                        _record(recorder, submission, had, summary, log)
                     bar.update()
         finally:
             pool.close()
@@ -148,6 +138,27 @@ def grade(
         )
         shutil.rmtree(staging, ignore_errors=True)
     return summary
+
+
+def _record(
+    recorder: Recorder,
+    submission: Submission,
+    had: Mapping[str, float],
+    summary: Summary,
+    log: Log,
+) -> None:
+    """Records one submission, and notes what came of it."""
+    student = submission.student
+    try:
+        points = recorder.record(submission)
+    except NotRecorded as error:
+        log.error("%s: not recorded: %s", student, error)
+        summary.failed[student] = str(error)
+        return
+    log.info("%s %s %g points", student, "has" if recorder.keep else "would have", points)
+    summary.graded.append(student)
+    if points != had.get(student):
+        summary.changes.append((student, had.get(student), points))
 
 
 def warm(course: Course, assignment: str) -> None:

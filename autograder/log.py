@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-__all__ = ["log_of"]
+__all__ = ["Log", "log_of"]
+
+Log = logging.LoggerAdapter[logging.Logger]
 
 BYTES, OLDER = 2**20, 3
 """The size at which a new file is begun, and how many older ones are kept."""
@@ -22,7 +24,7 @@ class _OneLine(logging.Formatter):
 
 
 @contextlib.contextmanager
-def log_of(folder: Path, assignment: str) -> Iterator[logging.LoggerAdapter[logging.Logger]]:
+def log_of(folder: Path, assignment: str) -> Iterator[Log]:
     """A logger that writes into the folder, a line each with its time and the assignment."""
     logger = logging.Logger("autograder.log")  # no child of the root: nothing on the terminal
     handler = RotatingFileHandler(

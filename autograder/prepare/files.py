@@ -14,16 +14,9 @@ from autograder.job import Reason
 __all__ = ["ABOUT_SUBMISSION", "Files", "Refused", "odd_name", "read_bytes", "read_files", "walk"]
 
 FILES_BYTES = 64 * 2**20
-
-
 FILES_COUNT = 1000
-
-
 NAME_BYTES = 200
-
-
 PATH_BYTES = 1000
-
 
 #: nbgrader's own files beside a submission: no part of the work.
 ABOUT_SUBMISSION = ("timestamp.txt", "submission_secret.txt")

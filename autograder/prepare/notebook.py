@@ -30,7 +30,6 @@ OUTPUTS_COUNT = 50
 OUTPUTS_BYTES = 2**20
 ALL_OUTPUTS_BYTES = 4 * 2**20
 
-
 _KINDS = ("code", "markdown", "raw")
 _TAGS = ("skip-execution", "remove-cell", "remove-output")
 _OF_OUTPUTS = ("output_type", "name", "text", "ename", "evalue")
