@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_course import named, source_notebook, write_course
+from small_course import named, scores_of, source_notebook, write_course
 
 from autograder.course import Course
 
@@ -57,12 +57,7 @@ def submit(course: Course) -> Submit:
 @pytest.fixture
 def scores(course: Course) -> Callable[[str], dict[str, float | None]]:
     """Reads what the gradebook has for a student."""
-
-    def scores(student: str) -> dict[str, float | None]:
-        found = course.auto_scores("ps1").get(student, {})
-        return {cell: score for (_, cell), score in found.items()}
-
-    return scores
+    return lambda student: scores_of(course).get(student, {})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

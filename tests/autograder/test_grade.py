@@ -23,7 +23,7 @@ from filelock import FileLock
 from fuzz import fuzzed
 from nbgrader.converters import GenerateAssignment
 from nbgrader.plugins.export import CsvExportPlugin
-from small_course import named, source_notebook, write_course
+from small_course import named, scores_of, source_notebook, write_course
 from traitlets.config import Config
 
 from autograder import gradebook, steps
@@ -348,9 +348,7 @@ def test_a_bad_submission_has_its_reason_and_stops_nobody(
 
 
 @pytest.mark.slow
-def test_five_hundred_fuzzed_notebooks_stop_nobody(
-    course: Course, submit: Any, scores: Any
-) -> None:
+def test_five_hundred_fuzzed_notebooks_stop_nobody(course: Course, submit: Any) -> None:
     whole = (submit("aaa") / "means.ipynb").read_bytes()
     for number, spoilt in enumerate(fuzzed(whole, 500, random.Random(1))):
         (submit(f"fuzzed-{number:03}") / "means.ipynb").write_bytes(spoilt)
@@ -358,12 +356,13 @@ def test_five_hundred_fuzzed_notebooks_stop_nobody(
     summary = run(course)
     assert summary.failed == {}
     assert len(summary.graded) == 502
-    assert scores("aaa") == scores("zzz") == ALL
+    scores = scores_of(course)
+    assert scores["aaa"] == scores["zzz"] == ALL
     reasons = []
     for student in summary.graded:
         notebook = course.graded_notebooks("ps1", student)["means"]
         reasons.append(notebook.metadata.autograder.reason)
-        points = scores(student)
+        points = scores[student]
         assert points.keys() == ALL.keys()
         assert all(0 <= (points[name] or 0) <= (ALL[name] or 0) for name in ALL)
         if reasons[-1]:
@@ -510,12 +509,12 @@ class Losing(ThreadPoolExecutor):
         return super().submit(function, *args, **kwargs)
 
 
-def test_jobs_of_a_lost_worker_run_again(course: Course, submit: Any, scores: Any) -> None:
+def test_jobs_of_a_lost_worker_run_again(course: Course, submit: Any) -> None:
     for number in range(6):
         submit(f"s{number}", f"def mean(v):\n    return sum(v) / len(v)  # {number}")
     with Losing(2) as executor:
         run(course, executor=executor)
-    assert all(scores(f"s{number}") == ALL for number in range(6))
+    assert scores_of(course) == {f"s{number}": ALL for number in range(6)}
 
 
 def test_a_second_run_is_refused(course: Course, submit: Any) -> None:
@@ -612,7 +611,6 @@ if __name__ == "__main__":
 def kill_and_finish(
     course: Course,
     submit: Any,
-    scores: Any,
     executor: str,
     moments: list[tuple[int, float]],
     students: int,
@@ -650,15 +648,14 @@ def kill_and_finish(
             os.kill(pid, signal.SIGKILL)
             assert runs.stdout.readline() == "ended\n"
             # Whatever the moment: a submission is recorded whole, and a graded folder is whole.
-            for student in course.auto_scores("ps1"):
-                assert scores(student) == ALL
+            assert all(found == ALL for found in scores_of(course).values())
             for graded in (course.root / "autograded").glob("*/ps1"):
                 assert len(list(graded.iterdir())) == 3
                 json.loads((graded / "means.ipynb").read_text())
         runs.stdin.close()
     assert list((course.work / "results").rglob("*.json"))
     run(course)
-    assert all(scores(f"s{number}") == ALL for number in range(students))
+    assert scores_of(course) == {f"s{number}": ALL for number in range(students)}
     with course.gradebook() as gradebook:
         assert len(gradebook.assignment_submissions("ps1")) == students
     assert run(course, execute=never).graded == []
@@ -676,10 +673,10 @@ def working_in(folder: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_a_killed_run_is_finished_by_the_next_and_leaves_nothing_running(
-    course: Course, submit: Any, scores: Any
+    course: Course, submit: Any
 ) -> None:
     # Of two threads one has kept a result when the third job begins, however slow the machine is.
-    kill_and_finish(course, submit, scores, "threads", [(3, 0.2), (3, 0.3)], 6)
+    kill_and_finish(course, submit, "threads", [(3, 0.2), (3, 0.3)], 6)
     deadline = time.monotonic() + 20
     while working_in(course.root) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -687,10 +684,10 @@ def test_a_killed_run_is_finished_by_the_next_and_leaves_nothing_running(
 
 
 @pytest.mark.slow
-def test_runs_killed_at_thirty_random_moments(course: Course, submit: Any, scores: Any) -> None:
+def test_runs_killed_at_thirty_random_moments(course: Course, submit: Any) -> None:
     dice = random.Random(0)
     moments = [(dice.randrange(3), dice.uniform(0, 0.5)) for _ in range(30)]
-    kill_and_finish(course, submit, scores, "here", moments, 40)
+    kill_and_finish(course, submit, "here", moments, 40)
 
 
 # What is nbgrader's keeps working

@@ -204,7 +204,7 @@ def test_points_that_are_added_in_another_order_are_no_change(course: Course, su
 
 @pytest.mark.slow
 def test_runs_killed_while_they_record_are_finished_by_the_next(
-    course: Course, submit: Any, scores: Any
+    course: Course, submit: Any
 ) -> None:
     engine = create_engine(course.directory().db_url, isolation_level="AUTOCOMMIT")
     # A transaction that has written grades, and has not ended.
@@ -213,7 +213,6 @@ def test_runs_killed_while_they_record_are_finished_by_the_next(
         kill_and_finish(
             course,
             submit,
-            scores,
             "threads",
             [(6, 0), (8, 0.2)],
             30,
