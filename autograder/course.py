@@ -284,7 +284,7 @@ def database_said(error: SQLAlchemyError) -> str:
 
 
 def quiet() -> logging.Logger:
-    """The logger for nbgrader, of whose messages none reaches the terminal."""
+    """nbgrader's logger; none of its messages reaches the terminal."""
     logger = logging.getLogger("autograder.nbgrader")
     logger.propagate = False
     if not logger.handlers:

@@ -140,7 +140,7 @@ class Arrivals(Collect):
             )
 
     def _refuse(self, name: str, why: object) -> None:
-        if name in self.wanted:  # of the others it has been said
+        if name in self.wanted:  # the others have been named before
             super()._refuse(name, why)
 
     def copy_files(self) -> None:
@@ -150,15 +150,15 @@ class Arrivals(Collect):
             self.src_records = [record]
             try:
                 super().copy_files()
-            except Exception as error:  # whatever it is, it is of this one
+            except Exception as error:  # whatever it is, it concerns this submission only
                 self.log.error("Not collected: %r: %s", record["filename"], error)
 
 
 def _touched(path: Path) -> float:
     """When a folder or something in it was last written, moved or given other permissions.
 
-    That it was is the one thing that says of a submission that it is being copied: nbgrader's
-    timestamp is there before its files may be read.
+    Nothing else tells that a submission is still being copied: nbgrader writes its timestamp before
+    its files may be read.
     """
     newest = 0.0
     with contextlib.suppress(OSError):  # it has gone, or may not be read: collecting it tells so

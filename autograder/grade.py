@@ -33,7 +33,7 @@ from autograder.suspects import Suspects, survives
 
 __all__ = ["Summary", "grade", "judged", "warm"]
 
-SET_ASIDE = "to read the submission has ended the grader twice"
+SET_ASIDE = "reading the submission has ended the grader twice"
 
 
 @dataclass
@@ -44,9 +44,9 @@ class Summary:
         graded: students whose result was recorded.
         unchanged: students with nothing new.
         failed: students whose result could not be recorded, and why.
-        executed: jobs that ran, the others' results were known.
-        changes: in points, of whom they change: (student, before, after); of all points, manual
-            ones too, less the penalty for lateness.
+        executed: how many jobs ran; the results of the others were known.
+        changes: (student, before, after) for each student whose points change; manual points
+            count, and the penalty for lateness is subtracted.
     """
 
     graded: list[str] = field(default_factory=list)
@@ -79,7 +79,7 @@ def grade(
         executor: runs stage 2; by default threads, each of which waits for a sandbox.
         workers: how many run at once, where there is no `executor`; one for each core.
         isolated: whether there has to be a sandbox.
-        force: runs again also what did not change.
+        force: also runs what did not change.
         dry_run: records nothing, and tells what would change.
         execute: stage 2, a function that the executor's workers can import.
         progress: shows a bar.
@@ -178,7 +178,7 @@ def _submissions(
     found = course.submissions(assignment)
     if not found:
         where = course.submitted(assignment, "STUDENT")
-        raise CourseError(f"there are no submissions; they belong into {where}")
+        raise CourseError(f"there are no submissions; they belong in {where}")
     if students is None:
         return found
     if unknown := sorted(set(students) - found.keys()):

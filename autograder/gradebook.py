@@ -1,7 +1,7 @@
 """Records results in the gradebook: nbgrader's own autograding, of notebooks that are restored.
 
-A submission's graded folder is made beside and exchanged for the old one, so it is whole or as it
-was.
+A submission's graded folder is made beside the old one and exchanged for it, so that it is always
+whole.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ _DONE_BY_RESTORE = (
 class _Autograde(Autograde):  # type: ignore[misc]
     """nbgrader's, for one folder whose name may be anything, where its own takes a pattern.
 
-    The notebooks there are restored: what nbgrader's own preprocessors would restore of them, or
-    check, is left out. Others that the course's configuration names stay.
+    The notebooks there are already restored, so nbgrader's own preprocessors that restore or check
+    them are left out. Others that the course's configuration names stay.
     """
 
     folder = Path()
@@ -115,7 +115,7 @@ class Recorder:
         assignment: its name.
         staging: a folder for what is under way.
         isolated: whether submissions run in a sandbox.
-        keep: whether what is recorded stays; else only the points that it makes are told.
+        keep: whether to keep what is recorded; otherwise only the points are returned.
     """
 
     def __init__(
@@ -232,7 +232,11 @@ def _written(notebook: NotebookNode) -> list[tuple[str, str, dict[str, Any]]]:
 
 
 def last_line(errors: list[str]) -> str:
-    """What nbgrader's log says was the matter."""
+    """What nbgrader's log says was the matter.
+
+    Raises:
+        CourseError: nothing can be written, so the run has to end.
+    """
     told = "\n".join(errors)
     for name in ("OperationalError", "OSError"):
         if found := [line for line in told.splitlines() if name in line]:

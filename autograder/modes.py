@@ -1,9 +1,9 @@
 """Decides where each graded cell is judged: the strongest mode in which the solution earns it.
 
-The solved notebooks of the source folder are run as submissions are, outside first. What does not
-earn its points there is run inside the student's process, at last after the tests before it that
-are run there, too; what earns them nowhere is told. Each run has every cell where it will be, since
-a test may leave something to those after it.
+The solved notebooks of the source folder are run as submissions are, outside first. A cell that
+does not earn its points there is run inside the student's process, and in the end after the tests
+before it that are run there, too; a cell that earns them nowhere is reported. Each run has every
+cell where it will be, since a test may leave something to those after it.
 """
 
 from __future__ import annotations

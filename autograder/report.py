@@ -82,7 +82,7 @@ class Row:
     Attributes:
         student: who.
         score: points after manual grading, before the penalty.
-        points: that could be had.
+        points: the most that could be earned.
         penalty: for lateness.
         late: seconds after the due date.
         checks: the graded cells, in order.
@@ -318,5 +318,5 @@ def points_by_check(report: ClassReport) -> str:
 
 
 def printable(text: str) -> str:
-    """Without what would drive the terminal: some of it was written by students."""
+    """A text without control characters, since some of it was written by students."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

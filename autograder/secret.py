@@ -14,7 +14,7 @@ def course_secret(root: Path) -> str:
     """The secret of the course at `root`: read from `.course-secret`, made on the first use.
 
     Whoever knows it can work out the hidden inputs: only the owner may read the file, and it
-    belongs into `.gitignore`.
+    belongs in `.gitignore`.
     """
     path = root / ".course-secret"
     beside = root / f".course-secret-{os.getpid()}"

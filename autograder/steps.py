@@ -1,4 +1,4 @@
-"""The classes that nbgrader itself calls, in the place of its own or beside them.
+"""The classes that nbgrader itself calls, in place of its own or beside them.
 
 `autograder.install` puts them where nbgrader looks for them, so that its command line, its Python
 API and formgrader's button all read submissions by `Reader` and run none of them here.
@@ -53,12 +53,12 @@ _PLACEHOLDER = re.compile(r"""(["'])course secret\1""")
 
 
 def work_folder(root: Path) -> Path:
-    """Where the grader keeps what is its own, in the course's folder."""
+    """The grader's own folder in the course."""
     return root / ".autograder"
 
 
 def plans_file(root: Path, assignment: str) -> Path:
-    """Where it is kept how an assignment's cells are judged."""
+    """The file that says how an assignment's cells are judged."""
     return work_folder(root) / "modes" / f"{assignment}.json"
 
 
@@ -104,7 +104,7 @@ def _names_torch(folder: Path) -> bool:
 
 
 def _seconds_of(step: Isolated) -> dict[str, Any]:
-    """The limit of a cell that nbgrader's own setting makes; one of 0 or -1 makes none."""
+    """The limit of a cell that nbgrader's own setting makes; 0 and -1 make none."""
     seconds = step.timeout or 0
     return {"cell_seconds": seconds} if seconds > 0 else {}
 
@@ -235,7 +235,7 @@ class Isolated(Execute):  # type: ignore[misc]
 class Released(NbGraderPreprocessor):  # type: ignore[misc]
     """Remembers what students are given as locked cells.
 
-    Who hands in a cell of an earlier release, whose test was mended since, has not tampered.
+    A student who hands in a cell of an earlier release has not tampered with it.
     """
 
     def preprocess(
@@ -260,9 +260,9 @@ class Released(NbGraderPreprocessor):  # type: ignore[misc]
 
 
 class CourseSecret(NbGraderPreprocessor):  # type: ignore[misc]
-    """Puts the course's secret in the place of the string `"course secret"` in hidden tests.
+    """Replaces the string `"course secret"` in hidden tests by the course's secret.
 
-    It belongs into `GenerateAssignment.preprocessors` before the cells are saved, so that the
+    It belongs in `GenerateAssignment.preprocessors` before the cells are saved, so that the
     gradebook has the secret. The hidden tests do not reach the release, and so neither does it.
     Where nothing is replaced the string itself serves as a seed.
     """

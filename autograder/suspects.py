@@ -1,9 +1,9 @@
-"""Sets aside a submission that ends whoever reads it.
+"""Sets aside a submission that ends the process that reads it.
 
-What nobody vouches for is read with limits of size, in the grader's own process. Should that
-process be killed all the same, as for want of memory, the next run would meet the same submission.
-So it is noted who is being read: a submission that a run has ended with is read last, and one that
-two have ended with is first tried in a process of its own, by
+Submissions are read in the grader's own process, with limits of size. If the process is killed all
+the same, for example for want of memory, the next run would meet the same submission. So it is
+noted which one is being read. A submission with which one run has ended is read last; one with
+which two have ended is first tried in a process of its own, by
 
     python -m autograder.suspects COURSE ASSIGNMENT STUDENT ISOLATED
 """
@@ -75,7 +75,7 @@ class Suspects:
 
     @contextlib.contextmanager
     def reading(self, student: str, *, done: bool = False) -> Iterator[None]:
-        """Within it a submission is read; `done`: after it, all of it was."""
+        """Notes that a submission is being read; with `done`, this is the last step of it."""
         ended = self._ended.get(student, 0)
         self._write({**self._ended, student: ended + 1})
         try:

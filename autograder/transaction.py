@@ -33,12 +33,12 @@ class _Session(Session):
 
 @contextlib.contextmanager
 def one_transaction(url: str, engine: Engine, *, keep: bool = True) -> Iterator[None]:
-    """Within it every `Gradebook` at an address is one session; its end commits or takes back.
+    """Lets every `Gradebook` of an address use one session; its end commits or rolls back.
 
     Args:
         url: of a gradebook whose tables are there.
         engine: for it.
-        keep: whether to commit; what an error ends is taken back anyway.
+        keep: whether to commit; after an error all is rolled back.
     """
     open_, close = Gradebook.__init__, Gradebook.close
     session = _Session(engine)
@@ -61,7 +61,7 @@ def one_transaction(url: str, engine: Engine, *, keep: bool = True) -> Iterator[
 
     Gradebook.__init__, Gradebook.close = opened, closed
     try:
-        with session:  # which takes back what is not committed
+        with session:  # which rolls back what is not committed
             yield
             if keep:
                 Session.commit(session)

@@ -92,7 +92,7 @@ class Watch:
         self._tried: dict[str, str] = {}
 
     def run(self) -> Iterator[Look]:
-        """Looks again and again; gives each look that did something."""
+        """Looks again and again, and yields each look that did something."""
         warm(self.course, self.assignment)
         trouble = ""
         while True:

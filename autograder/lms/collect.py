@@ -100,7 +100,7 @@ def collect_archive(
 
 
 def _without_times(lms: LMS, taken: Mapping[str, tuple[Hand, Person]]) -> list[str]:
-    """Of whom it is not known when they handed in."""
+    """Names the students whose time of submission is not known."""
     untimed = [student for student, (_, person) in sorted(taken.items()) if not person.submitted]
     if not untimed:
         return []

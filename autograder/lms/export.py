@@ -58,7 +58,7 @@ def export_grades(
 ) -> Exported:
     """Writes a copy of an LMS's CSV file with the grades of an assignment in it.
 
-    The copy has `-graded` at the end of its name. In it nothing differs but the grades.
+    The copy has `-graded` at the end of its name. Only the grades differ in it.
 
     Args:
         course: the course.
@@ -206,7 +206,7 @@ def _maxima(roster: Roster, place: int) -> list[str]:
 
 
 def _compare_points(roster: Roster, place: int, points: float, exported: Exported) -> None:
-    """Tells where the LMS counts to another number of points: nothing is converted."""
+    """Tells if the LMS has another maximum than the gradebook; points are not converted."""
     for text in _maxima(roster, place)[:1]:
         try:
             most = float(text.replace(",", "."))

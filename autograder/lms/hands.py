@@ -1,4 +1,4 @@
-"""Whose the files of an archive are."""
+"""Finds the student who handed in each file of an archive."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autograder.prepare.files import odd_name
 __all__ = ["Hand", "Owners", "few", "hands_of", "owners_of"]
 
 LINES = 10
-"""So many lines are told of one student, or of files that are nobody's."""
+"""The most lines about one student, or about files that belong to nobody."""
 
 
 @dataclass
@@ -32,12 +32,12 @@ class Hand:
 
 @dataclass
 class Owners:
-    """The student whose each hand is.
+    """Which student handed in what.
 
     Attributes:
         students: by their ids: what they handed in, and who they are in the LMS.
         new: students whom the gradebook does not know.
-        nobody: hands that are not a student's.
+        nobody: hands of people who are no students of the course.
         told: a line for each of these.
     """
 
@@ -85,7 +85,7 @@ def owners_of(
     roster: Roster | None,
     before: Mapping[str, str],
 ) -> Owners:
-    """Whose the hands are: as the roster says, or as before, or by the gradebook.
+    """The student of each hand, by the roster, by an earlier archive or by the gradebook.
 
     Args:
         course: the course.

@@ -1,4 +1,4 @@
-"""Whose an archive's file is, by its name.
+"""Reads from the name of an archive's file whose it is.
 
 Moodle (`mod/assign/classes/downloader.php`) writes a folder for each student,
 `Full Name_123456_assignsubmission_file_/means.ipynb`, without the last underscore since 4.1, or, as

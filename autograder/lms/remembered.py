@@ -57,7 +57,7 @@ def recall(course: Course, assignment: str) -> Remembered:
 def remember(
     course: Course, assignment: str, lms: LMS, names: Mapping[str, Mapping[str, str]]
 ) -> None:
-    """Remembers what an archive called the notebooks, besides what others did."""
+    """Remembers what an archive called the notebooks, and keeps what earlier archives did."""
     before = recall(course, assignment)
     new = Remembered(lms, names).numbers(lms)
     kept = {s: before.names[s] for n, s in before.numbers(lms).items() if n not in new}

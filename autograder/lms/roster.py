@@ -74,7 +74,7 @@ class Roster:
 
     Attributes:
         lms: that wrote it.
-        people: a person for each of its rows that is one's.
+        people: one for each row that names somebody.
         is_worksheet: whether it is one of Moodle's, for one assignment.
 
     Raises:

@@ -1,8 +1,8 @@
 """A submitted notebook, which nobody vouches for, with all that nbgrader decides by put back.
 
 Everything that nbgrader decides by comes from the gradebook: which cells are locked, graded,
-worth how many points, what the locked ones say and in what order they stand. Of the submission
-remain the sources of the student's own cells and attached pictures.
+worth how many points, what the locked ones say and in what order they stand. Only the sources of
+the student's own cells and attached pictures remain of the submission.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _text(value: object) -> str:
         value = "".join(value)
     if not isinstance(value, str):
         raise Refused("malformed", "the source of a cell is not text")
-    # A lone surrogate cannot be written, a NUL not be shown.
+    # A lone surrogate cannot be written, and a NUL cannot be shown.
     return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
@@ -161,7 +161,7 @@ def _keep_outputs(new: NotebookNode, cell: dict[str, Any], unneeded: Collection[
 
 
 def _forget_outputs(cells: Sequence[NotebookNode]) -> None:
-    """Of cells that run, keeps outputs up to a size of all together."""
+    """Keeps the outputs of cells that run, up to a total size."""
     size = 0
     for cell in cells:
         if "handed_in" in cell.metadata:
@@ -199,11 +199,11 @@ def restore(
     """The submitted notebook with all that nbgrader decides by put back.
 
     Cells that the gradebook knows stand in its order, each followed by the student's own cells
-    that followed it; the locked ones say what the gradebook has; those missing come back. Of a
-    cell that is there more than once the last counts, as in nbgrader; the others stay as cells of
-    the student's own, unless they were locked. No outputs and no other metadata remain, but
-    that the metadata of cells other than tests have the submission's outputs: as `shown` where they
-    need not be run, else as `handed_in`.
+    that followed it; the locked ones say what the gradebook has; those missing come back. Where a
+    cell is there more than once, the last one counts, as in nbgrader; the others stay as cells of
+    the student's own, unless they were locked. No outputs and no other metadata remain, except that
+    the metadata of cells other than tests hold the submission's outputs: as `shown` where they need
+    not be run, else as `handed_in`.
 
     Args:
         data: the submitted file.

@@ -34,7 +34,7 @@ NOTEBOOK_BYTES = 20 * 2**20
 
 @dataclass(frozen=True)
 class Rules:
-    """What of a course's settings a submission's jobs depend on.
+    """The settings of a course on which a submission's jobs depend.
 
     Attributes:
         marks: pairs of marks around what students are not given of a locked cell.
@@ -206,8 +206,8 @@ def make_job(
 ) -> Job:
     """The job of a notebook that `restore` made.
 
-    A name that a test binds may be used by later cells of the student's process. So what of the
-    test students can see is run there, too.
+    A name that a test binds may be used by later cells of the student's process. So the part of the
+    test that students can see is run there, too.
     """
     cells: list[Cell] = []
     earlier: list[tuple[str | None, str]] = []

@@ -1,7 +1,7 @@
 """How formgrader and feedback draw what a student wrote: nothing of it reaches the page around it.
 
-Both draw by nbconvert's `HTMLExporter`. `Harmless` first leaves of a notebook only what can be
-shown; then filters of the names that nbconvert's templates use turn every text into HTML: Markdown
+Both draw by nbconvert's `HTMLExporter`. `Harmless` first reduces a notebook to what can be shown;
+then filters of the names that nbconvert's templates use turn every text into HTML: Markdown
 and code by `safe_html`, in a process with limits of memory and time; HTML outputs by it, too, and
 then in a frame without any permission, since tables need styles of their own. What is too long or
 costs too much is shown as text.
@@ -108,9 +108,9 @@ def convert(items: Sequence[Item]) -> list[str | None]:
 
 
 class Harmless(Preprocessor):
-    """Leaves of a notebook what the templates may show.
+    """Reduces a notebook to what the templates may show.
 
-    So it does not matter who wrote it, and when: metadata reach classes and attributes there.
+    They write metadata into classes and attributes, whoever wrote the metadata, and when.
     """
 
     def preprocess(

@@ -28,8 +28,8 @@ _SAFE_TYPES = ("image/png", "image/jpeg", "text/latex", "text/markdown", "text/p
 def safe_output(output: Mapping[str, Any]) -> NotebookNode | None:
     """An output in nbformat's form with only what is safe to show, or `None` where nothing is.
 
-    Of display data remain text, pictures, and HTML in a frame where nothing of it runs; scripts,
-    widgets and SVG go. Nothing is parsed here: see `autograder.record.drawing` for how it is drawn.
+    Text, pictures and HTML stay, the HTML in a frame where nothing of it runs; scripts, widgets and
+    SVG go. Nothing is parsed here: see `autograder.record.drawing` for how it is drawn.
     """
 
     def text(value: object) -> str:
@@ -79,9 +79,9 @@ _SPEAKING = {"AssertionError", "CheckFailed", "NameError"}
 
 
 def hide_inputs(error: NotebookNode) -> None:
-    """Leaves of an error in a hidden check what no submission can write hidden inputs into.
+    """Reduces an error in a hidden check to what no submission can write hidden inputs into.
 
-    That is a check's own message; of others the name, if Python, torch or the grader gave it.
+    That is a check's own message, or the name of an error that Python, torch or the grader named.
     """
     where = error.traceback[:1]
     if where == [RAISED_BY_STUDENT] and error.ename not in _EXCEPTIONS:
@@ -92,7 +92,7 @@ def hide_inputs(error: NotebookNode) -> None:
 
 
 def handed_in(cell: NotebookNode) -> None:
-    """Leaves of a cell that ran after a hidden test what no submission can write its inputs into.
+    """Reduces a cell after a hidden test to what no submission can write that test's inputs into.
 
     That is what it showed when it was handed in, and the names of the errors that it raised now.
     """

@@ -46,9 +46,9 @@ def apply(
 ) -> None:
     """Writes a result into its notebook, for nbgrader to score by its own rules.
 
-    A test without a result has failed. Of an error in a test are shown its type and message, and
-    the line only where students can see it (feedback tells less: see `hide_inputs`); how the
-    grader's sides ended is kept in the notebook's metadata. Those of cells that ran after a
+    A test without a result has failed. An error in a test is shown by its type and message, and by
+    its line only where students can see it (feedback tells less: see `hide_inputs`); how the
+    grader's sides ended is kept in the notebook's metadata. The metadata of cells that ran after a
     hidden test keep what the submission showed there, for feedback.
 
     Args:

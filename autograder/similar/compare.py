@@ -26,7 +26,7 @@ The smallest limit, in steps of 20, at which no pair of a simulated honest class
 """
 
 SHARE = 0.5
-"""Of the shorter answer's own tokens, how much two have in common before they are named."""
+"""The share of the shorter answer's own tokens that two have in common before they are named."""
 
 CHARACTERS = 20_000
 SECONDS = 300

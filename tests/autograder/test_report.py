@@ -284,4 +284,4 @@ def test_a_class_that_submitted_nothing_is_one_line(
     course: Course, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["grade", "ps1", "--course", str(course.root)]) == 3
-    assert capsys.readouterr().err.startswith("there are no submissions; they belong into ")
+    assert capsys.readouterr().err.startswith("there are no submissions; they belong in ")
