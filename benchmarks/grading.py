@@ -37,8 +37,8 @@ from nbgrader.utils import is_solution
 
 from autograder.course import Course
 from autograder.execute.run import execute
-from autograder.gradebook import Recorder
 from autograder.prepare.submission import prepare
+from benchmarks.processes import family, megabytes
 from benchmarks.report import Report, spread
 from book.exercises import solved
 from scripts.release import ROOT, assignments, course_apart, release
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             watch = Watch(course, name)
             seconds = run(course, "-m", "autograder", "grade", name)
             over += [[name, *row] for row in watch.rows()]
-            warm = spread(alone(name, rounds=1 if options.quick else 5))
+            warm = spread(alone(course, name, rounds=1 if options.quick else 5))
             row = [name, f"{seconds:.1f}", f"{60 * n / seconds:.0f}", warm]
             if few:
                 theirs, differ = nbgrader(folder, name, course, few, n)
@@ -208,7 +208,8 @@ class Watch:
 
     def _look(self) -> None:
         graded = sum(1 for _ in self._course.glob(f"autograded/*/{self._name}"))
-        self._seen.append((time.perf_counter(), graded, _memory(os.getpid())))
+        pids = [pid for pid in family(os.getpid()) if pid != os.getpid()]
+        self._seen.append((time.perf_counter(), graded, sum(map(megabytes, pids))))
 
     def rows(self) -> list[list[str]]:
         """A line for each quarter of what was graded."""
@@ -227,31 +228,11 @@ class Watch:
         return rows
 
 
-def _memory(process: int) -> float:
-    """MB that a process' descendants have for themselves (shared pages counted by share)."""
-    total = 0.0
-    for task in Path(f"/proc/{process}/task").glob("*/children"):
-        for child in task.read_text().split():
-            try:
-                smaps = Path(f"/proc/{child}/smaps_rollup").read_text()
-                total += (
-                    next(int(x.split()[1]) for x in smaps.splitlines() if x[:4] == "Pss:") / 1e3
-                )
-                total += _memory(int(child))
-            except OSError:
-                continue
-    return total
-
-
-def alone(name: str, rounds: int) -> list[float]:
-    """Seconds of one job of a solved notebook in a warm sandbox."""
-    with tempfile.TemporaryDirectory() as temporary:
-        course = Course.at(classroom(Path(temporary, "course"), name, 1))
-        recorder = Recorder(course, name, course.work / "staging", True)
-        made = prepare(
-            course.submissions(name)["student-0000"], course.sources(name), recorder.rules
-        )
-        (job,) = made.jobs.values()
+def alone(folder: Path, name: str, rounds: int) -> list[float]:
+    """Seconds of the solved notebook's job in a warm sandbox."""
+    course = Course.at(folder)
+    solution = course.submissions(name)["student-0000"]
+    (job,) = prepare(solution, course.sources(name), course.rules(name)).jobs.values()
     execute(job.to_bytes())
     seconds = []
     for _ in range(rounds):

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from typing import Any
 from autograder.course import Course
 from autograder.report import collect
 from benchmarks.attacks import ASSIGNMENT, CONFIG, ROOT, course, points, the_attacks
+from benchmarks.processes import family, megabytes
 from benchmarks.report import Report
 
 LIMITS = {"cell_seconds": 5, "total_seconds": 60, "memory": 2**31}
@@ -157,33 +158,8 @@ class Memory:
 
     def _follow(self) -> None:
         while not self._end.wait(0.25):
-            self.most = max(self.most, sum(_megabytes(pid) for pid in outside(self._process)))
-
-
-def outside(process: int) -> Iterator[int]:
-    """A process and its descendants, without those of bubblewrap."""
-    try:
-        name = Path(f"/proc/{process}/comm").read_text().strip()
-        children = [
-            int(child)
-            for task in Path(f"/proc/{process}/task").glob("*/children")
-            for child in task.read_text().split()
-        ]
-    except OSError:  # it has ended
-        return
-    if name != "bwrap":
-        yield process
-        for child in children:
-            yield from outside(child)
-
-
-def _megabytes(process: int) -> float:
-    """What a process has; pages that it shares count by its share of them."""
-    try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1e3
+            pids = family(self._process, without="bwrap")
+            self.most = max(self.most, sum(map(megabytes, pids)))
 
 
 if __name__ == "__main__":
