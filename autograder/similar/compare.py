@@ -95,7 +95,7 @@ def similar(course: Course, assignment: str) -> Similar:
     if not submissions:
         raise CourseError(f"there are no submissions of {assignment!r} to compare")
     report = Similar(assignment, solved=bool(solved))
-    for student, path in sorted(submissions.items()):
+    for student, path in submissions.items():
         code, why = own_code(path, sources)
         if why:
             report.left_out[student] = why

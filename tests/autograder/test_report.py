@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import re
 import sys
@@ -17,7 +18,7 @@ from autograder.__main__ import main
 from autograder.course import Course
 from autograder.grade import grade
 from autograder.page import page
-from autograder.report import Check, ClassReport, Row, collect, explain, table
+from autograder.report import Check, ClassReport, Row, collect, explain, remarks, table
 
 from .html_attacks import ATTACKS
 
@@ -84,11 +85,114 @@ def test_the_failing_line_is_for_the_instructor_alone(graded: Course) -> None:
     hidden = next(c for c in graded.sources("ps1")["means"].cells if c.name == "test_hidden")
     row = next(row for row in collect(graded, "ps1").rows if row.student == "bert")
     lines = {check.cell: check.line for check in row.checks if check.line}
-    assert lines["test_hidden"].partition(": ")[2] in hidden.source
+    failing = 'assert mean([7, 11]) == 9, "The mean of two: mean"'
+    assert failing == hidden.source.splitlines()[3]
+    assert lines["test_hidden"] == f"line 4: {failing}"
     assert lines["test_hidden"] in explain(collect(graded, "ps1"), "bert")
     cells = graded.graded_notebooks("ps1", "bert")["means"].cells
     shown = json.dumps([cell.get("outputs") for cell in cells])
-    assert lines["test_hidden"].partition(": ")[2] not in shown
+    assert failing not in shown
+
+
+EVERYTHING = Row(
+    "anna", 7, 15, penalty=0.5, late=90, seconds=40.25, isolated=False,
+    reasons=["means: timeout"], tampering=["a cell was deleted"],
+    checks=[
+        Check("means", "mean", 2, 2, inside=True, why="it patches a module"),
+        Check("means", "median", 0, 3, "median, value: the mean\n  Read on", line="line 4: assert"),
+        Check("means", "why", 0, 5, manual=True),
+    ],
+)  # fmt: skip
+QUIET = Row("bert", 2, 15, late=5, checks=[Check("means", "mean", 2, 2)])
+CLASS = ClassReport("ps1", [EVERYTHING, QUIET], ["carl", "dora"])
+
+
+def test_a_line_of_the_table_says_all_that_is_to_be_looked_at() -> None:
+    assert [re.split(r"\s{2,}", line) for line in table(CLASS).splitlines()] == [
+        ["student", "points", "late", "seconds", "remarks"],
+        ["anna", "7.00 /", "15", "-0.5", "40.25",
+         "means: timeout, tampering (1), waits for manual grading, NO SANDBOX"],
+        ["bert", "2.00 /", "15", "yes", "0.00"],
+        ["nothing submitted: carl, dora"],
+    ]  # fmt: skip
+
+
+def test_an_explanation_says_all_that_a_grade_came_of() -> None:
+    lines = [line.strip() for line in explain(CLASS, "anna").splitlines()]
+    assert lines == [
+        "anna, ps1: 7 of 15 points", "90 s late, penalty 0.5", "means: timeout",
+        "2.00 /    2  mean", "judged inside the student's process: it patches a module",
+        "0.00 /    3  median", "median, value: the mean", "Read on", "line 4: assert",
+        "0.00 /    5  why  waits for a human",
+        "Tampering (for which no points were taken):", "a cell was deleted",
+        "It ran without a sandbox.",
+    ]  # fmt: skip
+    assert explain(CLASS, "bert").splitlines()[1:] == [
+        "  5 s late, penalty 0",
+        "    2.00 /    2  mean",
+    ]
+
+
+def test_the_page_has_a_part_for_each_thing_that_there_is_to_tell() -> None:
+    def parts(report: ClassReport) -> dict[str, list[list[str]]]:
+        """What stands in the table below each heading."""
+        found = {}
+        for heading in BeautifulSoup(page(report), "html.parser")("h2"):
+            below = [
+                *itertools.takewhile(lambda tag: tag.name != "h2", heading.find_next_siblings())
+            ]
+            rows = [row for tag in below if "wide" in tag.get("class", []) for row in tag("tr")[1:]]
+            found[heading.text] = [[cell.text for cell in row("td")] for row in rows]
+        return found
+
+    assert parts(CLASS) == {
+        "Distribution": [],
+        "Points for each check": [],
+        "Most common mistakes": [["median: the mean", "1"]],
+        "Stopped early": [["anna", "means: timeout"]],
+        "Tampering": [["anna", "a cell was deleted"]],
+        "Judged inside the student's process": [["mean", "it patches a module", "1"]],
+        "Slowest": [["anna", "40.2"]],
+        "All students": [
+            ["anna", "7.00 / 15", "0.5", "40.25", remarks(EVERYTHING)],
+            ["bert", "2.00 / 15", "0", "0.00", ""],
+        ],
+        "Nothing submitted": [],
+        "Student by student": [],
+    }
+    assert [*parts(ClassReport("ps1", [QUIET], []))] == [
+        "Distribution", "Points for each check", "All students", "Student by student",
+    ]  # fmt: skip
+    soup = BeautifulSoup(page(CLASS), "html.parser")
+    assert "2 submissions, on average 4.50 of 15 points." in soup.text
+    assert "Some submissions ran without a sandbox." in soup.text
+    (own,) = soup.select("#student-0")
+    assert "90 s late, penalty 0.5." in own.text
+    assert [tag.text for tag in own("li")] == ["means: timeout", "a cell was deleted"]
+    assert [[cell.text for cell in row("td")] for row in own("tr")[1:]] == [
+        ["mean", "2 / 2", ""],
+        ["median", "0 / 3", "median, value: the mean\n  Read on"],
+        ["why", "0 / 5", "waits for manual grading"],
+    ]
+    pictures = [picture["alt"] for picture in soup("img")]
+    assert pictures[1].endswith("(% of the points): mean 100; median 0; why 0")
+    assert pictures[2].endswith("(students): median: the mean 1")
+
+
+def test_where_a_check_was_judged_is_explained() -> None:
+    checks = [
+        Check("ps1", "a", 1, 1, inside=True, why="it patches a module"),
+        Check("ps1", "b", 1, 1, inside=True),
+        Check("ps1", "c", 0, 1, why="no answer in time"),
+        Check("ps1", "d", 1, 1),
+    ]
+    lines = explain(ClassReport("ps1", [Row("anna", checks=checks)], []), "anna").splitlines()
+    assert [line.split()[-1] if "/" in line else line.strip() for line in lines[1:]] == [
+        "a", "judged inside the student's process: it patches a module",
+        "b", "judged inside the student's process: the course wants it",
+        "c", "not judged soundly: no answer in time",
+        "d",
+    ]  # fmt: skip
 
 
 def test_points_by_check(graded: Course, tmp_path: Path, capsys: Any) -> None:

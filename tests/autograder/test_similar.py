@@ -116,6 +116,7 @@ def test_a_copy_is_named_and_shown_and_others_are_not(course: Course, submit: An
     submit("bert", disguised(LONG, Random(0)))
     submit("carl", OTHER)
     report = similar(course, "ps1")
+    assert {code for own in report.codes.values() for code in own} == {"means: mean"}
     (pair,) = report.pairs
     assert pair.students == ("anna", "bert")
     assert pair.tokens >= LEAST
@@ -160,6 +161,13 @@ def test_what_is_short_says_nothing(course: Course, submit: Any) -> None:
     assert report.short == ["anna", "bert"]
     assert "Fewer than two submissions are long enough" in listed(report)
     assert "Too short to tell" in listed(report)
+
+
+def test_the_limits_themselves_are_enough() -> None:
+    report = Similar("ps1", codes={"anna": {}, "bert": {}, "carl": {}})
+    comparison._sort_in(report, {"repeated": [], "tokens": [LEAST, LEAST - 1, LEAST], "pairs": []})
+    assert report.short == ["bert"]
+    assert listed(report).splitlines()[0] == "0 pairs are similar among 2 submissions."
 
 
 @pytest.mark.parametrize(
