@@ -34,6 +34,7 @@ from autograder.execute.store import Store
 from autograder.grade import Summary, grade
 from autograder.job import Job
 from autograder.log import log_of
+from autograder.report import collect
 
 ALL = {"test_mean": 2, "test_hidden": 3, "test_partial": 2, "why": 0, "task": None}
 
@@ -348,14 +349,14 @@ def test_a_bad_submission_has_its_reason_and_stops_nobody(
 
 
 @pytest.mark.slow
-def test_five_hundred_fuzzed_notebooks_stop_nobody(course: Course, submit: Any) -> None:
+def test_fuzzed_notebooks_stop_nobody(course: Course, submit: Any) -> None:
     whole = (submit("aaa") / "means.ipynb").read_bytes()
-    for number, spoilt in enumerate(fuzzed(whole, 500, random.Random(1))):
+    for number, spoilt in enumerate(fuzzed(whole, 150, random.Random(1))):
         (submit(f"fuzzed-{number:03}") / "means.ipynb").write_bytes(spoilt)
     submit("zzz")
     summary = run(course)
     assert summary.failed == {}
-    assert len(summary.graded) == 502
+    assert len(summary.graded) == 152
     scores = scores_of(course)
     assert scores["aaa"] == scores["zzz"] == ALL
     reasons = []
@@ -369,7 +370,7 @@ def test_five_hundred_fuzzed_notebooks_stop_nobody(course: Course, submit: Any) 
             assert not any(points.values())
             assert "refused" in notebook.metadata.autograder
     assert set(reasons) == {None, "malformed"}
-    assert 100 < reasons.count("malformed") < 400
+    assert 30 < reasons.count("malformed") < 120
 
 
 @pytest.mark.parametrize(
@@ -713,6 +714,8 @@ def test_late_penalties(course: Course, submit: Any) -> None:
         submission = gradebook.find_submission("ps1", "anna")
         assert submission.late_submission_penalty == 1.5
         assert submission.total_seconds_late == 12 * 3600
+    (row,) = collect(course, "ps1").rows
+    assert (row.score, row.penalty, row.late) == (7, 1.5, 12 * 3600)
 
 
 def test_an_export_to_csv_has_everybody(course: Course, submit: Any) -> None:
