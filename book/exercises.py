@@ -26,6 +26,7 @@ from nbgrader.preprocessors import (
 )
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.errors import ExtensionError
 
 PAGES = "chapters/exercises"
 
@@ -88,8 +89,10 @@ def write_pages(app: Sphinx, config: Config) -> None:
 def page(notebook: NotebookNode, name: str) -> str:
     """The notebook for the page: not executed, and with a note on how to start."""
     items = yaml.safe_load(Path(__file__).with_name("lecture-items.yml").read_text("utf-8"))
-    (chapter,) = [chapter for chapter, exercise in items["chapters"].items() if exercise == name]
-    note = NOTE.format(chapter=chapter, page=f"{PAGES}/{name}", name=name)
+    chapters = {exercise: chapter for chapter, exercise in items["chapters"].items()}
+    if name not in chapters:
+        raise ExtensionError(f"lecture-items.yml names no chapter for the exercise {name}")
+    note = NOTE.format(chapter=chapters[name], page=f"{PAGES}/{name}", name=name)
     notebook.cells.insert(1, new_markdown_cell(note, id="how-to-start"))
     notebook.metadata["mystnb"] = {"execution_mode": "off"}
     return nbformat.writes(notebook)
