@@ -1,7 +1,7 @@
-"""Put what is not there yet of the exercises into `exercises/`: `python -m scripts.exercises`.
+"""Put the exercises that are not there yet into `exercises/`: `python -m scripts.exercises`.
 
-The notebooks are those that `make release` hands out, here without the gradebook. What is there is
-somebody's work, and stays.
+The notebooks are those that `make release` hands out, made without the gradebook. A notebook that
+is there already may be somebody's work, and stays.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Grade a class of synthetic students: `python -m scripts.sample_class`.
 
-Each does exercise 3-kl in a way of their own, from perfect over well-known mistakes (those of
-`vae_exercises`) to what no grader wants to meet. The course, its gradebook and what comes of it
-are in `build/sample-class`, apart from the instructor's own.
+Each does exercise 3-kl in a way of their own: perfectly, with mistakes that `vae_exercises` knows,
+or so that it is hard to grade. The course, its gradebook and the report are in
+`build/sample-class`, apart from the instructor's own.
 """
 
 from __future__ import annotations
