@@ -80,7 +80,6 @@ class Watch:
     def __init__(self, course: Course, assignment: str, tell: Callable[[str], None]) -> None:
         self.course, self.assignment, self._tell = course, assignment, tell
         course.sources(assignment)
-        self.failing = False
         self._told: set[str] = set()
         self._forget()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
 import itertools
 import json
 import re
@@ -10,14 +12,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import standin
 from bs4 import BeautifulSoup
+from PIL import Image
 
 from autograder.__main__ import main
 from autograder.course import Course
 from autograder.grade import grade
-from autograder.page import page
+from autograder.page import _bars, page
 from autograder.report import Check, ClassReport, Row, collect, explain, remarks, table
 
 from .html_attacks import ATTACKS
@@ -160,9 +164,11 @@ def test_the_page_has_a_part_for_each_thing_that_there_is_to_tell() -> None:
         "Nothing submitted": [],
         "Student by student": [],
     }
-    assert [*parts(ClassReport("ps1", [QUIET], []))] == [
+    quiet = ClassReport("ps1", [QUIET], [])
+    assert [*parts(quiet)] == [
         "Distribution", "Points for each check", "All students", "Student by student",
     ]  # fmt: skip
+    assert "without a sandbox" not in page(quiet)
     soup = BeautifulSoup(page(CLASS), "html.parser")
     assert "2 submissions, on average 4.50 of 15 points." in soup.text
     assert "Some submissions ran without a sandbox." in soup.text
@@ -177,6 +183,14 @@ def test_the_page_has_a_part_for_each_thing_that_there_is_to_tell() -> None:
     pictures = [picture["alt"] for picture in soup("img")]
     assert pictures[1].endswith("(% of the points): mean 100; median 0; why 0")
     assert pictures[2].endswith("(students): median: the mean 1")
+
+
+def test_a_bar_is_as_long_as_its_value() -> None:
+    html = _bars(["a", "b"], [100, 50], "% of the points", "Shares", 100)
+    light = re.findall(r"base64,([^\"]*)", html)[1]
+    pixels = np.array(Image.open(io.BytesIO(base64.b64decode(light))))
+    lengths = {*(pixels == [0x3B, 0x6E, 0xA8, 255]).all(-1).sum(1).tolist()} - {0}
+    assert max(lengths) == pytest.approx(2 * min(lengths), rel=0.02)
 
 
 def test_where_a_check_was_judged_is_explained() -> None:
