@@ -58,7 +58,7 @@ def cuda_tests(lines: Lines, setting: Setting) -> None:
     command += ["--import-mode=importlib"]
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     command += [f"--ignore=tests/vaelib/test_{name}.py" for name in ELSEWHERE.split()]
-    if find_spec("xdist"):
+    if find_spec("xdist") and not setting.quick:
         command += ["-n", str(min(8, os.cpu_count() or 1))]
     command += ["tests/vaelib/test_history.py"] if setting.quick else ["tests/vaelib"]
     with tempfile.TemporaryFile("w+") as output:
