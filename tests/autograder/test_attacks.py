@@ -14,7 +14,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from small_course import named, write_course
+from small_course import named, scores_of, write_course
 
 from autograder.course import Course
 from autograder.report import collect
@@ -92,25 +92,34 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Course:
     return course
 
 
+@pytest.fixture(scope="module")
+def scores(graded: Course) -> dict[str, dict[str, float | None]]:
+    return scores_of(graded)
+
+
+@pytest.fixture(scope="module")
+def reasons(graded: Course) -> dict[str, list[str]]:
+    return {row.student: row.reasons for row in collect(graded, "ps1").rows}
+
+
 def test_there_are_forty_at_least() -> None:
     assert len({attack.name for attack in ATTACKS}) == len(ATTACKS) >= 40
 
 
 @pytest.mark.parametrize("student", HONEST_STUDENTS)
-def test_honest_students_have_their_points(graded: Course, student: str) -> None:
-    course = graded
-    assert {c: s for (_, c), s in course.auto_scores("ps1")[student].items()} == HONEST
+def test_honest_students_have_their_points(scores: dict[str, Any], student: str) -> None:
+    assert scores[student] == HONEST
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=[attack.name for attack in ATTACKS])
-def test_an_attack_earns_what_its_honest_work_earns(graded: Course, attack: Attack) -> None:
-    course = graded
-    found = course.auto_scores("ps1")[attack.name]
+def test_an_attack_earns_what_its_honest_work_earns(
+    graded: Course, scores: dict[str, Any], reasons: dict[str, list[str]], attack: Attack
+) -> None:
+    found = scores[attack.name]
     assert sum(score or 0 for score in found.values()) == attack.score, found
-    (row,) = [row for row in collect(course, "ps1").rows if row.student == attack.name]
     if attack.reason is None:
-        assert not row.reasons, row.reasons
-    autograded = course.root / "autograded" / attack.name / "ps1" / "means.ipynb"
+        assert not reasons[attack.name]
+    autograded = graded.root / "autograded" / attack.name / "ps1" / "means.ipynb"
     outputs = [c.get("outputs", []) for c in json.loads(autograded.read_text())["cells"]]
     assert SECRET not in json.dumps(outputs)
     feedback, _ = HideTests().preprocess(nbformat.read(autograded, as_version=4), {})
