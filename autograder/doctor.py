@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -36,7 +37,8 @@ def findings(folder: Path) -> Iterator[tuple[str, str | None]]:
         yield "course", str(error)
         return
     config = folder / "nbgrader_config.py"
-    installed = config.exists() and "autograder.install(c)" in config.read_text()
+    text = config.read_text("utf-8") if config.exists() else ""
+    installed = re.search(r"^\s*autograder\.install\(", text, re.MULTILINE)
     yield (
         "nbgrader_config.py",
         None

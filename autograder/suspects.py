@@ -29,6 +29,7 @@ __all__ = ["Suspects", "survives"]
 
 _TWICE = 2
 _MEMORY, _SECONDS = 2 * 2**30, 300  # of processor time
+_PATIENCE = 20 * _SECONDS  # on a busy machine
 
 
 class Suspects:
@@ -89,9 +90,14 @@ class Suspects:
 def survives(course: Course, assignment: str, student: str, isolated: bool) -> bool:
     """Whether a process that reads a submission, and its results, comes to its end."""
     command = [sys.executable, "-m", "autograder.suspects", str(course.root), assignment, student]
-    done = subprocess.run([*command, str(int(isolated))], capture_output=True, check=False)
-    shutil.rmtree(_staging(course), ignore_errors=True)
-    return done.returncode == 0
+    command.append(str(int(isolated)))
+    try:
+        ended = subprocess.run(command, capture_output=True, timeout=_PATIENCE).returncode
+    except subprocess.TimeoutExpired:  # it waits for something, such as a database's lock
+        return False
+    finally:
+        shutil.rmtree(_staging(course), ignore_errors=True)
+    return ended == 0
 
 
 def _staging(course: Course) -> Path:

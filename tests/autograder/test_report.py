@@ -371,7 +371,7 @@ def test_the_doctor_looks_at_the_course(
     out = capsys.readouterr().out
     assert re.search(r"^ok +nbgrader_config.py\nok +gradebook$", out, re.M)
     assert [path.name for path in root.parent.iterdir()] == ["vae #1"]
-    (root / "nbgrader_config.py").write_text("")
+    (root / "nbgrader_config.py").write_text("# autograder.install(c)")
     (root / "gradebook.db").unlink()
     assert main(["doctor", "--course", str(root)]) == 1
     out = capsys.readouterr().out

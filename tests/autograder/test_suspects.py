@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from small_course import named
 
+from autograder import suspects
 from autograder.course import Course
 from autograder.suspects import Suspects
 
@@ -111,6 +112,13 @@ class TestWhoIsRead:
             with contextlib.suppress(ValueError), suspects.reading("a", done=done):
                 raise ValueError
         assert not list((tmp_path / "reading").iterdir())
+
+    def test_a_reader_that_waits_for_ever_does_not_survive(
+        self, course: Course, submit: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        submit("anna")
+        monkeypatch.setattr(suspects, "_PATIENCE", 0)
+        assert not suspects.survives(course, "ps1", "anna", isolated=True)
 
     def test_what_was_half_written_says_nothing(self, tmp_path: Path) -> None:
         (tmp_path / "reading").mkdir()
