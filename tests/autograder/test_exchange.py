@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from nbgrader.exchange import ExchangeFactory
 
 from autograder.course import Course, messages, quiet
-from autograder.exchange import Collect
+from autograder.exchange import Collect, _touched
 
 
 @pytest.fixture
@@ -52,6 +53,16 @@ def test_a_submission_that_is_a_link_is_not_collected(collect: Any, tmp_path: Pa
         collect.do_copy(str(tmp_path / "anna"), str(tmp_path / "submitted"))
     assert not (tmp_path / "submitted").exists()
     assert len(told) == 1
+
+
+def test_a_submission_is_touched_where_it_is_and_not_where_a_link_leads(tmp_path: Path) -> None:
+    folder, link = tmp_path / "anna", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to(folder)
+    before = _touched(link)
+    time.sleep(0.02)  # longer than a file system's clock needs for its next tick
+    (folder / "means.ipynb").write_text("{}")
+    assert _touched(link) == before < _touched(folder)
 
 
 def test_a_submission_is_collected_whole_or_not_at_all(
