@@ -168,7 +168,7 @@ def match(people: Sequence[Person], known: Sequence[Known], lms: LMS) -> Match:
     column = _column(people, ids, lms)
     for position, person in enumerate(people):
         own = person.ids.get(column or "", "")
-        if own not in ids and (column is None or not own):
+        if not own:
             candidates = _candidates(person, known, lms)
             own = next((person.ids[name] for name in _IDS[lms] if name in person.ids), "")
             if len(candidates) > 1:

@@ -29,9 +29,11 @@ from autograder.course import Course, CourseError
 from autograder.grade import grade
 from autograder.lms import archive as archives
 from autograder.lms import work
-from autograder.lms.collect import Collected
+from autograder.lms.collect import Collected, _holds
+from autograder.lms.notebooks import _grade_ids
 from autograder.lms.places import place
 from autograder.lms.remembered import recall
+from autograder.lms.roster import Person, _column
 from autograder.lms.table import Table
 
 DAY = (2030, 1, 2, 12, 0, 0)
@@ -346,6 +348,14 @@ def test_canvas_students_are_found_in_a_roster(
     assert done.placed == [expected]
 
 
+def test_a_column_has_the_ids_if_half_of_the_students_are_found_in_it() -> None:
+    people = [Person(str(n), {"username": f"u{n}"}, frozenset()) for n in range(4)]
+    assert _column(people, ["u0", "a", "b", "c"], "Moodle") is None  # by chance
+    assert _column(people, ["u0", "u1", "b", "c"], "Moodle") == "username"
+    assert _column(people, ["u0", "u1", *map(str, range(90))], "Moodle") == "username"
+    assert _column(people, [], "Moodle") is None
+
+
 def test_who_is_not_in_the_roster_is_told(take: Any, notebook: Any, tmp_path: Path) -> None:
     (tmp_path / "roster.csv").write_bytes(clean(GRADEBOOK))
     files = [File(name + "_m.ipynb", notebook()) for name in ("x_777_1", "anon_ab_2", "r_12346_3")]
@@ -423,6 +433,12 @@ def test_a_renamed_notebook_is_found_by_its_cells(
         answer = notebook(f"# {number}")
         assert take(File(prefix + name, answer), force=True).placed == ["ada"]
         assert holds(class_of_two, "ada") == {"means.ipynb": answer}
+
+
+def test_a_notebook_of_an_old_format_is_found_by_its_cells() -> None:
+    cell = {"metadata": {"nbgrader": {"grade_id": "mean"}}}
+    for record in ({"cells": [cell]}, {"nbformat": 3, "worksheets": [{"cells": [cell]}]}):
+        assert _grade_ids(json.dumps(record).encode()) == {"mean"}
 
 
 @pytest.mark.parametrize(
@@ -571,12 +587,17 @@ def test_moodles_worksheet_says_when(
 
 
 def test_a_time_with_its_zone_is_read(class_of_two: Course, take: Any, notebook: Any) -> None:
-    extra = struct.pack("<HHBi", 0x5455, 5, 1, 1893456000)  # 2030-01-01 00:00 UTC
+    changed, read = 1893456000, 1900000000  # the former is 2030-01-01 00:00 UTC
+    one = struct.pack("<HHBi", 0x5455, 5, 1, changed)
+    both = struct.pack("<HHBii", 0x5455, 9, 3, changed, read)
     take(
-        File(ADA + "means.ipynb", notebook(), DAY, extra=extra),
-        File(BOB + "means.ipynb", notebook(), (2029, 1, 1, 0, 0, 0)),
+        File(ADA + "means.ipynb", notebook(), DAY, extra=one),
+        File(BOB + "means.ipynb", notebook(), (2029, 1, 1, 0, 0, 0), extra=both),
+        File(BOB + "old.txt", b"", (2028, 1, 1, 0, 0, 0)),  # else all could be of one packing
     )
-    assert holds(class_of_two, "ada")["timestamp.txt"] == b"2030-01-01 00:00:00 UTC\n"
+    for student in ("ada", "bob"):
+        stamp = holds(class_of_two, student)["timestamp.txt"]
+        assert stamp == b"2030-01-01 00:00:00 UTC\n"
 
 
 def test_a_student_does_not_write_the_timestamp(
@@ -645,16 +666,21 @@ def test_backslashes_are_folders(class_of_two: Course, take: Any, notebook: Any)
 
 
 @pytest.mark.parametrize(
-    "names", [("a.csv", "a.csv"), ("a.csv", "A.CSV"), ("ä.csv", "a\u0308.csv")]
+    ("first", "last", "named"),
+    [
+        ("a.csv", "a.csv", "a.csv"),
+        ("a.csv", "A.CSV", "A.CSV and a.csv"),
+        ("ä.csv", "a\u0308.csv", "ä.csv"),
+    ],
 )
 def test_of_equal_names_the_last_is_taken(
-    class_of_two: Course, take: Any, notebook: Any, names: tuple[str, str]
+    class_of_two: Course, take: Any, notebook: Any, first: str, last: str, named: str
 ) -> None:
-    files = [File(ADA + name, data) for name, data in zip(names, (b"1", b"2"), strict=True)]
+    files = [File(ADA + first, b"1"), File(ADA + last, b"2")]
     done = take(File(ADA + "means.ipynb", notebook()), *files)
     there = holds(class_of_two, "ada")
     assert [data for name, data in there.items() if name != "means.ipynb"] == [b"2"]
-    assert any("more than once" in line for line in done.told)
+    assert f"ada: {named} is there more than once; the last one is taken" in done.told
 
 
 def test_sizes_are_limited_for_each_student(
@@ -750,6 +776,25 @@ def test_what_differs_is_kept_or_replaced_whole(
     assert any("held something else, and is replaced" in line for line in done.told)
     assert holds(class_of_two, "ada") == {"means.ipynb": notebook("# new")}
     assert [p.name for p in folder.parent.iterdir()] == ["ps1"]
+
+
+def test_a_folder_holds_these_files_and_no_others(tmp_path: Path) -> None:
+    folder, files = tmp_path / "ps1", {"means.ipynb": b"{}", "data/points.csv": b"1,2"}
+    assert not _holds(folder, {})
+    (folder / "data").mkdir(parents=True)
+    for name, data in files.items():
+        assert not _holds(folder, files)
+        (folder / name).write_bytes(data)
+    assert _holds(folder, files)
+    assert not _holds(folder, {**files, "means.ipynb": b"[]"})
+    (tmp_path / "link").symlink_to(folder)
+    assert not _holds(tmp_path / "link", files)
+    (folder / "own.txt").touch()
+    assert not _holds(folder, files)
+    (folder / "own.txt").unlink()
+    (folder / "means.ipynb").rename(tmp_path / "means.ipynb")
+    (folder / "means.ipynb").symlink_to(tmp_path / "means.ipynb")
+    assert not _holds(folder, files)
 
 
 def test_a_link_in_the_place_of_a_folder_is_not_followed(
@@ -915,6 +960,14 @@ def test_grades_without_a_row_are_told(graded: Course, tmp_path: Path) -> None:
     exported = lms.export_grades(graded, "ps1", tmp_path / "g.csv")
     assert "eve: has a grade, but no row in g.csv" in exported.told
     assert exported.without == ["eve"]
+
+
+def test_rows_of_nobody_are_told_by_their_numbers(graded: Course, tmp_path: Path) -> None:
+    rows = clean(GRADEBOOK).decode().splitlines()
+    (tmp_path / "g.csv").write_text("\n".join([*rows, rows[-1]]))
+    told = lms.export_grades(graded, "ps1", tmp_path / "g.csv").told
+    for number in (len(rows), len(rows) + 1):
+        assert f"row {number} is not the only one who would be x; left as it is" in told
 
 
 def test_other_points_are_told_and_not_converted(graded: Course, tmp_path: Path) -> None:
