@@ -65,7 +65,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
         "--jobs",
         type=_positive,
         metavar="N",
-        help="how many submissions run at once (default: one a core)",
+        help="how many submissions run at once (default: one per core)",
     )
     grading.add_argument("--dask", metavar="ADDRESS", help="run on a Dask cluster: tls://…")
     grading.add_argument("--force", action="store_true", help="run again what did not change, too")
