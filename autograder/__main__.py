@@ -1,9 +1,13 @@
 """The grader's command line: `python -m autograder`.
 
-Exit codes: 0 all is done (a submission that ended with a named reason is done, too); 1 some
-results could not be recorded, some submissions not taken in, or some grades not exported, or
-`doctor` found something missing; 2 the command line is wrong;
-3 nothing can be graded here; 4 another run is grading this course; 130 interrupted.
+Exit codes:
+  0    all is done; a submission that ended with a named reason is done, too
+  1    some results could not be recorded, some submissions were not taken in, some grades were not
+       exported, or `doctor` found something missing
+  2    the command line is wrong
+  3    nothing can be graded here
+  4    another run is grading this course
+  130  interrupted
 """
 
 from __future__ import annotations
