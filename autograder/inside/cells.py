@@ -47,7 +47,7 @@ _ROOMS = [
 
 
 class _Interrupts:
-    """Within it SIGINT interrupts a cell, once, but never the grader's own code that a cell calls.
+    """Lets SIGINT interrupt a cell, once, but never the grader's own code that a cell calls.
 
     A message that is cut in two would look like tampering. The host repeats the signal until it is
     obeyed.

@@ -107,8 +107,8 @@ def _mount(
 def mount_private(disk: int) -> None:
     """Put file systems of one's own over everything that siblings could share.
 
-    `HOME`, /tmp and /dev/shm become empty, each of at most `disk` bytes; /dev/pts is new; of /proc
-    there remains what belongs to this process, and copies of what describes the machine. Read-only
+    `HOME`, /tmp and /dev/shm become empty, each of at most `disk` bytes; /dev/pts is new; /proc
+    keeps only what belongs to this process, and copies of what describes the machine. Read-only
     folders that are mounted below /tmp stay.
     """
     _mount("none", "/", flags=_MS_REC | _MS_PRIVATE)

@@ -28,7 +28,7 @@ class Files:
 
     @contextlib.contextmanager
     def watched(self, watching: bool) -> Iterator[None]:
-        """Within it files are seen, or none are."""
+        """Sees the files that are opened within it, or none."""
         self.opened, self._watching = set(), watching
         try:
             yield

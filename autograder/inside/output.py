@@ -93,7 +93,7 @@ class Stream(io.TextIOBase):
         self._size = 0
 
     def fileno(self) -> int:
-        """Of the pipe that what bypasses Python goes to."""
+        """The descriptor of the pipe for what bypasses Python."""
         return self._fd
 
     def writable(self) -> bool:
@@ -129,7 +129,7 @@ class Stream(io.TextIOBase):
 
 
 def capture(messages: Messages) -> list[Stream]:
-    """Puts streams to the host in the place of `sys.stdout` and `sys.stderr`."""
+    """Replaces `sys.stdout` and `sys.stderr` by streams to the host."""
     streams = [Stream("stdout", 1, messages), Stream("stderr", 2, messages)]
     streams[0].others, streams[1].others = streams[1:], streams[:1]
     sys.stdout, sys.stderr = streams

@@ -88,7 +88,7 @@ def run_plain(
 
 
 def shown(value: Any) -> str | None:
-    """What a notebook shows of a value, as text; of a number its digits alone.
+    """What a notebook shows of a value, as text; a number by its digits alone.
 
     nbgrader takes a text such as `np.float64(1.5)` for no number, and gives all points for it.
     """

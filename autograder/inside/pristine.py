@@ -77,7 +77,7 @@ class Pristine:
 
     @contextlib.contextmanager
     def forking(self) -> Iterator[None]:
-        """Within it a fork runs no code of the submission's, on either side."""
+        """Keeps a fork from running code of the submission's, on either side."""
         now = [list(hooks) for hooks, _ in self._hooks]
         for hooks, kept in self._hooks:
             hooks[:] = kept

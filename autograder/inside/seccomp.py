@@ -1,6 +1,6 @@
 """Which system calls a submission may make, and with what: a seccomp filter (classic BPF).
 
-The list of calls is in `autograder.inside.calls`. Not on it are the kernel's wide or often broken
+The list of calls is in `autograder.inside.calls`. It leaves out the kernel's wide or often broken
 doors, all that makes namespaces or reaches other processes, memory that no process is charged for,
 and what tells one sandbox of another: `inotify`, `flock`, `fanotify`, message queues, keys.
 """

@@ -1,9 +1,10 @@
 """Judges a test cell in a fork of the student's process, which is then thrown away.
 
 There a test sees all that it would see in one notebook: names, source text, files, patches. The
-student's code is beside it, so a verdict is only as good as what that code leaves alone. Undone is
-what it has patched before (`pristine`); its verdict counts with a token that only the fork is told.
-Not held off is code that, called by the test, looks for the token or rewrites the test at work.
+student's code is beside it, so a verdict is only as good as what that code leaves alone. What that
+code has patched before is undone (`pristine`), and a verdict counts with a token that only the fork
+is told. Code that the test calls, and that looks for the token or rewrites the test at work, is not
+held off.
 """
 
 from __future__ import annotations
