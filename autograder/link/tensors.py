@@ -42,14 +42,9 @@ def torch_name(dtype: torch.dtype) -> str:
 
 def raw_bytes(tensor: torch.Tensor) -> bytes:
     """The elements of a dense CPU tensor, in row-major order."""
-    tensor = tensor.detach()
     if tensor.dtype is torch.bfloat16:
-        tensor = tensor.contiguous().view(torch.int16)
-    elif tensor.dtype.is_complex:
-        tensor = tensor.resolve_conj().resolve_neg()
-    elif tensor.is_neg():
-        tensor = tensor.resolve_neg()
-    return tensor.numpy().tobytes()
+        tensor = tensor.detach().contiguous().view(torch.int16)
+    return tensor.numpy(force=True).tobytes()  # force: detached, and without lazy signs
 
 
 def check_tensor(tensor: torch.Tensor) -> None:
