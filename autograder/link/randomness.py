@@ -28,6 +28,7 @@ __all__ = ["RandomStates", "accept_torch", "reachable"]
 _WORDS = 624
 _BLOCKS = 1000
 _TORCH_HEAD = struct.Struct("<Qii Q")  # seed, words left in the block, seeded, next word
+_PYTHON: Any = random._inst  # which random's functions draw from
 
 
 def reachable(before: bytes, at: int, after: bytes, then: int) -> bool:
@@ -66,6 +67,19 @@ def _torch_parts(state: bytes) -> tuple[int, bytes, int, bytes]:
 
 def _torch_bytes(generator: torch.Generator) -> bytes:
     return generator.get_state().numpy().tobytes()
+
+
+def _python_bytes() -> bytes:
+    """How many words of Python's state are used, and the words, as they are in memory."""
+    return ctypes.string_at(id(_PYTHON) + object.__basicsize__, 4 + 4 * _WORDS)
+
+
+def _is_laid_out_so() -> bool:
+    *words, used = random.getstate()[1]
+    return _python_bytes() == struct.pack(f"=i{_WORDS}I", used, *words)
+
+
+_CAN_LOOK = _is_laid_out_so()
 
 
 def _set_torch(generator: torch.Generator, state: bytes) -> None:
@@ -118,10 +132,18 @@ class RandomStates:
         self._checked = checked
         self.known: list[Any] = [None, None, None]
         self.salt = b""
+        self._python: tuple[Any, Any] = (None, None)  # a state as it is in memory, and as a value
 
     def _now(self) -> list[Any]:
         own = _torch_bytes(torch.default_generator) if HAS_TORCH else None
-        return [own, self._numpy(), random.getstate()]
+        return [own, self._numpy(), self._random()]
+
+    def _random(self) -> Any:
+        # getstate makes 625 numbers: a look takes a twentieth of the time.
+        seen = (_python_bytes(), _PYTHON.gauss_next) if _CAN_LOOK else None
+        if seen is None or seen != self._python[0]:
+            self._python = seen, random.getstate()
+        return self._python[1]
 
     def _numpy(self) -> list[Any] | None:
         # get_state takes 30 µs, a look at the words 1 µs; only a cached normal deviate may be

@@ -123,6 +123,11 @@ def test_what_did_not_change_is_not_sent() -> None:
     assert [change is None for change in states.changes()] == [True, False, True]
     np.random.randn()  # the second of the pair leaves the words as they are  # noqa: NPY002
     assert [change is None for change in states.changes()] == [True, False, True]
+    for draw in (random.random, random.getrandbits, random.gauss, random.gauss, random.seed):
+        draw(*([8] if draw is random.getrandbits else []))  # the second of gauss's pair, too
+        assert [change is None for change in states.changes()] == [True, True, False]
+        assert states.known[2] == random.getstate()
+    assert states.changes() == [None] * 3
 
 
 def test_reaching_back_is_not_reaching() -> None:
