@@ -140,7 +140,7 @@ def pixels_from_array(
     rows = max(1, _BLOCK // max(1, values[:1].numel()))
     for part, out in zip(values.split(rows), pixels.split(rows), strict=True):
         if part.dtype not in (torch.float32, torch.float64):
-            part = part.to(torch.float32)
+            part = part.to(torch.float64)  # large integers are not exact in float32
         levels = ((part - low) * (255 / (high - low))).round()
         # Also false for NaN.
         if not ((levels >= 0) & (levels <= 255)).all():
@@ -175,6 +175,8 @@ def as_tensor(name: str, array: Array) -> Tensor:
         values = np.asarray(array)
     except ValueError as error:
         raise ValueError(f"{name} must be an array or a tensor: {error}") from error
+    if np.ma.is_masked(array):
+        raise ValueError(f"{name} must have no masked values: replace them (`array.filled(0)`)")
     if values.dtype.kind not in "biuf":
         raise ValueError(f"{name} must hold real numbers, but is an array of {values.dtype}")
     if not values.dtype.isnative or values.dtype.itemsize > 8:

@@ -47,6 +47,12 @@ def test_uint8_is_shared_and_other_numbers_are_not() -> None:
     assert torch.equal(floats, before)
 
 
+def test_large_integers_keep_their_digits() -> None:
+    values = 10**9 + np.arange(256, dtype=np.int64).reshape(1, 16, 16)
+    images = Images.from_array(values, scale=(10**9, 10**9 + 255))
+    assert images.pixels.flatten().tolist() == list(range(256))
+
+
 @pytest.mark.parametrize(
     "dtype", [np.float16, np.float32, np.float64, ">f4", np.longdouble, np.int32, np.uint16, ">u2"]
 )
@@ -106,6 +112,7 @@ def test_labels_are_integers(labels: Any) -> None:
         (PIXELS.astype(int), {}, r"scale must say .* since array is torch\.int64"),
         (PIXELS, {"scale": (0, 255)}, "scale must be left out for uint8"),
         (PIXELS > 9, {"scale": (0, 1)}, "scale must be left out .* booleans"),
+        (np.ma.masked_less(PIXELS, 9), {}, "array must have no masked values"),
         (PIXELS / 255, {"scale": (1, 0)}, r"scale must be \(black, white\)"),
         (PIXELS / 255, {"scale": 255}, r"scale must be \(black, white\).*not 255"),
         (PIXELS / 255, {"scale": (0, float("nan"))}, r"scale must be \(black, white\)"),
