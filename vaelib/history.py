@@ -88,7 +88,18 @@ class History:
             setattr(self, name, torch.cat([column, added]) if len(column) else added)
 
 
-class NonFiniteError(FloatingPointError):
+class _WithHistory(BaseException):
+    """An error with a message and the history of the run, both of which `pickle` keeps."""
+
+    def __init__(self, message: str, history: History) -> None:
+        super().__init__(message, history)
+        self.history = history
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class NonFiniteError(_WithHistory, FloatingPointError):
     """A term of the bound became NaN or infinite; the message says which one, and in which step.
 
     Attributes:
@@ -103,12 +114,8 @@ class NonFiniteError(FloatingPointError):
         reconstruction and KL became NaN or infinite in step 1 (epoch 1)
     """
 
-    def __init__(self, message: str, history: History) -> None:
-        super().__init__(message)
-        self.history = history
 
-
-class Interrupted(KeyboardInterrupt):
+class Interrupted(_WithHistory, KeyboardInterrupt):
     """Ctrl-C during `fit`: a `KeyboardInterrupt` that carries the history.
 
     Attributes:
@@ -124,7 +131,3 @@ class Interrupted(KeyboardInterrupt):
         ...     print(interrupted, len(interrupted.history))
         stopped after 1 of 10 epochs 1
     """
-
-    def __init__(self, message: str, history: History) -> None:
-        super().__init__(message)
-        self.history = history
