@@ -1,13 +1,21 @@
-"""Training and evaluation mode, set inside a `with` and restored after it."""
+"""Training and evaluation mode, and gradients: set inside a `with` and restored after it."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 
+import torch
 from torch import nn
 
-__all__ = ["evaluating", "training"]
+__all__ = ["evaluating", "gradients", "training"]
+
+
+@contextlib.contextmanager
+def gradients() -> Iterator[None]:
+    """Record gradients, whether or not the caller does: for a `with`, or as a decorator."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 def training(*models: object) -> contextlib.AbstractContextManager[None]:

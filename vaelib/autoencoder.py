@@ -25,7 +25,7 @@ from vaelib._checks import (
     check_shape,
     value_checks,
 )
-from vaelib._modes import training
+from vaelib._modes import gradients, training
 from vaelib.data import Images, check_images
 from vaelib.networks import convolutional_decoder, convolutional_encoder, fully_connected
 
@@ -177,6 +177,7 @@ class Autoencoder(nn.Module):
         return self.decode(self.encode(x))
 
 
+@gradients()
 def fit_autoencoder(
     autoencoder: Autoencoder,
     images: Images,

@@ -18,7 +18,7 @@ from vaelib._checks import (
     check_integers,
     check_positive,
 )
-from vaelib._modes import evaluating, training
+from vaelib._modes import evaluating, gradients, training
 from vaelib.autoencoder import Autoencoder
 from vaelib.data import Images, check_images, check_labels
 
@@ -108,6 +108,7 @@ def balanced_subset(labels: Tensor, n: int, generator: torch.Generator | int) ->
     return order[seen_before.argsort(stable=True)[:n]]
 
 
+@gradients()
 def few_labels_experiment(
     autoencoder: Autoencoder,
     train: Images,

@@ -14,7 +14,7 @@ from vaelib._checks import (
     check_generator,
     check_positive,
 )
-from vaelib._modes import evaluating
+from vaelib._modes import evaluating, gradients
 from vaelib.elbo import LatentVariableModel, evidence_lower_bound
 from vaelib.reparameterization import DiagonalGaussian, noise
 
@@ -47,6 +47,7 @@ class InferenceGap:
         return self.approximation + self.amortisation
 
 
+@gradients()
 def fit_posterior(
     model: LatentVariableModel,
     x: Tensor,
@@ -99,7 +100,7 @@ def fit_posterior(
     average = torch.zeros_like(parameters)
     for step in range(steps):
         eps = noise((samples, *shape), generator, like=mu)
-        with torch.enable_grad(), evaluating(model):
+        with evaluating(model):
             bound = evidence_lower_bound(
                 model, x, eps, q=DiagonalGaussian(parameters[0], parameters[1])
             )

@@ -19,6 +19,7 @@ from vaelib._checks import (
     check_floats,
     check_generator,
 )
+from vaelib._modes import gradients
 from vaelib.elbo import ELBO
 from vaelib.kl import kl_terms
 from vaelib.likelihood import Gaussian
@@ -160,6 +161,7 @@ class NonlinearGaussian:
         """KL(q ‖ posterior) = E_q[log q(z) − log p(z|x)] by quadrature: (N,), in nats."""
         return self.expectation(q, lambda z: q.log_prob(z) - self.log_posterior(z, x))
 
+    @gradients()
     def best_diagonal(self, x: Tensor) -> DiagonalGaussian:
         """The Gaussian with the highest ELBO for each x, which minimises KL(q ‖ posterior).
 
@@ -178,15 +180,11 @@ class NonlinearGaussian:
         parameters = starts.flatten(1, 2)
         for _ in range(10):
             parameters.requires_grad_()
-            with torch.enable_grad():
-                bound = self.exact_elbo(many, DiagonalGaussian(parameters[0], parameters[1]))
-                (slope,) = torch.autograd.grad(
-                    bound.per_example.sum(), parameters, create_graph=True
-                )
-                rows = [
-                    torch.autograd.grad(row.sum(), parameters, retain_graph=True)[0]
-                    for row in slope
-                ]
+            bound = self.exact_elbo(many, DiagonalGaussian(parameters[0], parameters[1]))
+            (slope,) = torch.autograd.grad(bound.per_example.sum(), parameters, create_graph=True)
+            rows = [
+                torch.autograd.grad(row.sum(), parameters, retain_graph=True)[0] for row in slope
+            ]
             curvature = torch.stack(rows).permute(2, 3, 0, 1)  # (M·N, 1, 2, 2)
             # From a start beside a peak a step may be wild; another start finds that peak.
             step, _ = torch.linalg.solve_ex(curvature, slope.detach().permute(1, 2, 0))

@@ -26,6 +26,7 @@ from vaelib._checks import (
     check_same_dtype,
     validates,
 )
+from vaelib._modes import gradients
 
 __all__ = [
     "DiagonalGaussian",
@@ -335,6 +336,7 @@ def score_function_gradient(
     return score_function_terms(f, mu, sigma, eps, baseline).mean(0)
 
 
+@gradients()
 def pathwise_terms(f: Callable[[Tensor], Tensor], mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
     """The terms whose mean is `pathwise_gradient`: (S, 2). Its variance is var(0) / S.
 
@@ -348,15 +350,14 @@ def pathwise_terms(f: Callable[[Tensor], Tensor], mu: Tensor, sigma: Tensor, eps
     """
     _check_scalar_gaussian(mu, sigma, eps)
     z = (mu + sigma * eps).detach().requires_grad_()
-    with torch.enable_grad():
-        value = f(z)
-        _check_elementwise(value, eps)
-        if not value.requires_grad:
-            raise ValueError(
-                "f must be differentiable, but autograd finds no path from f(z) back to z; "
-                "score_function_gradient does not need one"
-            )
-        (slope,) = torch.autograd.grad(value.sum(), z)
+    value = f(z)
+    _check_elementwise(value, eps)
+    if not value.requires_grad:
+        raise ValueError(
+            "f must be differentiable, but autograd finds no path from f(z) back to z; "
+            "score_function_gradient does not need one"
+        )
+    (slope,) = torch.autograd.grad(value.sum(), z)
     return torch.stack([slope, slope * eps], dim=-1)
 
 

@@ -22,7 +22,7 @@ from vaelib._checks import (
     check_generator,
     check_positive,
 )
-from vaelib._modes import evaluating, training
+from vaelib._modes import evaluating, gradients, training
 from vaelib.baselines._products import Precision, products
 from vaelib.images import Images, check_images, check_labels
 from vaelib.networks import convolutional_encoder
@@ -93,6 +93,7 @@ class Classifier(nn.Module):
         return found == labels
 
 
+@gradients()
 def fit_classifier(
     classifier: Classifier,
     images: Images,

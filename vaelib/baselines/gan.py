@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vaelib._checks import check_at_least, check_generator, check_positive
-from vaelib._modes import evaluating, training
+from vaelib._modes import evaluating, gradients, training
 from vaelib.baselines._products import Precision, products
 from vaelib.data import Images, check_images
 from vaelib.networks import convolutional_decoder, convolutional_encoder
@@ -165,6 +165,7 @@ def generator_loss(made_up: Tensor) -> Tensor:
     return F.softplus(-made_up).mean()
 
 
+@gradients()
 def fit_gan(
     gan: GAN,
     images: Images,
@@ -236,6 +237,7 @@ def fit_gan(
     return history
 
 
+@gradients()
 def adversarial_step(
     gan: GAN,
     discriminator_optimizer: torch.optim.Optimizer,

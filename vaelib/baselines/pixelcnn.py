@@ -23,7 +23,7 @@ from vaelib._checks import (
     check_positive,
     check_shape,
 )
-from vaelib._modes import training
+from vaelib._modes import gradients, training
 from vaelib.baselines._products import Precision, products
 from vaelib.data import Images, binarise, check_images
 from vaelib.likelihood import Bernoulli
@@ -208,6 +208,7 @@ class PixelCNN(nn.Module):
         return (drawn + 1) / 2
 
 
+@gradients()
 def fit_pixelcnn(
     model: PixelCNN,
     images: Images,
