@@ -47,10 +47,10 @@ def check_finite_terms(rows: Tensor, first_step: int, run: Run) -> None:
 
 def divergence(run: Run, step: int, what: str) -> NonFiniteError:
     """The error for a term that diverged in a step, counted from 0."""
-    steps = math.ceil(run.settings["examples"] / run.settings["batch_size"])
     kept = f" and the run in {run.checkpoint}" if run.checkpoint else ""
+    epoch = len(run.whole_history) + 1
     return NonFiniteError(
-        f"{what} became NaN or infinite in step {step + 1} (epoch {step // steps + 1}); the model"
+        f"{what} became NaN or infinite in step {step + 1} (epoch {epoch}); the model"
         f"{kept} is as it was before that epoch. A lower learning_rate often helps"
         + (", with resume=True" if run.checkpoint else ""),
         run.history,

@@ -34,7 +34,10 @@ __all__ = [
     "log_marginal_monte_carlo",
     "log_weights",
     "model_bound",
+    "needs_labels",
+    "noise_dim",
     "takes_labels",
+    "the_bound",
 ]
 
 
@@ -155,7 +158,7 @@ def log_weights(
             )
         return log_w
     q, z = _sample(model, x, eps, q)
-    log_joint: Tensor = model.decoder(z).log_prob(x) + model.prior.log_prob(z)
+    log_joint = _log_likelihood(model, x, z) + _log_prior(model, z)
     log_q: Tensor = q.log_prob_at(eps)
     return log_joint - log_q
 
@@ -190,14 +193,13 @@ def evidence_lower_bound(
         torch.Size([1, 1])
     """
     q, z = _sample(model, x, eps, q)
-    log_p = model.decoder(z).log_prob(x)
+    log_p = _log_likelihood(model, x, z)
     reconstruction = log_p.squeeze(0) if len(log_p) == 1 else log_p.mean(0)
-    prior = model.prior
     try:
         # One q for all examples has one KL for all: still a row for each.
-        kl = kl_terms(q, prior).expand(len(x), -1)
+        kl = kl_terms(q, model.prior).expand(len(x), -1)
     except NotImplementedError:
-        kl = (q.log_prob_at(eps) - prior.log_prob(z)).mean(0).unsqueeze(-1)
+        kl = (q.log_prob_at(eps) - _log_prior(model, z)).mean(0).unsqueeze(-1)
     return ELBO(reconstruction, kl)
 
 
@@ -245,6 +247,9 @@ def model_bound(model: Any, x: Tensor, eps: Tensor, y: Tensor | None = None) -> 
         eps: (S, N, K) standard normal noise.
         y: (N,) labels; passed on where they are given.
 
+    Raises:
+        ValueError: when the model returns anything but one bound per example.
+
     Example:
         >>> from vaelib import LinearGaussian
         >>> model = LinearGaussian(torch.ones(3, 1), torch.zeros(3), sigma=1.0)
@@ -253,8 +258,47 @@ def model_bound(model: Any, x: Tensor, eps: Tensor, y: Tensor | None = None) -> 
     """
     if getattr(type(model), "forward", nn.Module.forward) is nn.Module.forward:
         return evidence_lower_bound(model, x, eps)
-    bound: ELBO = model(x, eps) if y is None else model(x, eps, y)
+    return the_bound("model", model(x, eps) if y is None else model(x, eps, y), len(x))
+
+
+def the_bound(name: str, bound: Any, n: int) -> ELBO:
+    """Return the bound of n examples, and refuse anything else that `name` may have returned.
+
+    Example:
+        >>> the_bound("model", torch.zeros(3), 3)
+        Traceback (most recent call last):
+            ...
+        ValueError: model must return an ELBO, but returns Tensor
+    """
+    if not isinstance(bound, ELBO):
+        raise ValueError(f"{name} must return an ELBO, but returns {type(bound).__name__}")
+    reconstruction, kl = bound.reconstruction.shape, bound.kl.shape
+    if reconstruction != (n,) or len(kl) != 2 or kl[0] != n:
+        raise ValueError(
+            f"{name} must return an ELBO with reconstruction ({n},) and kl ({n}, K), a row for "
+            f"each example, but they are {tuple(reconstruction)} and {tuple(kl)}"
+        )
     return bound
+
+
+def noise_dim(model: Any) -> int:
+    """K, the standard normal numbers per sample: the event size of the model's prior.
+
+    Raises:
+        ValueError: when the prior's events are not vectors (K,).
+
+    Example:
+        >>> from vaelib import VAE
+        >>> noise_dim(VAE(shape=(6,), latent_dim=3, hidden=[4]))
+        3
+    """
+    event = model.prior.event_shape
+    if len(event) != 1:
+        remedy = "flatten z, and reshape it in the decoder" if event else "wrap it in Independent"
+        raise ValueError(
+            f"model.prior must have events (K,), but has events {tuple(event)}: {remedy}"
+        )
+    return int(event[0])
 
 
 def has_own_weights(model: Any) -> bool:
@@ -264,8 +308,18 @@ def has_own_weights(model: Any) -> bool:
 
 def takes_labels(model: Any) -> bool:
     """Whether a model's `forward`, or a function, has a parameter `y` for labels."""
+    return _parameter_for_labels(model) is not None
+
+
+def needs_labels(model: Any) -> bool:
+    """Whether a model's `forward`, or a function, cannot be called without labels `y`."""
+    y = _parameter_for_labels(model)
+    return y is not None and y.default is inspect.Parameter.empty
+
+
+def _parameter_for_labels(model: Any) -> inspect.Parameter | None:
     function = model.forward if isinstance(model, nn.Module) else model
-    return callable(function) and "y" in inspect.signature(function).parameters
+    return inspect.signature(function).parameters.get("y") if callable(function) else None
 
 
 def importance_weighted_bound(log_w: Tensor) -> Tensor:
@@ -327,13 +381,35 @@ def _sample(
         raise ValueError("x must be (N, …), but is a scalar")
     if q is None:
         q = model.encoder(x)
+    if not (hasattr(q, "reparameterize") and hasattr(q, "log_prob_at")):
+        raise ValueError(
+            "model.encoder(x) must be a distribution with the methods reparameterize(eps) and "
+            f"log_prob_at(eps), such as DiagonalGaussian, but is {type(q).__name__}"
+        )
     expected = (len(x), *q.event_shape)
     if eps.dim() != 3 or eps.shape[1:] != expected or not len(eps):
         raise ValueError(
-            f"eps must be (S, {expected[0]}, {expected[1]}), S samples for each of the N examples "
-            f"and K latent dimensions, but is {tuple(eps.shape)}"
+            f"eps must be (S, {', '.join(map(str, expected))}), S samples for each of the N "
+            f"examples and K latent dimensions, but is {tuple(eps.shape)}"
         )
     return q, q.reparameterize(eps)
+
+
+def _log_likelihood(model: LatentVariableModel, x: Tensor, z: Tensor) -> Tensor:
+    return _per_example("model.decoder(z).log_prob(x)", model.decoder(z).log_prob(x), z)
+
+
+def _log_prior(model: LatentVariableModel, z: Tensor) -> Tensor:
+    return _per_example("model.prior.log_prob(z)", model.prior.log_prob(z), z)
+
+
+def _per_example(name: str, log_p: Tensor, z: Tensor) -> Tensor:
+    if log_p.shape != z.shape[:2]:
+        raise ValueError(
+            f"{name} must be {tuple(z.shape[:2])}, one value for each sample and example, but is "
+            f"{tuple(log_p.shape)}: `torch.distributions.Independent` sums over the others"
+        )
+    return log_p
 
 
 def _check_samples(name: str, value: Tensor) -> None:

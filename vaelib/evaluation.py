@@ -31,6 +31,8 @@ from vaelib.elbo import (
     has_own_weights,
     log_weights,
     model_bound,
+    needs_labels,
+    noise_dim,
     takes_labels,
 )
 from vaelib.likelihood import Bernoulli
@@ -104,7 +106,7 @@ def evaluate_elbo(
         for x, y in data.ordered(batch_size, generator):
             if not data.is_vouched_for:
                 check_finite(images=x)
-            eps = noise((samples, len(x), *model.prior.event_shape), generator, like)
+            eps = noise((samples, len(x), noise_dim(model)), generator, like)
             labels = y.to(like.device) if conditional and y is not None else None
             parts.append(model_bound(model, x.to(like), eps, labels))
     return ELBO(
@@ -226,7 +228,8 @@ def log_likelihood(
         for _ in images.batches(_BLOCK, generator, shuffle=False):
             pass
     data, sums, convention = minibatches("images", images), [], ""
-    if takes_labels(model) and not has_own_weights(model):
+    labels_matter = needs_labels(model) or (takes_labels(model) and data.is_labelled)
+    if labels_matter and not has_own_weights(model):
         raise ValueError(
             "model must have a method log_weights(x, eps, y), as its forward takes labels: only it "
             "knows its importance weights"
@@ -241,7 +244,7 @@ def log_likelihood(
             )
             rows = chunk_size or _rows_at_once(like.device, block[0].numel())
             # As many images as fit with a block of their samples, if all their noise fits too.
-            noises = rows * block[0].numel() // (samples * model.prior.event_shape.numel())
+            noises = rows * block[0].numel() // (samples * noise_dim(model))
             together = max(1, min(rows // min(samples, _BLOCK), noises))
             for start in range(0, len(block), together):
                 some = slice(start, start + together)
@@ -260,12 +263,10 @@ def log_likelihood(
 
 
 def _reads_labels(function: Any, data: Minibatches) -> bool:
-    """Whether a model, or its method, takes labels; if it does, refuse data without labels."""
-    if not takes_labels(function):
-        return False
-    if not data.is_labelled:
+    """Whether a model, or its method, is given labels; refuse data that lack those it needs."""
+    if needs_labels(function) and not data.is_labelled:
         raise ValueError("images must have labels, because the model takes them as y")
-    return True
+    return takes_labels(function) and data.is_labelled
 
 
 def _log_sums(
@@ -280,7 +281,7 @@ def _log_sums(
     q = None if has_own_weights(model) else model.encoder(x)
     sums = torch.full((2, len(x)), -torch.inf, dtype=_wide(x.device), device=x.device)
     first = True
-    for block in _noise_blocks(len(x), samples, model.prior.event_shape, generator, x):
+    for block in _noise_blocks(len(x), samples, noise_dim(model), generator, x):
         for eps in block.split(max(1, rows // len(x))):
             # Once for these images, since checking every logit takes time, and makes a GPU wait.
             with value_checks(first):
@@ -291,15 +292,15 @@ def _log_sums(
 
 
 def _noise_blocks(
-    n: int, samples: int, event: torch.Size, generator: torch.Generator, like: Tensor
+    n: int, samples: int, latent_dim: int, generator: torch.Generator, like: Tensor
 ) -> Iterator[Tensor]:
     """Noise for n images, (S', n, K) at a time, drawn image by image for any n."""
     if n == 1:
         for start in range(0, samples, _BLOCK):
-            yield noise((min(_BLOCK, samples - start), 1, *event), generator, like)
+            yield noise((min(_BLOCK, samples - start), 1, latent_dim), generator, like)
         return
     # Drawn on the generator's device, then moved block by block.
-    drawn = like.new_empty((n, samples, *event), device=generator.device)
+    drawn = like.new_empty((n, samples, latent_dim), device=generator.device)
     for of_one_image in drawn:
         for block in of_one_image.split(_BLOCK):
             block.normal_(generator=generator)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vaelib._checks import check_alike, check_at_least, check_device, check_floats
 from vaelib._modes import evaluating
-from vaelib.elbo import LatentVariableModel
+from vaelib.elbo import LatentVariableModel, noise_dim
 from vaelib.reparameterization import noise
 
 __all__ = [
@@ -45,7 +45,7 @@ def sample_prior(model: LatentVariableModel, n: int, generator: torch.Generator 
         The decoder's distribution, batch shape (n,), in the model's dtype and on its device.
 
     Raises:
-        ValueError: when n is below 1.
+        ValueError: when n is below 1, or the prior is of another kind.
 
     Example:
         >>> from vaelib import VAE
@@ -58,7 +58,12 @@ def sample_prior(model: LatentVariableModel, n: int, generator: torch.Generator 
     """
     check_at_least(1, n=n)
     prior: Any = model.prior
-    eps = noise((n, *prior.event_shape), generator, like=prior.mean)
+    if not hasattr(prior, "reparameterize"):
+        raise ValueError(
+            "model.prior must have the method reparameterize(eps), as DiagonalGaussian has, but is "
+            f"{type(prior).__name__}: draw z from it, and call model.decoder(z)"
+        )
+    eps = noise((n, noise_dim(model)), generator, like=prior.mean)
     with evaluating(model):
         return model.decoder(prior.reparameterize(eps))
 
@@ -152,10 +157,10 @@ def manifold(model: LatentVariableModel, n: int, tail: float = 0.05) -> Tensor:
         torch.Size([4, 4, 1, 8, 8])
     """
     prior: Any = model.prior
-    (latent_dim,) = prior.event_shape
-    if latent_dim != 2:
+    if noise_dim(model) != 2:
         raise ValueError(
-            f"model must have 2 latent dimensions to be laid out in a plane, but has {latent_dim}"
+            "model must have 2 latent dimensions to be laid out in a plane, but has "
+            f"{noise_dim(model)}"
         )
     grid = latent_grid(n, tail, dtype=prior.mean.dtype, device=prior.mean.device)
     with evaluating(model):

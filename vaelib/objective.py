@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from vaelib.elbo import ELBO, model_bound, takes_labels
+from vaelib.elbo import ELBO, model_bound, needs_labels, takes_labels, the_bound
 
-__all__ = ["Objective", "Precision", "bound_in", "noise_dim", "slopes", "term_sums"]
+__all__ = ["Objective", "Precision", "bound_in", "slopes", "term_sums"]
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -34,9 +33,10 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self.function = function
-        # If labels are optional for the function, the model decides whether they are needed.
-        asked = model if function is None or _may_go_without_labels(function) else function
-        self.takes_labels = takes_labels(asked)
+        # If labels are optional for the function, the model decides.
+        is_optional = takes_labels(function) and not needs_labels(function)
+        asked = model if function is None or is_optional else function
+        self.takes_labels, self.needs_labels = takes_labels(asked), needs_labels(asked)
 
     @property
     def name(self) -> str:
@@ -49,17 +49,7 @@ class Objective(nn.Module):
         if self.function is None:
             return model_bound(self.model, x, eps, y)
         arguments: list[Any] = [self.model, x, eps] if y is None else [self.model, x, eps, y]
-        return self.function(*arguments)
-
-
-def _may_go_without_labels(function: Callable[..., ELBO]) -> bool:
-    labels = inspect.signature(function).parameters.get("y")
-    return labels is not None and labels.default is not inspect.Parameter.empty
-
-
-def noise_dim(model: Any) -> int:
-    """K, the standard normal numbers per sample: the event size of the model's prior."""
-    return int(model.prior.event_shape[0])
+        return the_bound("objective", self.function(*arguments), len(x))
 
 
 def bound_in(

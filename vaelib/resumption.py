@@ -16,10 +16,10 @@ from vaelib._checks import value_checks
 from vaelib._modes import evaluating
 from vaelib._optimizers import load_optimizer, optimizer_state, plain
 from vaelib.checkpoint import description, read_checkpoint, write_checkpoint
-from vaelib.elbo import ELBO
+from vaelib.elbo import ELBO, noise_dim
 from vaelib.history import History
 from vaelib.minibatches import Minibatch
-from vaelib.objective import Objective, noise_dim
+from vaelib.objective import Objective
 from vaelib.parallel import Processes
 
 __all__ = ["Run", "bound_of", "fingerprint"]

@@ -8,15 +8,18 @@ per minibatch, with everything that a long run needs around it. The module `hist
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from vaelib._checks import (
     check_at_least,
@@ -26,14 +29,14 @@ from vaelib._checks import (
     check_positive,
     value_checks,
 )
-from vaelib._modes import evaluating, training
+from vaelib._modes import evaluating, gradients, training
 from vaelib._optimizers import capturable, held_parameters, is_plain_adam, learning_rate_of
 from vaelib.captured import CapturedStep, StaticStep
 from vaelib.compiled import CompiledStep, compiler
 from vaelib.cuda_graph import repeatable, stream
 from vaelib.data import Images
 from vaelib.divergence import check_finite_terms, divergence_named
-from vaelib.elbo import ELBO
+from vaelib.elbo import ELBO, noise_dim
 from vaelib.evaluation import convention_of
 from vaelib.history import History, Interrupted, NonFiniteError
 from vaelib.minibatches import (
@@ -45,7 +48,7 @@ from vaelib.minibatches import (
     minibatches,
     to_device,
 )
-from vaelib.objective import Objective, Precision, bound_in, noise_dim, slopes, term_sums
+from vaelib.objective import Objective, Precision, bound_in, slopes, term_sums
 from vaelib.parallel import Processes, processes
 from vaelib.precision import check_precision, faster_precision
 from vaelib.progress import Progress
@@ -58,6 +61,7 @@ __all__ = ["fit", "training_step"]
 LEARNING_RATE = 1e-3
 
 
+@gradients()
 def training_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -110,6 +114,7 @@ def training_step(
     return ELBO(bound.reconstruction.detach(), bound.kl.detach())
 
 
+@gradients()
 def fit(
     model: nn.Module,
     train: Data,
@@ -149,7 +154,8 @@ def fit(
         train, validation: `Images`, read by their convention; floating-point tensors (N, …); or a
             `Dataset` or `DataLoader` of such examples, alone or with labels.
         epochs: of the whole run, including those before a resumption.
-        batch_size: examples per step (and process). A `DataLoader` has its own.
+        batch_size: examples per step (and process); a single last example joins the step before it.
+            A `DataLoader` has its own minibatches.
         learning_rate: of fit's own Adam, by default 0.001; Adam's other settings are PyTorch's
             defaults. A resumed run keeps its rate unless another is given.
         samples: draws of z for each example and step.
@@ -311,17 +317,17 @@ def _train_epoch(
     done = len(run.history)
     betas = [beta(done + i / steps) if callable(beta) else beta for i in range(steps)]
     if isinstance(step, CapturedStep):
-        rows = step.epoch(betas, shown.step)
+        rows, seen = step.epoch(betas, shown.step), len(data)
     else:
-        rows = _make_steps(run, step, data, betas, group, shown)
+        rows, seen = _make_steps(run, step, data, betas, group, shown)
     # Summed first, so that all processes stop if one of them diverges.
     totals = group.total(rows).cpu().double()
     check_finite_terms(totals, done * steps, run)
-    mean = totals.sum(0) / len(data)
+    mean = totals.sum(0) / seen
     run.history.append(
         reconstruction=mean[0],
         kl=mean[1:],
-        beta=betas[len(totals) - 1],
+        beta=betas[min(len(totals), steps) - 1],
         learning_rate=learning_rate_of(run.optimizer),
     )
 
@@ -333,8 +339,11 @@ def _make_steps(
     betas: list[float],
     group: Processes,
     shown: Progress,
-) -> Tensor:
-    """Make one step per minibatch, and return the `term_sums` of each, (steps, terms)."""
+) -> tuple[Tensor, int]:
+    """Make one step per minibatch: the `term_sums` of each, (steps, terms), and the examples seen.
+
+    A `DataLoader` may leave out examples of its data set, or give some of them twice.
+    """
     like, latent_dim = next(run.model.parameters()), noise_dim(run.model)
     samples, done = run.settings["samples"], len(run.history)
     on_cpu = like.device.type == "cpu"
@@ -343,9 +352,11 @@ def _make_steps(
     is_first = done == run.begun_at
     reads_all = on_cpu and not data.is_vouched_for and (is_first or not data.is_in_memory)
     rows: list[Tensor] = []
+    seen = 0
     for x, y in data.shuffled(run.settings["batch_size"], run.generator):
         i, beta = done * len(betas) + len(rows), betas[min(len(rows), len(betas) - 1)]
         x, size = x.to(like), len(x) / group.count
+        seen += len(x)
         eps = noise((samples, len(x), latent_dim), run.generator, like)
         x, eps = group.part(x), group.part(eps, dim=1)
         y = None if y is None else group.part(y).to(like.device)
@@ -360,7 +371,7 @@ def _make_steps(
         shown.step()
     if isinstance(step, CompiledStep):
         step.finish()
-    return torch.stack(rows)
+    return torch.stack(rows), seen
 
 
 def _read_values(objective: nn.Module, x: Tensor, eps: Tensor, y: Tensor | None) -> None:
@@ -473,7 +484,7 @@ def _choose_precision(
 
 
 def _labelled_for(objective: Objective, data: Minibatches) -> Minibatches:
-    if objective.takes_labels and not data.is_labelled:
+    if objective.needs_labels and not data.is_labelled:
         raise ValueError(f"{data.name} must have labels, because the model takes them as y")
     return data
 
@@ -486,9 +497,18 @@ def _check_model(model: nn.Module) -> None:
             "model must have a prior, as a `LatentVariableModel` has, but "
             f"{type(model).__name__} has none"
         )
-    parameter = next(model.parameters(), None)
+    if any(is_lazy(part) for part in chain(model.parameters(), model.buffers())):
+        raise ValueError(
+            "model must be initialised, but has lazy layers: call it once, as model(x, eps)"
+        )
+    parameter = next((p for p in model.parameters() if p.requires_grad), None)
     if parameter is None:
-        raise ValueError("model must have parameters to train, but has none")
+        raise ValueError(
+            "model must have parameters to train, but has none"
+            + (" that requires a gradient" if any(True for _ in model.parameters()) else "")
+        )
+    if parameter.is_inference():
+        raise ValueError("model must be built outside torch.inference_mode")
     if parameter.dtype not in (torch.float32, torch.float64):
         raise ValueError(
             f"model must have parameters in float32 or float64, but has {parameter.dtype}: keep "
@@ -511,6 +531,12 @@ def _check_optimizer(
         return
     if learning_rate is not None:
         raise ValueError("learning_rate is for fit's own Adam: set the rate in optimizer instead")
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise ValueError(
+            "optimizer must make a step from one gradient, but "
+            f"{type(optimizer).__name__} needs a closure"
+        )
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if not any(id(p) in held for p in model.parameters()):
         raise ValueError(

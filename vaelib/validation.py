@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
 
@@ -12,9 +11,9 @@ from vaelib._checks import value_checks
 from vaelib._modes import evaluating
 from vaelib.codes import active_units
 from vaelib.divergence import divergence, divergence_named
-from vaelib.history import History
+from vaelib.elbo import noise_dim
+from vaelib.history import History, NonFiniteError
 from vaelib.minibatches import Minibatches
-from vaelib.objective import noise_dim
 from vaelib.reparameterization import noise
 from vaelib.resumption import Run
 
@@ -44,16 +43,17 @@ def _measure_bound(
     run: Run, validation: Minibatches, generator: torch.Generator, last_step: int
 ) -> None:
     like, samples = next(run.model.parameters()), run.settings["samples"]
-    total = 0.0
+    total, seen = 0.0, 0
     for i, (x, y) in enumerate(validation.ordered(AT_ONCE, generator)):
         x, y = x.to(like), None if y is None else y.to(like.device)
         eps = noise((samples, len(x), noise_dim(run.model)), generator, like)
         reads = i == 0 or like.device.type == "cpu"
         with value_checks(reads), divergence_named(run, last_step, x, eps, y):
             total += run.objective(x, eps, y).per_example.double().sum().item()
+        seen += len(x)
     if not math.isfinite(total):
         raise divergence(run, last_step, "the validation bound")
-    run.history.append(validation_elbo=total / len(validation))
+    run.history.append(validation_elbo=total / seen)
 
 
 def _count_active(run: Run, data: Minibatches, generator: torch.Generator, last_step: int) -> None:
@@ -64,11 +64,13 @@ def _count_active(run: Run, data: Minibatches, generator: torch.Generator, last_
     given = (x, y) if run.objective.takes_labels and y is not None else (x,)
     units = -1
     if len(x) > 1:
-        with (
-            contextlib.suppress(AttributeError, NotImplementedError, TypeError),
-            divergence_named(run, last_step, x, eps, y),
-        ):
-            units = int(active_units(run.model.encoder(*given)).sum())  # type: ignore[operator]
+        try:
+            with divergence_named(run, last_step, x, eps, y):
+                units = int(active_units(run.model.encoder(*given)).sum())  # type: ignore[operator]
+        except NonFiniteError:
+            raise
+        except Exception:
+            pass  # a model with its own forward may call its encoder in any way, or have none
     run.history.append(active_units=units)
 
 

@@ -15,9 +15,10 @@ from training_runs import check_resumption, make_vae, parameters
 from vaelib import ELBO, VAE, fit, importance_weighted_elbo
 from vaelib.captured import CapturedStep, StaticStep, python_state
 from vaelib.cuda_graph import CaptureError
+from vaelib.elbo import noise_dim
 from vaelib.images import Images
 from vaelib.minibatches import InMemory
-from vaelib.objective import Objective, noise_dim
+from vaelib.objective import Objective
 from vaelib.training import training_step
 
 BATCH = 40

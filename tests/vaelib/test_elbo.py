@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from laws import integral, real_line
 from models import mixing_latents, normal, small, with_encoder
 from statistical import assert_mean_equals
 from torch import Tensor, nn
+from torch.distributions import Bernoulli, Independent, Laplace, OneHotCategorical
 
 from vaelib import (
     ELBO,
@@ -26,11 +28,14 @@ from vaelib import (
     LinearGaussian,
     NonlinearGaussian,
     effective_sample_size,
+    evaluate_elbo,
     evidence_lower_bound,
     importance_weighted_bound,
     kl_divergence,
+    log_likelihood,
     log_marginal_monte_carlo,
     log_weights,
+    sample_prior,
 )
 
 N, K = 4, 3
@@ -512,3 +517,53 @@ def test_weights_of_a_narrow_q_keep_their_digits_in_single_precision() -> None:
     torch.testing.assert_close(
         weights(torch.float32).double(), weights(torch.float64), rtol=1e-5, atol=1e-4
     )
+
+
+class TestOtherDistributions:
+    """Distributions that are not what the bounds need are named, with what to do."""
+
+    x = torch.zeros(N, 1, 4, 4)
+
+    def model(self, **parts: Any) -> Any:
+        vae = VAE((1, 4, 4), latent_dim=2, hidden=[8])
+        return SimpleNamespace(
+            **{"prior": vae.prior, "encoder": vae.encoder, "decoder": vae.decoder, **parts}
+        )
+
+    @pytest.mark.parametrize("bound", [evidence_lower_bound, log_weights])
+    @pytest.mark.parametrize(
+        ("parts", "message"),
+        [
+            (
+                {"encoder": lambda x: OneHotCategorical(logits=torch.zeros(len(x), 2))},
+                r"model.encoder\(x\) must be .* reparameterize.* but is OneHotCategorical",
+            ),
+            (
+                {"decoder": lambda z: Bernoulli(logits=torch.zeros(*z.shape[:2], 1, 4, 4))},
+                r"model.decoder\(z\).log_prob\(x\) must be \(1, 4\), .* but is \(1, 4, 1, 4, 4\)",
+            ),
+            (
+                {"prior": Laplace(torch.zeros(2), 1.0)},
+                r"model.prior.log_prob\(z\) must be \(1, 4\), .* but is \(1, 4, 2\): .*Independent",
+            ),
+        ],
+        ids=["discrete posterior", "pixels not summed", "prior not summed"],
+    )
+    def test_one_that_is_not_what_the_bound_needs(
+        self, bound: Any, parts: dict[str, Any], message: str
+    ) -> None:
+        with pytest.raises(ValueError, match=message):
+            bound(self.model(**parts), self.x, torch.zeros(1, N, 2))
+
+    @pytest.mark.parametrize(
+        ("event", "remedy"), [((), "wrap it in Independent"), ((2, 3, 3), "flatten z")]
+    )
+    def test_a_prior_whose_events_are_no_vectors(self, event: tuple[int, ...], remedy: str) -> None:
+        prior = Independent(Laplace(torch.zeros(event), 1.0), len(event))
+        model = self.model(prior=prior)
+        message = rf"model.prior must have events \(K,\), but has events .*: {remedy}"
+        for measure in (evaluate_elbo, log_likelihood):
+            with pytest.raises(ValueError, match=message):
+                measure(model, self.x, 0)
+        with pytest.raises(ValueError, match=r"model\.prior must have the method"):
+            sample_prior(model, 3, 0)

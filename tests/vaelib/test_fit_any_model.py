@@ -21,7 +21,16 @@ from statistical import assert_mean_equals
 from torch import Tensor, nn
 from training_runs import make_vae, parameters
 
-from vaelib import ELBO, VAE, evaluate_elbo, fit, importance_weighted_elbo, noise
+from vaelib import (
+    ELBO,
+    VAE,
+    DiagonalGaussian,
+    evaluate_elbo,
+    fit,
+    importance_weighted_elbo,
+    kl_terms,
+    noise,
+)
 from vaelib.checkpoint import read_checkpoint
 from vaelib.elbo import evidence_lower_bound
 from vaelib.history import Interrupted, NonFiniteError
@@ -174,6 +183,108 @@ class TestKinds:
         history = fit(make_vae(), digits[:1],
                       **{**RUN, "epochs": 30, "learning_rate": 0.01})  # fmt: skip
         assert history.elbo[-1] > history.elbo[0] + 5
+
+    def test_batch_normalisation_bears_any_number_of_training_images(self, digits: Images) -> None:
+        encoder = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 4))
+        history = fit(VAE((1, 8, 8), 2, [8], encoder=encoder), digits[:51], **RUN)
+        assert history.elbo.isfinite().all()
+
+    def test_an_encoder_is_called_as_the_model_calls_it(self, digits: Images) -> None:
+        class OfRows(VAE):
+            def __init__(self) -> None:
+                super().__init__((1, 8, 8), 2, [8])
+                self.encoder: nn.Module = nn.Linear(64, 4)  # type: ignore[assignment]
+
+            def forward(self, x: Tensor, eps: Tensor) -> ELBO:
+                q = DiagonalGaussian(*self.encoder(x.flatten(1)).chunk(2, -1))
+                z = q.reparameterize(eps)
+                return ELBO(self.decoder(z).log_prob(x).mean(0), kl_terms(q, self.prior))
+
+        history = fit(OfRows(), digits, digits, **RUN)
+        assert history.active_units.tolist() == [-1, -1]
+
+    def test_labels_may_be_optional(self, digits: Images) -> None:
+        class Optional(Conditional):
+            def forward(self, x: Tensor, eps: Tensor, y: Tensor | None = None) -> ELBO:
+                return super().forward(x, eps, torch.zeros(len(x)).long() if y is None else y)
+
+        without = digits.floats(0)
+        for data in (digits, without):
+            model = Optional()
+            fit(model, data, data, **RUN)
+            assert bool(torch.cat(model.seen).any()) == (data is digits)
+            assert evaluate_elbo(model, data, 0).mean().isfinite()
+
+    @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+    def test_it_trains_where_the_caller_records_no_gradients(
+        self, digits: Images, mode: Any
+    ) -> None:
+        vae, inside = make_vae(), make_vae()
+        history = fit(vae, digits, digits, **RUN)
+        with mode():
+            assert torch.equal(fit(inside, digits, digits, **RUN).elbo, history.elbo)
+        assert torch.equal(parameters(inside), parameters(vae))
+
+
+class TestWhatCannotBeTrained:
+    """A model that cannot be trained is refused before the first step, and told why."""
+
+    def test_a_model_without_trainable_parameters(self, digits: Images) -> None:
+        with pytest.raises(ValueError, match="parameters to train, but has none that requires a"):
+            fit(make_vae().requires_grad_(False), digits, **RUN)
+
+    def test_a_frozen_encoder_is_no_obstacle(self, digits: Images) -> None:
+        vae = make_vae()
+        vae.encoder.requires_grad_(False)
+        before = parameters(vae.encoder)
+        fit(vae, digits, **RUN)
+        assert torch.equal(parameters(vae.encoder), before)
+
+    def test_lazy_layers(self, digits: Images) -> None:
+        encoder = nn.Sequential(nn.Flatten(), nn.LazyLinear(4))
+        vae = VAE((1, 8, 8), 2, [8], encoder=encoder)
+        with pytest.raises(ValueError, match="model must be initialised, but has lazy layers"):
+            fit(vae, digits, **RUN)
+        vae(digits.floats(0), torch.zeros(1, len(digits), 2))
+        assert len(fit(vae, digits, **RUN)) == 2
+
+    def test_a_model_made_in_inference_mode(self, digits: Images) -> None:
+        with torch.inference_mode():
+            vae = make_vae()
+        with pytest.raises(ValueError, match="model must be built outside"):
+            fit(vae, digits, **RUN)
+
+    def test_an_optimizer_that_needs_a_closure(self, digits: Images) -> None:
+        vae = make_vae()
+        with pytest.raises(ValueError, match="but LBFGS needs a closure"):
+            fit(vae, digits, optimizer=torch.optim.LBFGS(vae.parameters()), **RUN)
+
+    @pytest.mark.parametrize(
+        ("returned", "message"),
+        [
+            (lambda b: b.per_example, "must return an ELBO, but returns Tensor"),
+            (lambda b: (b.reconstruction, b.kl), "must return an ELBO, but returns tuple"),
+            (lambda b: ELBO(b.reconstruction, b.kl.sum(-1)), r"but they are \(50,\) and \(50,\)"),
+            (lambda b: ELBO(b.reconstruction.mean(), b.kl), r"but they are \(\) and \(50, "),
+            (lambda b: ELBO(b.reconstruction, b.kl.mean(0, True)), r"\(50,\) and \(1, "),
+        ],
+    )
+    def test_what_is_not_one_bound_per_example(
+        self, digits: Images, returned: Any, message: str
+    ) -> None:
+        class Wrong(VAE):
+            def forward(self, x: Tensor, eps: Tensor) -> ELBO:
+                wrong: ELBO = returned(super().forward(x, eps))
+                return wrong
+
+        def objective(model: VAE, x: Tensor, eps: Tensor) -> ELBO:
+            wrong: ELBO = returned(model(x, eps))
+            return wrong
+
+        with pytest.raises(ValueError, match=f"model .*{message}"):
+            fit(Wrong(digits.shape, 2, [8]), digits, **RUN)
+        with pytest.raises(ValueError, match=f"objective .*{message}"):
+            fit(make_vae(), digits, objective=objective, **RUN)
 
 
 class TestNothingIsIgnored:
