@@ -118,8 +118,9 @@ def check_floating(**tensors: Tensor) -> None:
     for name, value in tensors.items():
         if not isinstance(value, Tensor) or not value.is_floating_point():
             check_tensor(**{name: value})
+            how = "`.float() / 255` for pixels" if value.dtype == torch.uint8 else "`.float()`"
             raise ValueError(
-                f"{name} must be floating point, but is {value.dtype}: convert it (`.float()`)"
+                f"{name} must be floating point, but is {value.dtype}: convert it ({how})"
             )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vaelib._checks import value_checks
 from vaelib._optimizers import held_parameters
 from vaelib.cuda_graph import CaptureError, capture, reading_of_a_value
-from vaelib.minibatches import InMemory
+from vaelib.minibatches import InMemory, minibatch_sizes
 from vaelib.objective import Precision, bound_in, slopes, term_sums
 from vaelib.reparameterization import noise
 
@@ -71,7 +71,9 @@ class StaticStep:
         self.generator, self.precision = generator, precision
         self.like, self.noise_shape = like, noise_shape
         _, batch_size, _ = noise_shape
-        steps, device = len(data) // batch_size, data.device
+        # The last minibatch may have another size.
+        steps = minibatch_sizes(len(data), batch_size).count(batch_size)
+        device = data.device
         self.order = torch.zeros(steps, batch_size, dtype=torch.int64, device=device)
         self.of_reconstruction = torch.full((1,), -1 / batch_size, dtype=like.dtype, device=device)
         self.of_kl = torch.zeros(steps, dtype=like.dtype, device=device)
@@ -113,7 +115,7 @@ class CapturedStep:
     """A `StaticStep` that is captured as a CUDA graph after a few steps, then replayed.
 
     If the step cannot be captured, it runs as it is, and `say` is called with the reason in one
-    line. `plain` makes the step of the last, smaller minibatch of an epoch. A graph keeps the
+    line. `plain` makes an epoch's last step if its minibatch has another size. A graph keeps the
     settings it was captured with, so they are compared before each epoch: if a setting of the model
     or the optimizer has changed, the step is captured again.
     """

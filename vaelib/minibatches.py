@@ -7,7 +7,6 @@ Data in memory are read by index, in an order drawn here, so that a run can be r
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -24,6 +23,7 @@ __all__ = [
     "Minibatch",
     "Minibatches",
     "first_minibatch",
+    "minibatch_sizes",
     "minibatches",
     "to_device",
 ]
@@ -105,12 +105,27 @@ def minibatches(name: str, data: Data) -> Minibatches:
         result = InMemory(name, data)
     else:
         raise ValueError(
-            f"{name} must be Images, a tensor, a Dataset or a DataLoader, "
-            f"but is {type(data).__name__}"
+            f"{name} must be Images, a tensor, a Dataset or a DataLoader, but is "
+            f"{type(data).__name__}: `Images.from_array` and `torch.as_tensor` convert arrays"
         )
     if not len(result):
         raise ValueError(f"{name} must hold at least one example, but is empty")
     return result
+
+
+def minibatch_sizes(n: int, batch_size: int) -> list[int]:
+    """The sizes of the minibatches of n examples, at least 1.
+
+    A single last example joins the minibatch before it, because batch normalisation needs two.
+
+    Example:
+        >>> minibatch_sizes(8, 3), minibatch_sizes(7, 3)
+        ([3, 3, 2], [3, 4])
+    """
+    full, rest = divmod(n, batch_size)
+    if rest == 1 and full:
+        return [batch_size] * (full - 1) + [batch_size + 1]
+    return [batch_size] * full + [rest] * (rest > 0)
 
 
 def to_device(data: Minibatches, device: torch.device) -> Minibatches:
@@ -143,10 +158,13 @@ class InMemory:
     def __init__(self, name: str, x: Images | Tensor, y: Tensor | None = None) -> None:
         if isinstance(x, Tensor):
             check_floating(**{name: x})
+            if x.layout != torch.strided:
+                raise ValueError(f"{name} must be dense, but is {x.layout}: call `.to_dense()`")
             if x.dim() < 2:
                 raise ValueError(
                     f"{name} must be (N, …), one row per example, but is {tuple(x.shape)}"
                 )
+            x = x.detach()  # data are not trained
         self.name, self.x, self.y = name, x, y
         self.is_labelled, self.is_in_memory = y is not None, True
         self.is_vouched_for = isinstance(x, Images)
@@ -170,7 +188,7 @@ class InMemory:
 
     def steps(self, batch_size: int) -> int:
         """As `Minibatches`."""
-        return math.ceil(len(self) / batch_size)
+        return len(minibatch_sizes(len(self), batch_size))
 
     def order(self, generator: torch.Generator) -> Tensor:
         """A random order of all examples, (N,)."""
@@ -187,7 +205,7 @@ class InMemory:
 
     def shuffled(self, batch_size: int, generator: torch.Generator) -> Iterator[Minibatch]:
         """As `Minibatches`."""
-        for index in self.order(generator).split(batch_size):
+        for index in self.order(generator).split(minibatch_sizes(len(self), batch_size)):
             yield self.read(index, generator)
 
     def ordered(self, batch_size: int, generator: torch.Generator) -> Iterator[Minibatch]:
@@ -221,20 +239,20 @@ class _FromDataset:
         self.is_in_memory = self.is_vouched_for = False
 
     def steps(self, batch_size: int) -> int:
-        return math.ceil(len(self) / batch_size)
+        return len(minibatch_sizes(len(self), batch_size))
 
     def __len__(self) -> int:
         return len(self.data)  # type: ignore[arg-type]
 
     def shuffled(self, batch_size: int, generator: torch.Generator) -> Iterator[Minibatch]:
         order = torch.randperm(len(self), generator=generator, device=generator.device)
-        return self._batches(order.cpu(), batch_size)
+        return self._batches(order.cpu(), minibatch_sizes(len(self), batch_size))
 
     def ordered(self, batch_size: int, generator: torch.Generator) -> Iterator[Minibatch]:
         return self._batches(torch.arange(len(self)), batch_size)
 
-    def _batches(self, order: Tensor, batch_size: int) -> Iterator[Minibatch]:
-        batches = [index.tolist() for index in order.split(batch_size)]
+    def _batches(self, order: Tensor, sizes: int | list[int]) -> Iterator[Minibatch]:
+        batches = [index.tolist() for index in order.split(sizes)]
         # Without a generator, the loader would draw a seed from the global one.
         loader = DataLoader(self.data, batch_sampler=batches, generator=torch.Generator())
         return _pairs(self.name, loader)
@@ -270,7 +288,10 @@ class _Loader:
         return self.length
 
     def _first(self) -> Minibatch:
-        return next(_pairs(self.name, self.loader))
+        first = next(_pairs(self.name, self.loader), None)
+        if first is None:
+            raise ValueError(f"{self.name} must give at least one minibatch, but gives none")
+        return first
 
     def shuffled(self, batch_size: int, generator: torch.Generator) -> Iterator[Minibatch]:
         return _pairs(self.name, self.loader)
@@ -288,11 +309,27 @@ class _Loader:
 
 
 def _pairs(name: str, batches: DataLoader[Any]) -> Iterator[Minibatch]:
-    for batch in batches:
-        x, *rest = batch if isinstance(batch, Sequence) else [batch]
-        check_floating(**{name: x})
-        check_finite(**{name: x})
-        yield x, torch.as_tensor(rest[0]) if rest else None
+    try:
+        for batch in batches:
+            x, *rest = batch if isinstance(batch, Sequence) else [batch]
+            if not isinstance(x, Tensor):
+                raise TypeError(f"it gives {type(x).__name__}")
+            check_floating(**{name: x})
+            check_finite(**{name: x})
+            if len(x):
+                yield x.detach(), _labels(rest[0]) if rest else None
+    except TypeError as error:
+        # A loader's own errors name neither the argument nor what is needed.
+        raise ValueError(
+            f"{name} must give tensors, or pairs of a tensor and a label that is a number: {error}"
+        ) from error
+
+
+def _labels(values: Any) -> Tensor:
+    try:
+        return torch.as_tensor(values)
+    except ValueError as error:
+        raise TypeError(f"the labels of a minibatch are {values!r}") from error
 
 
 def _digest(name: str, length: int, batch: Minibatch) -> str:

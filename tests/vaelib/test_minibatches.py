@@ -13,10 +13,16 @@ import pytest
 import torch
 from models import Conditional
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 from training_runs import make_vae, parameters
 
-from vaelib import VAE, fit
+from vaelib import ELBO, VAE, fit
 from vaelib.minibatches import Data, minibatches
 
 N = 23
@@ -114,6 +120,61 @@ class Stream(IterableDataset[Tensor]):
         yield from ROWS
 
 
+class Overstated(Stream):
+    def __len__(self) -> int:
+        return 10 * N
+
+
+class Listed(Dataset[Any]):
+    def __init__(self, examples: list[Any]) -> None:
+        self.examples = examples
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.examples[index]
+
+
+@pytest.mark.parametrize(
+    "loader",
+    [
+        DataLoader(Pairs(), batch_size=5, drop_last=True),
+        DataLoader(Pairs(), batch_size=5, sampler=WeightedRandomSampler([1.0] * N, 7)),
+        DataLoader(Pairs(), batch_size=5, sampler=WeightedRandomSampler([1.0] * N, 3 * N)),
+        DataLoader(Overstated(), batch_size=5),
+    ],
+    ids=["last dropped", "few drawn", "many drawn", "length overstated"],
+)
+def test_means_are_over_the_examples_that_a_loader_gives(loader: DataLoader[Any]) -> None:
+    class Constant(VAE):
+        def forward(self, x: Tensor, eps: Tensor) -> ELBO:
+            moved = 0 * super().forward(x, eps).per_example
+            return ELBO(moved - 3.0, (moved + 0.5).unsqueeze(1))
+
+    model = Constant((6,), 2, [8], likelihood="gaussian")
+    history = fit(model, loader, loader, epochs=2, device="cpu", progress=False)
+    assert history.reconstruction.tolist() == [-3.0, -3.0]
+    assert history.kl.tolist() == [[0.5], [0.5]]
+    assert history.validation_elbo.tolist() == [-3.5, -3.5]
+
+
+@pytest.mark.parametrize("source", ["tensor", "data set"])
+def test_no_minibatch_is_a_single_example(source: str) -> None:
+    data = minibatches("train", SOURCES[source]())
+    sizes = [len(x) for x, _ in data.shuffled(11, torch.Generator())]
+    assert sizes == [11, 12]
+    assert data.steps(11) == 2
+
+
+def test_data_are_not_trained() -> None:
+    weight = torch.ones(6, requires_grad=True)
+    leaf = torch.rand(N, 6).requires_grad_()
+    for x in (weight * torch.rand(N, 6), leaf):
+        fit(VAE((6,), 1, [3], likelihood="gaussian"), x, epochs=2, device="cpu", progress=False)
+    assert leaf.grad is None
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -126,6 +187,12 @@ class Stream(IterableDataset[Tensor]):
         (Stream(), "train is an IterableDataset: put it into a DataLoader"),
         (DataLoader(Stream(), batch_size=5), "train must know how many examples it holds"),
         (DataLoader(Pairs(), batch_size=None), "train must give minibatches: set its batch_size"),
+        (DataLoader(Pairs(), 2 * N, drop_last=True), "train must give at least one minibatch"),
+        (torch.zeros(3, 2, dtype=torch.uint8), r"`\.float\(\) / 255` for pixels"),
+        (torch.zeros(3, 2).to_sparse(), "train must be dense, but is torch.sparse_coo"),
+        (Listed([{"x": torch.zeros(2)}]), "train must give tensors, or pairs .*: it gives dict"),
+        (Listed([(torch.zeros(2), "seven")]), "train must give .*: the labels .*'seven'"),
+        (Listed([(torch.zeros(2), None)]), "train must give .*: default_collate: "),
     ],
 )
 def test_what_cannot_be_read_is_named(data: Data, message: str) -> None:
