@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelib import generation
-from vaelib._checks import check_at_least, check_floats
+from vaelib._checks import check_at_least, check_floating, check_floats
 from vaelib.elbo import LatentVariableModel
 
 if TYPE_CHECKING:
@@ -426,7 +426,10 @@ def training_curves(history: History) -> Figure:
 
 def _array(name: str, value: Tensor, *shape: str | int) -> NDArray[np.float64]:
     """Convert `value` for matplotlib and check its shape; a letter stands for any size but 0."""
-    value = torch.as_tensor(value).detach().cpu().double()
+    try:
+        value = torch.as_tensor(value).detach().cpu().double()
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a tensor, but is {type(value).__name__}") from error
     check_floats(name, value, *[size if isinstance(size, int) else f"{size} ≥ 1" for size in shape])
     array: NDArray[np.float64] = value.numpy()
     return array
@@ -439,6 +442,8 @@ def _axes(ax: Axes | None, width: float, height: float) -> Axes:
 
 def _pixels(name: str, images: Tensor) -> NDArray[np.float64]:
     """Images as (N, H, W, 3) between 0 and 1."""
+    if isinstance(images, Tensor) and images.dtype == torch.uint8:
+        check_floating(**{name: images})  # refused, since white is not 1 there
     array = _array(name, images, "N", "C", "H", "W")
     if array.shape[1] not in (1, 3):
         raise ValueError(

@@ -223,6 +223,11 @@ BAD = {
     "one image": (lambda: plots.image_grid(pictures(1)[0]), r"but is \(1, 6, 5\)"),
     "two channels": (lambda: plots.image_grid(pictures(3, 2)), r"1 channel .* are \(3, 2, 6, 5\)"),
     "nan pixels": (lambda: plots.image_grid(pictures(3) / 0), "images must be finite"),
+    "bytes": (
+        lambda: plots.image_grid(pictures(3).byte()),
+        r"images must be floating point, .*255",
+    ),
+    "no tensor": (lambda: plots.image_grid(object()), "images must be a tensor, but is object"),
     "no columns": (lambda: plots.image_grid(pictures(3), 0), "columns must be an integer"),
     "no rows": (lambda: plots.image_rows({}), "rows must hold at least one row"),
     "flat row": (
