@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from vaelib._checks import check_device
 from vaelib._run_data import RunData, named
 from vaelib.baselines import PPCA
 from vaelib.checkpoint import load_vae
@@ -233,6 +234,8 @@ def _train(options: argparse.Namespace) -> None:
         )
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f"--out {options.out} is a file, not a folder")
+    if options.device is not None:
+        check_device(options.device)
     likelihood = _choose_pixels(options)
     data = RunData(options.data, options.size, options.pixels)
     images, validation = data.load("train", "validation")

@@ -319,6 +319,7 @@ def test_mistakes_are_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+    assert not (tmp_path / "absent").exists()
 
 
 @pytest.mark.parametrize(
