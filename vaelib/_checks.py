@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from numbers import Integral, Real
 from types import EllipsisType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,7 @@ __all__ = [
     "check_positive",
     "check_same_dtype",
     "check_same_shape",
+    "check_seed",
     "check_shape",
     "check_tensor",
     "validates",
@@ -81,12 +83,20 @@ def check_not_negative(**numbers: float) -> None:
 def check_device(device: torch.device | str) -> torch.device:
     """Return the device, and refuse one that PyTorch or this machine does not have."""
     try:
-        # Only a tensor can tell: PyTorch may know the name of a device that is absent.
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
+        # Only a tensor can tell: PyTorch may know the name of a device that is absent. Converting
+        # it fails on "meta", where tensors hold no numbers.
+        return torch.zeros(0, device=device).cpu().new_empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(
             f'device must be one that PyTorch can use here, such as "cpu", not {str(device)!r}'
         ) from error
+
+
+def check_seed(**seeds: int) -> None:
+    """Refuse anything but integers from 0 to 2⁶³ − 1."""
+    for name, value in seeds.items():
+        if not _is_seed(value):
+            raise ValueError(f"{name} must be an integer from 0 to 2⁶³ − 1, not {value!r}")
 
 
 def check_generator(
@@ -95,7 +105,7 @@ def check_generator(
     """Return the generator itself, or one on the device with that seed."""
     if isinstance(generator, torch.Generator):
         return generator
-    if _is_count(generator) and 0 <= generator < 2**63:
+    if _is_seed(generator):
         return torch.Generator(device).manual_seed(int(generator))
     raise ValueError(
         "generator must be a torch.Generator or a seed (an integer from 0 to 2⁶³ − 1), "
@@ -273,6 +283,10 @@ def validates(validate_args: bool | None) -> bool:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_seed(value: Any) -> bool:
+    return _is_count(value) and 0 <= int(value) < 2**63
 
 
 def _is_number(value: object) -> bool:

@@ -47,11 +47,13 @@ def check_finite_terms(rows: Tensor, first_step: int, run: Run) -> None:
 
 def divergence(run: Run, step: int, what: str) -> NonFiniteError:
     """The error for a term that diverged in a step, counted from 0."""
-    kept = f" and the run in {run.checkpoint}" if run.checkpoint else ""
-    epoch = len(run.whole_history) + 1
+    kept = f" and the run in {run.checkpoint} are" if run.checkpoint else " is"
+    if step:
+        advice = "A lower learning_rate often helps" + ", with resume=True" * bool(run.checkpoint)
+    else:
+        advice = "The parameters were still the initial ones: scale the data (`standardise`)"
     return NonFiniteError(
-        f"{what} became NaN or infinite in step {step + 1} (epoch {epoch}); the model"
-        f"{kept} is as it was before that epoch. A lower learning_rate often helps"
-        + (", with resume=True" if run.checkpoint else ""),
+        f"{what} became NaN or infinite in step {step + 1} (epoch {len(run.whole_history) + 1}); "
+        f"the model{kept} as before that epoch. {advice}",
         run.history,
     )

@@ -8,18 +8,15 @@ per minibatch, with everything that a long run needs around it. The module `hist
 from __future__ import annotations
 
 import contextlib
-import inspect
 import math
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from vaelib._checks import (
     check_at_least,
@@ -27,10 +24,12 @@ from vaelib._checks import (
     check_floating,
     check_not_negative,
     check_positive,
+    check_seed,
     value_checks,
 )
 from vaelib._modes import evaluating, gradients, training
-from vaelib._optimizers import capturable, held_parameters, is_plain_adam, learning_rate_of
+from vaelib._optimizers import capturable, held_parameters, learning_rate_of
+from vaelib._trainable import check_functions, check_model, check_optimizer
 from vaelib.captured import CapturedStep, StaticStep
 from vaelib.compiled import CompiledStep, compiler
 from vaelib.cuda_graph import repeatable, stream
@@ -213,7 +212,7 @@ def fit(
     """
     check_at_least(1, epochs=epochs, batch_size=batch_size, samples=samples)
     check_at_least(1, checkpoint_every=checkpoint_every)
-    check_at_least(0, seed=seed)
+    check_seed(seed=seed)
     if patience is not None:
         check_at_least(1, patience=patience)
     if not callable(beta):
@@ -222,8 +221,9 @@ def fit(
         raise ValueError("resume needs a checkpoint to continue from")
     if patience is not None and validation is None:
         raise ValueError("patience needs a validation set to wait for")
-    _check_model(model)
-    _check_optimizer(model, optimizer, scheduler, learning_rate, compile)
+    check_model(model)
+    check_functions(objective=objective, on_epoch=on_epoch)
+    check_optimizer(model, optimizer, scheduler, learning_rate, compile)
     device = _choose_device(device)
     maximised = Objective(model, objective)
     data = _labelled_for(maximised, minibatches("train", train))
@@ -315,7 +315,7 @@ def _train_epoch(
 ) -> None:
     steps = data.steps(run.settings["batch_size"])
     done = len(run.history)
-    betas = [beta(done + i / steps) if callable(beta) else beta for i in range(steps)]
+    betas = [_beta_at(done + i / steps, beta) for i in range(steps)]
     if isinstance(step, CapturedStep):
         rows, seen = step.epoch(betas, shown.step), len(data)
     else:
@@ -330,6 +330,14 @@ def _train_epoch(
         beta=betas[min(len(totals), steps) - 1],
         learning_rate=learning_rate_of(run.optimizer),
     )
+
+
+def _beta_at(epoch: float, beta: float | Callable[[float], float]) -> float:
+    if not callable(beta):
+        return beta
+    value = float(beta(epoch))
+    check_not_negative(**{f"beta({epoch:g})": value})
+    return value
 
 
 def _make_steps(
@@ -487,65 +495,3 @@ def _labelled_for(objective: Objective, data: Minibatches) -> Minibatches:
     if objective.needs_labels and not data.is_labelled:
         raise ValueError(f"{data.name} must have labels, because the model takes them as y")
     return data
-
-
-def _check_model(model: nn.Module) -> None:
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"model must be a module (nn.Module), but is {type(model).__name__}")
-    if not hasattr(model, "prior"):
-        raise ValueError(
-            "model must have a prior, as a `LatentVariableModel` has, but "
-            f"{type(model).__name__} has none"
-        )
-    if any(is_lazy(part) for part in chain(model.parameters(), model.buffers())):
-        raise ValueError(
-            "model must be initialised, but has lazy layers: call it once, as model(x, eps)"
-        )
-    parameter = next((p for p in model.parameters() if p.requires_grad), None)
-    if parameter is None:
-        raise ValueError(
-            "model must have parameters to train, but has none"
-            + (" that requires a gradient" if any(True for _ in model.parameters()) else "")
-        )
-    if parameter.is_inference():
-        raise ValueError("model must be built outside torch.inference_mode")
-    if parameter.dtype not in (torch.float32, torch.float64):
-        raise ValueError(
-            f"model must have parameters in float32 or float64, but has {parameter.dtype}: keep "
-            'them in float32 (`model.float()`) and choose precision="bfloat16"'
-        )
-
-
-def _check_optimizer(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer | None,
-    scheduler: Any | None,
-    learning_rate: float | None,
-    compile: bool,
-) -> None:
-    if learning_rate is not None:
-        check_positive(learning_rate=learning_rate)
-    if optimizer is None:
-        if scheduler is not None:
-            raise ValueError("scheduler needs the optimizer whose learning rate it changes")
-        return
-    if learning_rate is not None:
-        raise ValueError("learning_rate is for fit's own Adam: set the rate in optimizer instead")
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
-    if closure is not None and closure.default is inspect.Parameter.empty:
-        raise ValueError(
-            "optimizer must make a step from one gradient, but "
-            f"{type(optimizer).__name__} needs a closure"
-        )
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    if not any(id(p) in held for p in model.parameters()):
-        raise ValueError(
-            "optimizer holds no parameter of the model: build it from model.parameters()"
-        )
-    if scheduler is not None and getattr(scheduler, "optimizer", None) is not optimizer:
-        raise ValueError("scheduler must change the learning rate of optimizer, not of another one")
-    if compile and not is_plain_adam(optimizer):
-        raise ValueError(
-            "optimizer must be a torch.optim.Adam without extras if compile is used, "
-            f"not {type(optimizer).__name__}: leave compile out"
-        )

@@ -286,6 +286,24 @@ class TestWhatCannotBeTrained:
         with pytest.raises(ValueError, match=f"objective .*{message}"):
             fit(make_vae(), digits, objective=objective, **RUN)
 
+    @pytest.mark.parametrize(
+        ("argument", "message"),
+        [
+            ({"on_epoch": 3}, "on_epoch must be a function, not 3"),
+            ({"objective": "elbo"}, "objective must be a function, not 'elbo'"),
+            ({"optimizer": "adam"}, r"optimizer must be a torch\.optim\.Optimizer .* not 'adam'"),
+            ({"optimizer": torch.optim.Adam}, r"optimizer must be a torch\.optim\.Optimizer"),
+            ({"beta": lambda epoch: -epoch}, r"beta\(0\.1\d*\) must be a number of at least 0"),
+            ({"beta": lambda epoch: float("nan")}, r"beta\(0\) must be a number of at least 0"),
+            ({"seed": 2**63}, "seed must be an integer from 0 to 2⁶³ − 1"),
+            ({"device": "meta"}, "device must be one that PyTorch can use here"),
+            ({"device": 1.5}, "device must be one that PyTorch can use here"),
+        ],
+    )
+    def test_another_argument(self, digits: Images, argument: Any, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            fit(make_vae(), digits, **{**RUN, **argument})
+
 
 class TestNothingIsIgnored:
     def test_an_optimizer_of_another_model(self, digits: Images) -> None:
@@ -375,6 +393,11 @@ class TestWhatIsKept:
         assert len(caught.value.history) >= 1
         for name, value in vae.state_dict().items():
             assert torch.equal(value, good[name]), name
+
+    def test_a_bound_that_is_infinite_from_the_start_is_no_matter_of_the_rate(self) -> None:
+        with pytest.raises(NonFiniteError, match="initial ones: scale the data") as caught:
+            fit(VAE((2,), likelihood="gaussian"), torch.full((4, 2), 1e30), **RUN)
+        assert "learning_rate" not in str(caught.value)
 
     def test_after_nan_a_lower_rate_goes_on_from_the_checkpoint(
         self, digits: Images, tmp_path: Path
