@@ -173,7 +173,7 @@ def recorded() -> Iterator[list[Any]]:
             self.say = self.said.append
             made.append(self)
 
-    with patch("vaelib.training.CapturedStep", Recorded):
+    with patch("vaelib.steps.CapturedStep", Recorded):
         yield made
 
 

@@ -2,7 +2,7 @@
 
 `fit` maximises the mean ELBO with Adam, as the training chapter does by hand: one `training_step`
 per minibatch, with everything that a long run needs around it. The module `history` holds what
-`fit` returns, `resumption` how runs resume, `compiled` and `captured` how steps are made faster.
+`fit` returns, `resumption` how runs resume, `steps` how steps are made faster.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +28,9 @@ from vaelib._checks import (
     value_checks,
 )
 from vaelib._modes import evaluating, gradients, training
-from vaelib._optimizers import capturable, held_parameters, learning_rate_of
+from vaelib._optimizers import held_parameters, learning_rate_of
 from vaelib._trainable import check_functions, check_model, check_optimizer
-from vaelib.captured import CapturedStep, StaticStep
+from vaelib.captured import CapturedStep
 from vaelib.compiled import CompiledStep, compiler
 from vaelib.cuda_graph import repeatable, stream
 from vaelib.data import Images
@@ -40,7 +40,6 @@ from vaelib.evaluation import convention_of
 from vaelib.history import History, Interrupted, NonFiniteError
 from vaelib.minibatches import (
     Data,
-    InMemory,
     Minibatch,
     Minibatches,
     first_minibatch,
@@ -53,6 +52,7 @@ from vaelib.precision import check_precision, faster_precision
 from vaelib.progress import Progress
 from vaelib.reparameterization import noise
 from vaelib.resumption import Run, bound_of, fingerprint
+from vaelib.steps import Step, step_for
 from vaelib.validation import has_waited, validate
 
 __all__ = ["fit", "training_step"]
@@ -273,7 +273,7 @@ def fit(
             Progress(epochs, steps, len(run.history), progress and group.is_first) as shown,
             compiler() if compile else contextlib.nullcontext(),
             training(model),
-            _step_for(run, data, group, shown) as step,
+            step_for(run, _plain_step, data, group, shown.say) as step,
         ):
             run.remember()
             try:
@@ -299,10 +299,6 @@ def fit(
         if patience is not None and run.best_model is not None:
             model.load_state_dict(run.best_model)
     return run.history
-
-
-Step = Callable[[Tensor, Tensor, Tensor | None, float, float], Tensor]
-"""A function of a minibatch x, eps, y, the weight β and the size that makes a step: `term_sums`."""
 
 
 def _train_epoch(
@@ -386,51 +382,6 @@ def _read_values(objective: nn.Module, x: Tensor, eps: Tensor, y: Tensor | None)
     # Because a compiled graph cannot check values.
     with torch.no_grad(), evaluating(objective):
         objective(x, eps, y)
-
-
-@contextlib.contextmanager
-def _step_for(
-    run: Run, data: Minibatches, group: Processes, shown: Progress
-) -> Iterator[Step | CapturedStep]:
-    """The function that makes a step: replayed, compiled or plain."""
-    objective, optimizer = group.wrap(run.objective), run.optimizer
-    precision, batch_size = run.settings["precision"], run.settings["batch_size"]
-    held, compiles = held_parameters(run.model, optimizer), run.settings["compile"]
-    plain = partial(_plain_step, objective, optimizer, held, precision)
-    like = next(run.model.parameters())
-    reason = _why_not_captured(run, data, group)
-    if like.device.type == "cuda" and reason is None:
-        assert isinstance(data, InMemory)
-        with capturable(optimizer, like.device):
-            static = StaticStep(
-                cast(nn.Module, torch.compile(objective)) if compiles else objective,
-                optimizer,
-                data,
-                run.generator,
-                noise_shape=(run.settings["samples"], batch_size, noise_dim(run.model)),
-                like=like,
-                precision=precision,
-            )
-            yield CapturedStep(static, plain, shown.say)
-        return
-    if like.device.type == "cuda":
-        shown.say(f"steps are not replayed as a CUDA graph, which makes them slower: {reason}")
-    if compiles:
-        yield CompiledStep(objective, plain, optimizer, precision, batch_size)
-    else:
-        yield plain
-
-
-def _why_not_captured(run: Run, data: Minibatches, group: Processes) -> str | None:
-    if group.count > 1:
-        return "several processes train together"
-    if not isinstance(data, InMemory):
-        return "the examples come from a Dataset or DataLoader"
-    if data.device.type != "cuda":
-        return "the examples do not fit into the GPU's memory"
-    if not all("capturable" in options for options in run.optimizer.param_groups):
-        return f"a step of {type(run.optimizer).__name__} cannot be captured"
-    return None
 
 
 def _ascend(
