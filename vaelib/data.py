@@ -147,7 +147,7 @@ def available_datasets() -> tuple[DatasetInfo, ...]:
 def load_dataset(
     name: str = "mnist5k", split: str = "train", *, device: torch.device | str = "cpu"
 ) -> Images:
-    """Load one split of a data set as grey uint8 images on a device.
+    """Load one split of a data set as uint8 images of the convention "grey", on a device.
 
     `available_datasets` lists the names. A data set that does not come with vaelib's dependencies
     is read from the folder `VAELIB_DATA`/`name` if it exists: the files as published, compressed or

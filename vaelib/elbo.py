@@ -132,8 +132,9 @@ def log_weights(
 
     Raises:
         ValueError: when eps is not (S, N, K), finite and of q's dtype, x is not what the encoder
-            and the likelihood accept, a model's own weights are not (S, N), or labels are given to
-            a model whose weights do not depend on them.
+            and the likelihood accept, a distribution of the model cannot be moved from noise or
+            does not give one value for each sample and example, a model's own weights are not (S,
+            N), or labels are given to a model whose weights do not depend on them.
 
     Example:
         >>> from vaelib import LinearGaussian

@@ -30,8 +30,8 @@ class InferenceGap:
     """log p(x) − ELBO in two parts, (N,) nats each (Cremer et al. 2018).
 
     Attributes:
-        approximation: log p(x) − the best ELBO of any diagonal Gaussian: the family's fault.
-        amortisation: the best ELBO − the encoder's: the encoder's fault.
+        approximation: log p(x) − the best ELBO of any diagonal Gaussian: due to the family.
+        amortisation: the best ELBO − the encoder's: due to the encoder.
 
     Example:
         >>> InferenceGap(torch.tensor([1.0]), torch.tensor([2.0])).total
@@ -59,10 +59,10 @@ def fit_posterior(
 ) -> DiagonalGaussian:
     """The diagonal Gaussian with the highest ELBO for each example alone, by Adam.
 
-    What Cremer et al. 2018 call the optimal approximation q*.
+    Cremer et al. 2018 call it the optimal approximation q*.
 
-    It starts at the encoder's answer when that is a diagonal Gaussian, else at the prior, and
-    returns the average of the last half of the iterates, which steadies the noisy end.
+    The search starts at the encoder's q if that is a diagonal Gaussian, otherwise at the prior. The
+    result is the average over the last half of the steps, because each step is noisy.
 
     Arguments:
         model: its parameters stay as they are.
@@ -126,7 +126,7 @@ def inference_gap(
     Arguments:
         model, x: as for `log_weights`.
         log_marginal: (N,) log p(x), exact or estimated with many importance samples.
-        generator: draws all noise, both bounds are estimated on the same draw; or an integer seed.
+        generator: draws all noise, the same for both bounds; or an integer seed.
         steps: of the search for the best diagonal Gaussian.
         samples: for the estimate of each bound.
 

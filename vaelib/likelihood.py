@@ -129,7 +129,7 @@ likelihood="grey bernoulli") and do not call the result a log-likelihood
         return (_uniform(mean, generator) < mean).to(mean.dtype)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """As every `torch.distributions` samples: from torch's global generator."""
+        """Samples from torch's global generator, as all `torch.distributions` draw them."""
         shape = self._extended_shape(sample_shape)
         return torch.bernoulli(self.mean.detach().expand(shape))
 
@@ -233,7 +233,7 @@ class Gaussian(Distribution):
         return mean + self.sigma.detach() * noise(mean.shape, generator, like=mean)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """As every `torch.distributions` samples: from torch's global generator."""
+        """Samples from torch's global generator, as all `torch.distributions` draw them."""
         mean = self.loc.detach().expand(self._extended_shape(sample_shape))
         return mean + self.sigma.detach() * torch.randn_like(mean)
 
@@ -329,7 +329,7 @@ class DiscretisedLogistic(Distribution):
         return self._at(_uniform(self.loc, generator))
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """As every `torch.distributions` samples: from torch's global generator."""
+        """Samples from torch's global generator, as all `torch.distributions` draw them."""
         shape = self._extended_shape(sample_shape)
         return self._at(torch.rand_like(self.loc.detach().expand(shape)))
 

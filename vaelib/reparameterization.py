@@ -235,7 +235,7 @@ class DiagonalGaussian(Distribution):
         return 0.5 * (self.logvar + (1 + math.log(2 * math.pi))).sum(-1)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """As every `torch.distributions` samples: from torch's global generator."""
+        """Samples from torch's global generator, as all `torch.distributions` draw them."""
         shape = self._extended_shape(sample_shape)
         eps = torch.randn(shape, dtype=self.mu.dtype, device=self.mu.device)
         return self.reparameterize(eps)

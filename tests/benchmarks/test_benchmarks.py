@@ -130,7 +130,7 @@ def test_a_part_that_fails_or_takes_too_long_says_so(
 
 def test_what_a_captured_step_did_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with gpu_agreement.recorded() as steps:
-        from vaelib.training import CapturedStep
+        from vaelib.steps import CapturedStep
 
         static: Any = SimpleNamespace(optimizer=SimpleNamespace(param_groups=[]))
         step = CapturedStep(static, None, None)  # type: ignore[arg-type]
