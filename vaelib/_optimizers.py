@@ -66,6 +66,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
     groups = optimizer.param_groups
     own = [{name: group[name] for name in OF_THE_DEVICE if name in group} for group in groups]
     merged = [{**g, **o} for g, o in zip(state["param_groups"], own, strict=True)]
+    for group, mine in zip(merged, groups, strict=True):
+        if isinstance(mine["lr"], Tensor):  # computes in its own precision, so it stays a tensor
+            group["lr"] = torch.full_like(mine["lr"], float(group["lr"]))
     optimizer.load_state_dict({**state, "param_groups": merged})
 
 

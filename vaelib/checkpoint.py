@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vaelib._checks import check_device
 from vaelib.vae import VAE
@@ -168,8 +168,9 @@ def load_vae(
         _check_same(path, state, description(into))
     parameters = state.get("best_model") or state["model"]
     try:
-        # In the dtype in which they were saved.
-        model.to(next(iter(parameters.values())).dtype).load_state_dict(parameters)
+        # In the dtype in which they were saved; integers are counters.
+        floats = (p for p in parameters.values() if isinstance(p, Tensor) and p.is_floating_point())
+        model.to(next(floats).dtype).load_state_dict(parameters)
     except (RuntimeError, TypeError, AttributeError, StopIteration) as error:
         raise ValueError(f"{path} holds parameters that do not fit its model") from error
     return model.to(check_device(device))

@@ -169,7 +169,11 @@ def _copied(value: Any, into: Any = None) -> Any:
 
 def fingerprint(model: nn.Module) -> str:
     """A digest of a model's modules, their settings and the shapes of its state."""
-    shapes = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
+    # A module may have a state of its own besides tensors (`get_extra_state`).
+    shapes = [
+        (name, tuple(value.shape) if isinstance(value, Tensor) else None)
+        for name, value in model.state_dict().items()
+    ]
     return hashlib.sha256(f"{model} {shapes}".encode()).hexdigest()
 
 

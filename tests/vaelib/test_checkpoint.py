@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from vaelib import VAE
+from vaelib import VAE, fit
 from vaelib.checkpoint import load_vae, read_checkpoint, save_vae, write_checkpoint
 
 
@@ -170,3 +170,30 @@ def test_any_module_is_saved_under_the_name_of_its_class(tmp_path: Path) -> None
         load_vae(path)
     loaded = load_vae(path, into=Own())
     assert torch.equal(loaded[1].weight, model[1].weight)
+
+
+class Counted(VAE):
+    """A model with a counter before its parameters, and with a state that is no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__(shape=(4,), latent_dim=1, hidden=[3])
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.names = ["first"]
+
+    def get_extra_state(self) -> dict[str, list[str]]:
+        return {"names": self.names}
+
+    def set_extra_state(self, state: dict[str, list[str]]) -> None:
+        self.names = state["names"]
+
+
+def test_counters_and_other_states_are_kept(tmp_path: Path) -> None:
+    model, copy, resumed = Counted(), Counted(), Counted()
+    model.names = ["second"]
+    save_vae(model, tmp_path / "model.pt")
+    assert load_vae(tmp_path / "model.pt", into=copy).names == ["second"]
+    x = torch.zeros(5, 4)
+    fit(model, x, epochs=1, checkpoint=tmp_path / "run.pt", device="cpu", progress=False)
+    fit(resumed, x, epochs=1, checkpoint=tmp_path / "run.pt", resume=True, device="cpu",
+        progress=False)  # fmt: skip
+    assert resumed.names == ["second"]

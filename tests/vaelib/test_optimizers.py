@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -63,3 +64,16 @@ def test_a_state_is_loaded_with_the_settings_of_ones_own_device() -> None:
     load_optimizer(here, there.state_dict())
     (group,) = here.param_groups
     assert (group["lr"], group["capturable"], group["foreach"]) == (0.1, False, None)
+
+
+def test_a_rate_that_is_a_tensor_stays_one(digits: Images, tmp_path: Path) -> None:
+    def run(epochs: int, **where: Any) -> torch.Tensor:
+        vae = make_vae()
+        adam = torch.optim.Adam(vae.parameters(), lr=torch.tensor(0.01))
+        fit(vae, digits, epochs=epochs, optimizer=adam, device="cpu", precision="float32",
+            progress=False, **where)  # fmt: skip
+        assert isinstance(adam.param_groups[0]["lr"], torch.Tensor)
+        return parameters(vae)
+
+    run(2, checkpoint=tmp_path / "run.pt")
+    assert torch.equal(run(4, checkpoint=tmp_path / "run.pt", resume=True), run(4))
