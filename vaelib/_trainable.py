@@ -29,12 +29,11 @@ def check_model(model: nn.Module) -> None:
         raise ValueError(
             "model must be initialised, but has lazy layers: call it once, as model(x, eps)"
         )
-    parameter = next((p for p in model.parameters() if p.requires_grad), None)
+    parameter = next(model.parameters(), None)
     if parameter is None:
-        raise ValueError(
-            "model must have parameters to train, but has none"
-            + (" that requires a gradient" if any(True for _ in model.parameters()) else "")
-        )
+        raise ValueError("model must have parameters to train, but has none")
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ValueError("model must have parameters to train, but none requires a gradient")
     if parameter.is_inference():
         raise ValueError("model must be built outside torch.inference_mode")
     if parameter.dtype not in (torch.float32, torch.float64):

@@ -230,7 +230,7 @@ class TestWhatCannotBeTrained:
     """A model that cannot be trained is refused before the first step, and told why."""
 
     def test_a_model_without_trainable_parameters(self, digits: Images) -> None:
-        with pytest.raises(ValueError, match="parameters to train, but has none that requires a"):
+        with pytest.raises(ValueError, match="parameters to train, but none requires a gradient"):
             fit(make_vae().requires_grad_(False), digits, **RUN)
 
     def test_a_frozen_encoder_is_no_obstacle(self, digits: Images) -> None:
