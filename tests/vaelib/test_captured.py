@@ -68,6 +68,15 @@ def test_static_steps_equal_plain_ones_bit_for_bit(digits: Images, kind: Callabl
         torch.testing.assert_close(runs[1][name], value, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("n", [BATCH, BATCH + 1, 2 * BATCH + 1, 2 * BATCH + 2])
+def test_static_steps_have_the_minibatches_of_plain_ones(digits: Images, n: int) -> None:
+    runs = [make_vae(), make_vae()]
+    static_run(runs[0], InMemory("train", digits[:n]), epochs=2)
+    fit(runs[1], digits[:n], epochs=2, batch_size=BATCH, device="cpu", precision="float32",
+        progress=False)  # fmt: skip
+    torch.testing.assert_close(*map(parameters, runs), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "chosen", [{"samples": 3, "objective": importance_weighted_elbo}, {"beta": 0.3}]
 )
