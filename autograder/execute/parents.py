@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -19,6 +20,7 @@ from autograder.execute import sandbox
 from autograder.execute.cgroup import delegated
 from autograder.execute.fork import Fork
 from autograder.execute.place import Place
+from autograder.execute.processes import end_descendants
 from autograder.job import Limits
 
 __all__ = ["Pairs", "Parent", "here", "stop"]
@@ -128,6 +130,9 @@ class Parent:
         with self._lock:
             self._requests.close()
         if hasattr(self, "_process"):
+            # Bubblewrap's own child would wait for it for ever, if it ended before they have met.
+            self._process.send_signal(signal.SIGSTOP)
+            end_descendants(self._process.pid)
             self._process.kill()
             self._process.wait()
         self._errors.close()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from autograder.execute import halves, sandbox
+from autograder.execute.parents import Parent
 from autograder.execute.run import execute
 from autograder.execute.sandbox import SandboxError
 from autograder.job import Cell, Job, Result, told
@@ -57,6 +60,28 @@ def test_many_lines_are_few_and_a_number() -> None:
     assert all(len(line) <= 500 for line in found)
     assert found[-1] == "... and 1980 more like these"
     assert told(["a", "b", "a"]) == ["a", "b"]
+
+
+def test_a_parent_that_is_closed_while_it_starts_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where bubblewrap is ended before its child has asked to die with it, and waits for it."""
+    shim = tmp_path / "bwrap"
+    seconds = f"{os.getpid()}.0625"
+    shim.write_text(f"#!/bin/bash\n/bin/sleep {seconds} & echo > {tmp_path}/begun; wait\n")
+    shim.chmod(0o755)
+    monkeypatch.setattr(sandbox, "_bwrap", lambda: str(shim))
+    with ThreadPoolExecutor(1) as starter:
+        parent = Parent("tests", (), (), True, starter)
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.01)
+        parent.close()
+    lines = Path("/proc").glob("[0-9]*/cmdline")
+    left = []
+    for line in lines:
+        with contextlib.suppress(OSError):
+            left.append(seconds.encode() in line.read_bytes())
+    assert not any(left)
 
 
 @in_sandbox
