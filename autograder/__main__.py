@@ -22,6 +22,7 @@ from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
+from traitlets import TraitError
 
 from autograder.atomic import write
 from autograder.cluster import executor, workers
@@ -155,6 +156,8 @@ def main(arguments: list[str] | None = None) -> int:
         code, told = 3, f"the gradebook cannot be used: {database_said(error)}"
     except ModuleNotFoundError as error:
         code, told = 3, f"a package is missing here: {error.name}"
+    except TraitError as error:
+        code, told = 3, f"a setting in nbgrader_config.py is wrong: {error}"
     except BrokenPipeError:  # whoever read the table has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

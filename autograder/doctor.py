@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
+from traitlets.config import Config
 
 from autograder.course import Course, CourseError, database_said
+from autograder.execute.proxy import listed
 from autograder.execute.sandbox import problem
 
 __all__ = ["findings"]
@@ -46,7 +48,19 @@ def findings(folder: Path) -> Iterator[tuple[str, str | None]]:
         else "it does not say `import autograder; autograder.install(c)`: nbgrader's own commands "
         "and formgrader's button run submissions on this machine, with your rights",
     )
+    yield from _network(course.config)
     yield "gradebook", _gradebook(course)
+
+
+def _network(config: Config) -> Iterator[tuple[str, str | None]]:
+    """Which hosts submissions may reach, where the course allows any."""
+    if hosts := config.Isolated.get("network"):
+        try:
+            for text in hosts:
+                listed(text)
+            yield f"network: submissions may reach {', '.join(hosts)}, and nothing else", None
+        except (ValueError, TypeError, AttributeError) as error:
+            yield "network", str(error)
 
 
 def _gradebook(course: Course) -> str | None:

@@ -120,6 +120,8 @@ class Job:
         given: names of those files that are the course's own; the tests see no others.
         asked: names that the submission is to bind: only these take the place of Python's builtins
             and of what locked cells have bound; `None` where nobody knows, and each counts.
+        network: hosts with their ports, such as `"api.example.org:443"`, that the student's process
+            may reach from its sandbox; by default none.
         noticing: whether a cell that cannot be judged outside is judged inside.
     """
 
@@ -130,6 +132,7 @@ class Job:
     withheld: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
     asked: tuple[str, ...] | None = None
+    network: tuple[str, ...] = ()
     noticing: bool = True
 
     def to_bytes(self) -> bytes:
@@ -150,6 +153,7 @@ class Job:
             withheld=tuple(record["withheld"]),
             given=tuple(record["given"]),
             asked=None if record["asked"] is None else tuple(record["asked"]),
+            network=tuple(record["network"]),
             noticing=record["noticing"],
         )
 

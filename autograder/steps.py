@@ -23,10 +23,11 @@ from nbgrader.preprocessors import (
     NbGraderPreprocessor,
 )
 from nbgrader.utils import find_all_files
-from traitlets import Bool, Dict, Enum, Integer, List, Unicode
+from traitlets import Bool, Dict, Enum, Integer, List, TraitError, Unicode, validate
 
 from autograder.atomic import write
 from autograder.execute.pool import run
+from autograder.execute.proxy import listed
 from autograder.execute.store import Store, job_key
 from autograder.hidden import hidden_lines, strip_hidden
 from autograder.job import Limits, Result
@@ -87,6 +88,7 @@ def rules_of(converter: Any, assignment: str) -> Rules:
         limits=Limits(**{**_seconds_of(step), **step.limits}),
         imports=(*step.imports, *(_TORCH if _names_torch(source) else ())),
         withheld=tuple(step.withheld),
+        network=tuple(step.network),
         unneeded=frozenset() if step.run_all else _unneeded(source),
         released=frozenset(_released(Path(coursedir.root), assignment)),
         mode=cast(Any, step.mode),
@@ -181,6 +183,19 @@ class Isolated(Execute):  # type: ignore[misc]
     withheld = List(Unicode(), help="Modules that a student's cells must not reach.").tag(
         config=True
     )
+    network = List(
+        Unicode(), help="Hosts with their ports that a student's cells may reach; by default none."
+    ).tag(config=True)
+
+    @validate("network")
+    def _hosts(self, proposal: Any) -> Any:
+        for text in proposal.value:
+            try:
+                listed(text)
+            except ValueError as error:
+                raise TraitError(str(error)) from None
+        return proposal.value
+
     run_all = Bool(False, help="Whether to run what is tagged `skip-grading`, too.").tag(
         config=True
     )

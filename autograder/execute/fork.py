@@ -14,7 +14,7 @@ import signal
 import socket
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from autograder.execute.place import Place
@@ -25,7 +25,7 @@ from autograder.job import Limits
 
 __all__ = ["Fork"]
 
-_CREDENTIALS = struct.Struct("3i")
+_CREDENTIALS, _INT = struct.Struct("3i"), struct.Struct("i")
 
 
 _READ = 1 << 16
@@ -40,6 +40,7 @@ class Fork:
         done: the last message that ended a cell.
         lost: whether its sandbox is gone, and neither it nor the host has ended it.
         reports: the pipe by which forks of the student's process report (see `Verdict`).
+        listener: where its connections to the network arrive, if it may make any.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Fork:
         self.broken: str | None = None
         self.done: dict[str, Any] | None = None
         self.lost = False
+        self.listener: socket.socket | None = None
         self._killed = False
         self._orders, self._answers, self._status = orders, answers, status
         self._pipes = {out: "stdout", err: "stderr"}
@@ -149,22 +151,15 @@ class Fork:
             self.broken = str(error)
 
     def _read_status(self) -> None:
-        space = socket.CMSG_SPACE(_CREDENTIALS.size)
+        space = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(_INT.size)
         try:
-            text, extra, _, _ = self._status.recvmsg(_READ, space)
+            text, extra, _, _ = self._status.recvmsg(_READ, space, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return
         except OSError:
             text, extra = b"", []
         kind, _, rest = text.decode(errors="replace").partition(" ")
-        pid = next(
-            (
-                _CREDENTIALS.unpack(data)[0]
-                for level, what, data in extra
-                if (level, what) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS)
-            ),
-            0,
-        )
+        pid, fd = _beside(extra)
         if kind in ("init", "main"):
             with contextlib.suppress(ProcessLookupError):
                 self._pids.append(pid)
@@ -175,6 +170,8 @@ class Fork:
                         self._status.send(b"go")
                 else:
                     self._memory = Memory(pid, self.limits.memory, self._isolated)
+        elif kind == "listens":
+            self.listener = socket.socket(fileno=fd)
         elif kind == "ended":
             self.ended = int(rest)
         elif kind in ("error", "files"):
@@ -234,6 +231,8 @@ class Fork:
         if self._memory is not None:
             self._memory.close()
         self._status.close()
+        if self.listener is not None:
+            self.listener.close()
         self._out.clear()
         for fd in (self._orders, self._answers, self.reports, *self._pipes):
             if fd >= 0:
@@ -242,6 +241,14 @@ class Fork:
         self._pipes.clear()
         if not self._isolated:
             shutil.rmtree(self.home, ignore_errors=True)
+
+
+def _beside(extra: Iterable[tuple[int, int, bytes]]) -> tuple[int, int]:
+    """Who has sent a message, by the kernel's word, and the file descriptor that came with it."""
+    found = {kind: data for level, kind, data in extra if level == socket.SOL_SOCKET}
+    sender = found.get(socket.SCM_CREDENTIALS, bytes(_CREDENTIALS.size))
+    (fd,) = _INT.unpack(found.get(socket.SCM_RIGHTS, _INT.pack(-1)))
+    return _CREDENTIALS.unpack(sender)[0], fd
 
 
 def _wait_for(pidfd: int, seconds: float) -> None:

@@ -68,8 +68,9 @@ class Halves:
         """
         files = {k: base64.b64encode(v).decode() for k, v in self._job.files.items()}
         given = {name: files[name] for name in self._job.given if name in files}
-        self.student.send({"files": files, "home": self.student.home})
-        self.tests.send({"files": given, "home": self.tests.home})
+        network = bool(self._job.network)
+        self.student.send({"files": files, "home": self.student.home, "network": network})
+        self.tests.send({"files": given, "home": self.tests.home, "network": False})
         both = (self.student, self.tests)
         self.loop.until(
             lambda: all(f.started or not f.usable for f in both), within(_START_SECONDS)

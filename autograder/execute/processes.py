@@ -18,6 +18,7 @@ __all__ = ["Memory", "end_descendants", "runs", "threads", "tree"]
 
 _DISKS = (HOME, "/tmp", "/dev/shm")  # of memory, and each submission's own
 _SOCKET = 425_984  # bytes that may wait in one, at the kernel's usual limit
+_TCP = 10 * 2**20  # more of them in one of TCP, by the kernel's own doing
 _RESIDENT = ("RssAnon", "RssShmem")
 _PROPORTIONAL = ("Pss_Anon", "Pss_Shmem")
 
@@ -126,8 +127,9 @@ class Memory:
 
     def _in_sockets(self) -> int:
         with contextlib.suppress(OSError, ValueError, IndexError):
-            if self._sockets is not None:  # sockets: used 3
-                return int(os.pread(self._sockets, 100, 0).split()[2]) * _SOCKET
+            if self._sockets is not None:  # sockets: used 3 TCP: inuse 1
+                found = os.pread(self._sockets, 100, 0).split()
+                return int(found[2]) * _SOCKET + int(found[5]) * _TCP
         return 0
 
     def close(self) -> None:

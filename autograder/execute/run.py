@@ -18,6 +18,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from autograder.bindings import bound, needed, used
+from autograder.execute import proxy
 from autograder.execute.fork import Fork
 from autograder.execute.halves import Halves
 from autograder.execute.outputs import Outputs, ran_out_of_memory
@@ -104,7 +105,11 @@ def _start(job: Job, pairs: Pairs, isolated: bool, stack: contextlib.ExitStack) 
     except OSError as error:  # such as too many open files, which is not the submission's doing
         raise SandboxError(f"No sandbox can be asked for: {error}.") from error
     halves = Halves(job, place, *forks)
-    return _Run(job, halves) if halves.start() else None
+    if not halves.start():
+        return None
+    if (listener := halves.student.listener) is not None:
+        stack.callback(proxy.end, proxy.start(listener, job.network))
+    return _Run(job, halves)
 
 
 def _asks_for(cells: list[CellResult], names: set[str]) -> bool:

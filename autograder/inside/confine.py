@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import math
 import os
 import platform
 import resource
+import socket
 import stat
 import struct
 import sys
@@ -27,6 +29,7 @@ __all__ = [
     "enter_namespaces",
     "leave_root",
     "limit",
+    "listen",
     "mount_private",
     "own_descriptors",
     "set_dumpable",
@@ -41,6 +44,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_SECCOMP = 4, 24, 22
 _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 36, 38, 47
 _SECCOMP_MODE_FILTER = 2
+_SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MS_REMOUNT, _MS_BIND, _MS_MOVE, _MS_REC, _MS_PRIVATE = 32, 4096, 8192, 16384, 1 << 18
 
@@ -186,8 +190,22 @@ def limit(limits: Limits) -> None:
         resource.setrlimit(name, (value, value))
 
 
-def drop_privileges() -> None:
-    """Give up every capability and the ways to get one back, and install the seccomp filter."""
+def listen() -> socket.socket:
+    """A socket that takes connections of this network namespace, where nothing else leads out."""
+    listener = socket.socket()
+    up = struct.pack("16sH22x", b"lo", _IFF_UP)
+    fcntl.ioctl(listener, _SIOCSIFFLAGS, up)
+    listener.bind(("127.0.0.1", 3128))
+    listener.listen(8)
+    return listener
+
+
+def drop_privileges(network: bool) -> None:
+    """Give up every capability and the ways to get one back, and install the seccomp filter.
+
+    Args:
+        network: whether connections may be made in this network namespace.
+    """
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     for capability in range(64):  # those that this kernel does not know are errors
         _libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0)
@@ -195,7 +213,7 @@ def drop_privileges() -> None:
     header = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0))
     nothing = ctypes.create_string_buffer(24)
     _check(_libc.capset(header, nothing), "capset")
-    code = seccomp_program(platform.machine())
+    code = seccomp_program(platform.machine(), network)
     statements = ctypes.create_string_buffer(code, len(code))
     program = ctypes.create_string_buffer(
         struct.pack("@HP", len(code) // 8, ctypes.addressof(statements))

@@ -72,8 +72,11 @@ def _main(fds: dict[str, int], role: str, limits: Limits, isolated: bool, warm: 
         sys.path.insert(0, str(home))
     confine.limit(limits)
     if isolated:
+        network = order["network"]
+        if network:
+            _hand_over(confine.listen(), fds["status"])
         confine.set_dumpable(True)  # the host measures it; nobody else can see it
-        confine.drop_privileges()
+        confine.drop_privileges(network)
     os.dup2(fds["stdout"], 1)
     os.dup2(fds["stderr"], 2)
     os.close(fds["stdout"])
@@ -88,6 +91,15 @@ def _main(fds: dict[str, int], role: str, limits: Limits, isolated: bool, warm: 
             run_student(control, link, fds["reports"], messages, *warm)
         else:
             run_tests(control, link, messages)
+
+
+def _hand_over(listener: socket.socket, status: int) -> None:
+    """Give the host the socket at which it serves the network, and say where that is."""
+    with listener, socket.socket(fileno=os.dup(status)) as host:
+        socket.send_fds(host, [b"listens"], [listener.fileno()])
+        place = "http://{}:{}".format(*listener.getsockname())
+    for name in ("http_proxy", "https_proxy"):
+        os.environ[name] = os.environ[name.upper()] = place
 
 
 def _init(fds: dict[str, int], role: str, limits: Limits, isolated: bool, warm: Any) -> None:

@@ -21,7 +21,7 @@ def main() -> None:
     if pid == 0:
         try:
             confine.mount_private(2**20)
-            confine.drop_privileges()
+            confine.drop_privileges(network=False)
         except OSError as error:
             os.write(2, f"no file systems inside it: {error}\n".encode())
             os._exit(1)

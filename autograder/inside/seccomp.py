@@ -33,7 +33,8 @@ _NOT_PERMITTED, _MISSING, _NO_FAMILY = _ERRNO | 1, _ERRNO | 38, _ERRNO | 97
 _AS_IF_DONE = _ERRNO  # the caller is told that all went well
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
-_AF_UNIX = 1
+_AF_UNIX, _AF_INET, _SOCK_STREAM, _SOL_SOCKET, _IPPROTO_TCP = 1, 2, 1, 1, 6
+_TCP_OPTIONS = (1, 4, 5, 6, 18)  # no delay, keep alive, time-out
 _F_GETLK, _F_OFD_GETLK, _F_SETLEASE, _F_NOTIFY = 5, 36, 1024, 1026
 _TIOCSCTTY, _TIOCSTI, _TIOCLINUX = 0x540E, 0x5412, 0x541C
 _SO_ATTACH = (26, 50, 51, 52)  # filters and BPF programs, of a socket and of a group
@@ -60,16 +61,22 @@ class _Rule:
 
     Attributes:
         argument: which one, from 0.
-        cases: test, value, and what is returned where it holds; the first that holds counts.
+        cases: test, value, and what is returned where it holds, or another rule; the first that
+            holds counts.
         otherwise: what is returned else.
     """
 
     argument: int
-    cases: tuple[tuple[int, int, int], ...]
+    cases: tuple[tuple[int, int, int | _Rule], ...]
     otherwise: int = _ALLOW
 
 
+def _any_of(values: tuple[int, ...]) -> tuple[tuple[int, int, int | _Rule], ...]:
+    return tuple((_EQUAL, value, _ALLOW) for value in values)
+
+
 _UNIX_ONLY = _Rule(0, ((_EQUAL, _AF_UNIX, _ALLOW),), _NO_FAMILY)
+_NO_FILTERS = _Rule(2, tuple((_EQUAL, option, _NOT_PERMITTED) for option in _SO_ATTACH))
 _RULES = {
     "clone": _Rule(0, ((_ANY_BIT, NEW_NAMESPACES, _NOT_PERMITTED),)),
     "fcntl": _Rule(
@@ -94,20 +101,40 @@ _RULES = {
     "prctl": _Rule(0, tuple((_EQUAL, kept, _ALLOW) for kept in _PR_KEPT.values()), _NOT_PERMITTED),
     # A session is a group of its own to the scheduler: a submission stays in one.
     "setsid": _Rule(0, (), _AS_IF_DONE),
-    "setsockopt": _Rule(2, tuple((_EQUAL, option, _NOT_PERMITTED) for option in _SO_ATTACH)),
+    "setsockopt": _NO_FILTERS,
     "socket": _UNIX_ONLY,
     "socketpair": _UNIX_ONLY,
+}
+
+_TCP_ONLY = _Rule(
+    1,  # the kind, with and without SOCK_NONBLOCK and SOCK_CLOEXEC
+    tuple(
+        (_EQUAL, _SOCK_STREAM | flags, _Rule(2, _any_of((0, _IPPROTO_TCP)), _NO_FAMILY))
+        for flags in (0, 0x800, 0x80000, 0x80800)
+    ),
+    _NO_FAMILY,
+)
+_NETWORK_RULES = {
+    "socket": _Rule(0, ((_EQUAL, _AF_UNIX, _ALLOW), (_EQUAL, _AF_INET, _TCP_ONLY)), _NO_FAMILY),
+    "setsockopt": _Rule(
+        1,
+        (
+            (_EQUAL, _SOL_SOCKET, _NO_FILTERS),
+            (_EQUAL, _IPPROTO_TCP, _Rule(2, _any_of(_TCP_OPTIONS), _NOT_PERMITTED)),
+        ),
+        _NOT_PERMITTED,
+    ),
 }
 
 Statement = tuple[int, int, int, int]
 
 
-def seccomp_program(machine: str) -> bytes:
+def seccomp_program(machine: str, network: bool = False) -> bytes:
     """The seccomp filter for a machine (`platform.machine()`), as classic BPF.
 
     A system call that is not listed returns EPERM, or ENOSYS where it is so new that libraries fall
-    back on older ones; sockets other than Unix ones cannot be made; a call by another
-    architecture's table kills the process.
+    back on older ones; sockets other than Unix ones cannot be made, with `network` also those of
+    TCP; a call by another architecture's table kills the process.
 
     Raises:
         ValueError: nobody has listed the system calls of that machine.
@@ -125,18 +152,22 @@ def seccomp_program(machine: str) -> bytes:
     program += [(_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, number)]
     if machine == "x86_64":  # the x32 table, which shares the architecture
         program += [(_AT_LEAST, 0, 1, 0x40000000), (_RETURN, 0, 0, _MISSING)]
+    rules = _RULES | _NETWORK_RULES if network else _RULES
     for name, numbers in CALLS.items():
         call = numbers[MACHINES[machine]]
         if call is not None:
-            body = _body(_RULES[name]) if name in _RULES else [(_RETURN, 0, 0, _ALLOW)]
+            body = _body(rules.get(name, _ALLOW))
             program += [(_EQUAL, 0, len(body), call), *body]
     program += [(_AT_LEAST, 0, 1, FIRST_COMMON), (_RETURN, 0, 0, _MISSING)]
     program += [(_RETURN, 0, 0, _NOT_PERMITTED)]
     return b"".join(struct.pack("=HBBI", *statement) for statement in program)
 
 
-def _body(rule: _Rule) -> list[Statement]:
+def _body(rule: int | _Rule) -> list[Statement]:
+    if isinstance(rule, int):
+        return [(_RETURN, 0, 0, rule)]
     body: list[Statement] = [(_LOAD, 0, 0, 16 + 8 * rule.argument)]
     for test, value, result in rule.cases:
-        body += [(test, 0, 1, value), (_RETURN, 0, 0, result)]
+        then = _body(result)
+        body += [(test, 0, len(then), value), *then]
     return [*body, (_RETURN, 0, 0, rule.otherwise)]

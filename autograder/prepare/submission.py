@@ -45,6 +45,7 @@ class Rules:
         limits: see `Job`.
         imports: see `Job`.
         withheld: see `Job`.
+        network: see `Job`.
         mode: where tests are judged, the course's choice; `"auto"` leaves it to the plans.
         plans: by notebook, what its solution has shown.
     """
@@ -57,6 +58,7 @@ class Rules:
     limits: Limits = field(default_factory=Limits)
     imports: tuple[str, ...] = ()
     withheld: tuple[str, ...] = ()
+    network: tuple[str, ...] = ()
     mode: Literal["auto", "outside", "inside"] = "auto"
     plans: Mapping[str, Plan] = field(default_factory=dict)
 
@@ -82,6 +84,7 @@ class Rules:
             made,
             cells=tuple(self._placed(cell, plan) for cell in made.cells),
             asked=plan.asked,
+            network=self.network,
             noticing=self.mode == "auto",
         )
 

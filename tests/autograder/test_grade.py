@@ -88,6 +88,7 @@ def test_the_courses_settings_hold_for_what_runs_in_parallel(course: Course, sub
     """So recording finds the result of each job, and does not run it once more by itself."""
     course.config.Isolated.limits = {"cell_seconds": 7}
     course.config.Isolated.withheld = ["this"]
+    course.config.Isolated.network = ["example.org:443"]
     jobs: list[Job] = []
 
     def execute(job: bytes, isolated: bool) -> bytes:
@@ -96,7 +97,9 @@ def test_the_courses_settings_hold_for_what_runs_in_parallel(course: Course, sub
 
     submit("anna")
     assert run(course, execute=execute).graded == ["anna"]
-    assert {(job.limits.cell_seconds, job.withheld) for job in jobs} == {(7, ("this",))}
+    assert {(job.limits.cell_seconds, job.withheld, job.network) for job in jobs} == {
+        (7, ("this",), ("example.org:443",))
+    }
     # The solution's job, outside, inside and inside after other tests, and anna's.
     assert len(list((course.work / "results").rglob("*.json"))) == len(jobs) == 4
 

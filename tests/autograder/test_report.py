@@ -371,6 +371,15 @@ def test_the_doctor_looks_at_the_course(
     out = capsys.readouterr().out
     assert re.search(r"^ok +nbgrader_config.py\nok +gradebook$", out, re.M)
     assert [path.name for path in root.parent.iterdir()] == ["vae #1"]
+    config = root / "nbgrader_config.py"
+    config.write_text("c.Isolated.network = ['a.org:443', 'b:80']")
+    main(["doctor", "--course", str(root)])
+    out = capsys.readouterr().out
+    assert re.search(r"^ok +network: submissions may reach a\.org:443, b:80, and n", out, re.M)
+    config.write_text("c.Isolated.network = ['a.org']")
+    main(["doctor", "--course", str(root)])
+    out = capsys.readouterr().out
+    assert re.search(r"^LACKS +network: .*expected a host and a port", out, re.M)
     (root / "nbgrader_config.py").write_text("# autograder.install(c)")
     (root / "gradebook.db").unlink()
     assert main(["doctor", "--course", str(root)]) == 1
@@ -395,6 +404,18 @@ def test_a_gradebook_that_is_not_there_is_one_line(
     assert main(["report", "ps1", "--course", str(course.root)]) == 3
     said = capsys.readouterr().err
     assert said.startswith(told)
+    assert said.count("\n") == 1
+
+
+def test_a_wrong_setting_is_one_line(
+    course: Course, submit: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submit("anna")
+    config = course.root / "nbgrader_config.py"
+    config.write_text(config.read_text() + "c.Isolated.network = ['example.org']\n")
+    assert main(["grade", "ps1", "--course", str(course.root)]) == 3
+    said = capsys.readouterr().err
+    assert said.startswith("a setting in nbgrader_config.py is wrong: ")
     assert said.count("\n") == 1
 
 

@@ -425,10 +425,10 @@ def test_the_filter_decides_as_listed(machine: str) -> None:
         assert decision(program, 0x40000000 | 520, arch, 0) == missing
 
 
-def decision(program: bytes, number: int, arch: int, argument: int) -> int:
+def decision(program: bytes, number: int, arch: int, *arguments: int) -> int:
     import struct
 
-    data = struct.pack("=IIQ6Q", number, arch, 0, argument, *[0] * 5)
+    data = struct.pack("=IIQ6Q", number, arch, 0, *arguments, *[0] * (6 - len(arguments)))
     statements = list(struct.iter_unpack("=HBBI", program))
     at, register = 0, 0
     while True:
