@@ -279,5 +279,7 @@ def _executed(
                 pool.submit(key, made.jobs[name].to_bytes())
         waiting.append(submission)
         yield from finished(block=len(pool.running) >= pool.room)
+        while pool.heavy:
+            yield from finished(block=True)
     while waiting:
         yield from finished(block=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from autograder.execute.clock import Clock, Reading, within
@@ -19,6 +20,7 @@ __all__ = ["Halves"]
 
 _GRACE_SECONDS = 2.0
 _START_SECONDS = 60.0
+_PART = 1 << 20
 _MEMORY_SLACK = 1.25  # a single process meets its limit first, by a MemoryError, and lives
 
 
@@ -66,15 +68,15 @@ class Halves:
         Raises:
             SandboxError: they cannot.
         """
-        files = {k: base64.b64encode(v).decode() for k, v in self._job.files.items()}
+        left = within(_START_SECONDS)
+        files, both = self._job.files, (self.student, self.tests)
         given = {name: files[name] for name in self._job.given if name in files}
         network = bool(self._job.network)
-        self.student.send({"files": files, "home": self.student.home, "network": network})
-        self.tests.send({"files": given, "home": self.tests.home, "network": False})
-        both = (self.student, self.tests)
-        self.loop.until(
-            lambda: all(f.started or not f.usable for f in both), within(_START_SECONDS)
-        )
+        self.student.send({"home": self.student.home, "network": network})
+        self.tests.send({"home": self.tests.home, "network": False})
+        self._write(self.student, files, left)
+        self._write(self.tests, given, left)
+        self.loop.until(lambda: all(f.started or not f.usable for f in both), left)
         if any((fork.broken or "").startswith("files") for fork in both):
             return False
         for fork in both:
@@ -85,6 +87,15 @@ class Halves:
                 )
         self._begun = self.clock.read()
         return True
+
+    def _write(self, fork: Fork, files: Mapping[str, bytes], left: Callable[[], float]) -> None:
+        """Send files, of which only a part is held here once more at a time."""
+        for name, content in files.items():
+            for start in range(0, max(1, len(content)), _PART):
+                part = base64.b64encode(content[start : start + _PART]).decode()
+                fork.send({"write": name, "part": part})
+                self.loop.until(lambda: not fork.writable() or not fork.usable, left)
+        fork.send({"written": True})
 
     def on(
         self,

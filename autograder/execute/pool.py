@@ -24,6 +24,7 @@ __all__ = ["Execute", "Pool", "run"]
 
 Execute = Callable[[bytes, bool], bytes]
 
+_HEAVY = 2**23  # bytes
 _DOUBT = 0.1  # of a job's time: what others may take before its timeout is in doubt
 
 
@@ -87,6 +88,11 @@ class Pool:
         self.executed = 0
         #: How many jobs may wait: enough to keep all busy, few enough to hold in memory.
         self.room = 4 * workers if self._own else 64
+
+    @property
+    def heavy(self) -> bool:
+        """Whether so much waits, as submissions with large files, that no more may be held."""
+        return sum(map(len, self.running.values())) > _HEAVY
 
     def _submit(self, job: bytes) -> Future[bytes]:
         return self._executor.submit(_work, self._execute, job, self.isolated, environment())

@@ -2,7 +2,8 @@
 
 JSON behind a length of four bytes:
 
-  to main:    {"files": …, "home": …} first, then {"run": source, …} for each cell
+  to main:    {"home": …, …} first, then {"write": name, "part": …} for each part of a file,
+              {"written": true}, and {"run": source, …} for each cell
   from main:  {"stream": "stdout" | "stderr", "text": …}, {"display" | "result": data, …},
               {"clear": true}, {"error": [name, value, traceback]}, and at the end of a cell
               {"done": true, …}

@@ -61,10 +61,11 @@ def _main(fds: dict[str, int], role: str, limits: Limits, isolated: bool, warm: 
     home = Path(order["home"])
     os.chdir(home)
     try:
-        for name, content in order["files"].items():
-            path = home / name
+        while "write" in (message := receive(control)):
+            path = home / message["write"]
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(base64.b64decode(content))
+            with path.open("ab") as file:
+                file.write(base64.b64decode(message["part"]))
     except OSError as error:
         os.write(fds["status"], f"files {error}".encode()[:4000])
         os._exit(1)

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -102,6 +103,26 @@ def test_the_courses_settings_hold_for_what_runs_in_parallel(course: Course, sub
     }
     # The solution's job, outside, inside and inside after other tests, and anna's.
     assert len(list((course.work / "results").rglob("*.json"))) == len(jobs) == 4
+
+
+def test_submissions_with_large_files_wait_for_each_other(course: Course, submit: Any) -> None:
+    """So that what is held does not grow with their number."""
+    held: list[int] = [0, 0]  # now, and at most
+    lock = threading.Lock()
+
+    def execute(job: bytes, isolated: bool) -> bytes:
+        for change in (1, -1) if len(job) > 2**23 else ():
+            with lock:
+                held[0] += change
+                held[1] = max(held)
+            time.sleep(0.2)
+        return standin.execute(job, isolated)
+
+    for student in ("anna", "bert", "carl", "dora"):
+        (submit(student) / "large").write_bytes(student.encode() * 2**21 + b"large")
+    with ThreadPoolExecutor(4) as executor:
+        assert len(run(course, execute=execute, executor=executor).graded) == 4
+    assert held == [0, 1]
 
 
 def test_one_student_alone(course: Course, submit: Any) -> None:

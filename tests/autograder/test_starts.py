@@ -129,3 +129,30 @@ def test_a_sandbox_that_missed_its_hosts_end_ends_by_itself(tmp_path: Path) -> N
         host.kill()
         host.wait()
     assert waited(False, 8)
+
+
+@in_sandbox
+@pytest.mark.slow
+def test_files_are_held_a_few_times_and_no_more() -> None:
+    """What a submission brings, and the job's bytes of it, but nothing that is made for sending."""
+    code = """
+from pathlib import Path
+from autograder.execute.run import execute
+from autograder.job import Cell, Job, Limits
+def peak():
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+before, size = peak(), 48 * 2**20
+job = Job((Cell("a", "student", "1"),), {"large": bytes(size)}, Limits(memory=2**30))
+execute(job.to_bytes())
+print((peak() - before) / size)
+"""
+    root = Path(sandbox.__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert 1 < float(done.stdout) < 4
