@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ __all__ = ["blank", "parse", "restore"]
 
 CELLS_COUNT = 2000
 VALUES_COUNT = 2_000_000
+SOURCES_MEMORY = 24 * 2**20
 OLD_BYTES = 256_000
 OUTPUTS_COUNT = 50
 OUTPUTS_BYTES = 2**20
@@ -245,8 +247,12 @@ def restore(
     # Each known cell heads the student's own cells up to the next one.
     segments: dict[str | None, list[NotebookNode]] = {None: []}
     head: str | None = None
+    memory = 0
     for position, (cell, name) in enumerate(zip(record["cells"], names, strict=True)):
         kind, text = cell.get("cell_type"), _text(cell.get("source", ""))
+        memory += sys.getsizeof(text)  # one letter that is not Latin makes a text four times as big
+        if memory > SOURCES_MEMORY:
+            raise Refused("malformed", "the cells hold too much text: remove what is not yours")
         if kind not in _KINDS:
             raise Refused("malformed", "a cell is neither code, Markdown nor raw text")
         tags = _dict(cell.get("metadata")).get("tags")

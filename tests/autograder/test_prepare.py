@@ -211,12 +211,19 @@ def test_text_that_cannot_be_written_is_replaced() -> None:
         (submitted(raw(None, "", kind="magic")), "neither"),
         (submitted({"cell_type": ["code"], "source": ""}), "neither"),
         (submitted(*[raw(None, "")] * 2001), "more than 2000"),
+        (submitted(*[raw(None, f"{'x' * 10_000}\U0001f600")] * 700), "too much text"),
     ],
 )
 def test_what_is_no_notebook_is_refused_with_its_reason(data: bytes, said: str) -> None:
     with pytest.raises(Refused, match=said) as caught:
         restore(data, SOURCE)
     assert caught.value.reason == "malformed"
+
+
+def test_a_large_notebook_of_plain_text_is_taken() -> None:
+    text = "x" * 19_000_000
+    notebook, _ = restore(submitted(raw(None, text, kind="markdown")), SOURCE)
+    assert text in [cell.source for cell in notebook.cells]
 
 
 @pytest.mark.slow
