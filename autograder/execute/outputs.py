@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from autograder.job import Limits
@@ -35,8 +36,9 @@ class Outputs:
 
     @property
     def size(self) -> int:
-        """What they take of the limit."""
-        return self._room - max(0, self._left) + self._errors
+        """What they take of the notebook's room; one letter may make a text four times as big."""
+        memory = sum(sys.getsizeof(text) for item in self.items for text in _texts(item))
+        return max(memory, self._room - max(0, self._left) + self._errors)
 
     def add(self, message: dict[str, Any]) -> None:
         """Take a message of `autograder.inside.control`; one that is not valid is left out."""
@@ -134,6 +136,11 @@ class Outputs:
         self._has_result = self._has_result or always
         if self._append(item, size, always) and isinstance(shown, str):
             self._shown[shown] = item
+
+
+def _texts(item: dict[str, Any]) -> list[str]:
+    lines = item.get("traceback", ())
+    return [item.get("text", ""), item.get("evalue", ""), *item.get("data", {}).values(), *lines]
 
 
 def _text(value: Any) -> str:

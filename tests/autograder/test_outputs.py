@@ -24,6 +24,18 @@ def test_errors_take_of_the_room() -> None:
     assert size < 50_000_000
 
 
+def test_of_the_room_texts_take_their_memory() -> None:
+    plain, wide = Outputs(LIMITS), Outputs(LIMITS)
+    for outputs, letter in ((plain, "x"), (wide, "\U0001f600")):
+        outputs.add({"stream": "stdout", "text": "x" * 40_000})
+        outputs.add({"stream": "stdout", "text": letter})
+    assert 40_000 < plain.size < 41_000
+    assert wide.size > 160_000
+    mimes = Outputs(LIMITS)
+    mimes.add({"display": {f"a/{i}": "" for i in range(1000)}})
+    assert mimes.size > 40_000
+
+
 def test_of_an_error_the_place_and_the_last_lines_are_kept() -> None:
     outputs = Outputs(LIMITS)
     outputs.add({"error": ERROR})
