@@ -31,7 +31,7 @@ from sphinx.errors import ExtensionError
 PAGES = "chapters/exercises"
 
 NOTE = """```{{admonition}} Do this in JupyterLab
-:class: tip
+:class: tip exercise-note
 Read {{ref}}`the chapter <{chapter}>` first. Then
 <a href="../../_sources/{page}.ipynb" download>download {name}.ipynb</a>, or find it in the folder
 of all exercises, and open it as the {{ref}}`student-guide` explains.
