@@ -1,4 +1,4 @@
-"""The lecture's VAE in Keras 3, on whichever backend is installed: TensorFlow, JAX or PyTorch."""
+"""The lecture's VAE in Keras 3, on TensorFlow, JAX or PyTorch."""
 
 import keras
 from keras import layers, ops

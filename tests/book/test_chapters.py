@@ -9,19 +9,22 @@ import pytest
 
 CHAPTERS = sorted((Path(__file__).parents[2] / "chapters").glob("*.md"))
 CELL = re.compile(r"^```\{code-cell\}[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-COLUMNS = 79  # what a page shows at 1280 pixels without scrolling
+COLUMNS, FOLDED = 79, 77  # what a page shows at 1280 pixels without scrolling
 
 
-def shown(text: str) -> list[str]:
-    """The lines of code that a page shows unfolded."""
-    cells = [cell for cell in CELL.findall(text) if not re.search(r"remove-cell|hide-input", cell)]
+def shown(text: str, folded: bool = False) -> list[str]:
+    """The lines of code that a page shows, either unfolded or folded."""
+    visible = [cell for cell in CELL.findall(text) if "remove-cell" not in cell]
+    cells = [cell for cell in visible if ("hide-input" in cell) == folded]
     code = [re.sub(r"\A---\n.*?^---\n", "", cell, flags=re.M | re.S) for cell in cells]
     return [line for cell in code for line in cell.splitlines() if not line.startswith(":")]
 
 
 @pytest.mark.parametrize("page", CHAPTERS, ids=lambda path: path.stem)
 def test_code_fits_the_page(page: Path) -> None:
-    assert not [line for line in shown(page.read_text("utf-8")) if len(line) > COLUMNS]
+    text = page.read_text("utf-8")
+    assert not [line for line in shown(text) if len(line) > COLUMNS]
+    assert not [line for line in shown(text, folded=True) if len(line) > FOLDED]
 
 
 def test_lines_of_all_kinds_of_cells_are_seen() -> None:
@@ -42,8 +45,14 @@ seen()
 ```{code-cell} ipython3
 also_seen()
 ```
+
+```{code-cell} ipython3
+:tags: [hide-input]
+seen_when_unfolded()
+```
 """
     assert shown(text) == ["seen()", "also_seen()"]
+    assert shown(text, folded=True) == ["seen_when_unfolded()"]
 
 
 @pytest.mark.parametrize("page", CHAPTERS, ids=lambda path: path.stem)
