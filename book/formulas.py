@@ -21,8 +21,9 @@ def join(app: Sphinx, doctree: nodes.document) -> None:
         after = formula.next_node(descend=False, siblings=True)
         marks = MARKS.match(after.astext()) if isinstance(after, nodes.Text) else None
         if marks:
-            rest = nodes.Text(after.astext()[marks.end() :])
-            after.parent.replace(after, rest)
+            siblings = after.parent.children  # equal texts are equal nodes: look for this very one
+            at = next(i for i, node in enumerate(siblings) if node is after)
+            after.parent[at] = nodes.Text(after.astext()[marks.end() :])
             span = nodes.inline("", "", classes=["nobreak"])
             formula.parent.replace(formula, span)
             span += [formula, nodes.Text(marks.group())]

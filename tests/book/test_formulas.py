@@ -16,6 +16,7 @@ import pytest
         ("Is it $x$? (Yes, $y$.)", ["?", ".)"]),
         ("If $x$ is small, $y$ is", []),
         ("$x$ and **bold**, $y$*em*", []),
+        ("*one*.*two* is $x$.", ["."]),  # equal marks elsewhere stay
     ],
 )
 def test_punctuation_stays_with_the_formula_before_it(
