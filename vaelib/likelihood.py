@@ -51,7 +51,7 @@ class Bernoulli(Distribution):
         logits: (*batch, *event), finite; results are as exact for ±100 as for 0.
         event_dims: number of trailing dimensions that make one observation.
         pixels: `"binary"` (the default) accepts only 0 and 1. `"grey"` accepts all of [0, 1]. The
-            value is then the negative cross-entropy of the pixels, **not** a log-likelihood: no
+            value is then the negative cross-entropy of the pixels, not a log-likelihood: no
             constant turns exp(value) into a distribution over grey images.
 
     Raises:
