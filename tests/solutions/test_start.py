@@ -31,7 +31,7 @@ SYSTEMS = ("x86_64-pc-windows-msvc", "aarch64-apple-darwin", "x86_64-manylinux_2
 
 def plain(text: str) -> str:
     """Without markup, and with blanks as one."""
-    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>|[*`]", "", text))).strip()
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>|{kbd}|[*`]", "", text))).strip()
 
 
 def reached(url: str) -> bool:
@@ -73,6 +73,22 @@ def test_page_and_guide_name_the_same_systems() -> None:
     assert [tuple(map(plain, row)) for row in page] == guide
     for text in (plain(START), plain(GUIDE)):
         assert "Python 3.11, 3.12, 3.13 or 3.14 is needed" in text
+
+
+def test_page_and_guide_hand_in_by_the_same_steps() -> None:
+    page = re.findall(r"<li>(.*?)</li>", START.partition("<h2>Hand in</h2>")[2], re.S)
+    guide = re.findall(r"^\d\. (.*(?:\n   .*)*)", GUIDE.partition("## Hand in\n")[2], re.M)
+    named = re.compile(r'hand_in\("(.*?)"\)')
+    for steps in (page, guide):
+        (assignment,) = named.findall(" ".join(steps))
+        notebook = nbformat.read(ROOT / "solutions" / assignment / f"{assignment}.ipynb", 4)
+        assert notebook.cells[-1].source in plain(" ".join(steps))
+    first = [
+        [re.split(r"[.,](?= |$)", named.sub("hand_in", plain(step)))[0] for step in steps]
+        for steps in (page, guide)
+    ]
+    assert first[0] == first[1]
+    assert len(first[0]) == 4
 
 
 def test_links_of_the_page_lead_somewhere(student: Path) -> None:
