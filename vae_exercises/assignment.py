@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from vae_exercises.lines import filled
 from vae_exercises.mistakes import known_mistakes
 from vae_exercises.section import Section
 from vae_exercises.task import Task
@@ -83,7 +84,7 @@ class Assignment:
             print(f"{cell}\n  · marked by hand: up to {points}")
         print(f"\n{earned} of {possible} points by the visible checks.")
         if still_open:
-            print("Still open: " + "; ".join(still_open) + ".")
+            print(filled("Still open: " + "; ".join(still_open) + "."))
         else:
             print("All green. More checks, on other inputs, are run when your work is graded.")
 

@@ -23,6 +23,8 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
+from vae_exercises.lines import filled
+
 __all__ = ["fingerprint", "hand_in"]
 
 COLAB = """\
@@ -55,21 +57,23 @@ def hand_in(assignment: str, cells: Mapping[str, bool], notebook: Path | None = 
     path = notebook or _find(name, shell.user_ns if shell else {})
     if path is None:
         print(
-            f"Do not hand in yet: there is no {name} in the folder {Path.cwd()}.\n"
-            f"Has the notebook been renamed or moved while it was open? Give it the name {name}, "
-            "close it, open it again, and choose Run → Run All Cells."
+            filled(
+                f"Do not hand in yet: there is no {name} in the folder {Path.cwd()}.\n"
+                "Has the notebook been renamed or moved while it was open? Give it the name "
+                f"{name}, close it, open it again, and choose Run → Run All Cells."
+            )
         )
         return
     ran = list(shell.history_manager.input_hist_raw) if shell else []
     found = _look(path, name, cells, ran)
     if found.problems:
         print("Do not hand in yet:")
-        print(*(f"  ✗ {problem}" for problem in found.problems), sep="\n")
+        print(*(filled(problem, "  ✗ ") for problem in found.problems), sep="\n")
         return
     saved = datetime.fromtimestamp(path.stat().st_mtime)
     print(f"✓ {name} is complete and saved.")
     for doubt in found.doubts:
-        print(f"  But: {doubt}")
+        print(filled(doubt, "  But: "))
     print(
         f"Hand in this file:\n  {path}\n"
         f"  saved on {saved:%d %B at %H:%M:%S}, fingerprint {fingerprint(path)}\n"
@@ -115,16 +119,18 @@ def _look(path: Path, name: str, cells: Mapping[str, bool], ran: list[str]) -> _
         problems.extend(_of_another_kind(grade_id, cell, cells[grade_id]))
     mine = {grade_id: cell for grade_id, cell in known.items() if cells[grade_id]}
     texts = {_plain(cell.source) for cell in notebook.cells if cell.cell_type == "code"}
-    never = []
+    never, stale = [], []
     for grade_id, cell in mine.items():
         last = _last(cell.source, ran)
         if ran and last is None and _defined(cell.source):
             never.append(grade_id)
         if last is not None and _plain(last) not in texts:
-            problems.append(
-                f"In the {_list([grade_id], 'cell')} the file is not what you ran last. Run the "
-                f"cell. {AGAIN}"
-            )
+            stale.append(grade_id)
+    if stale:
+        problems.append(
+            f"In the {_list(stale, 'cell')} the file is not what you ran last. Run "
+            f"{'it' if len(stale) == 1 else 'them'}. {AGAIN}"
+        )
     doubts = []
     if unwritten := [grade_id for grade_id, cell in mine.items() if _unwritten(cell)]:
         doubts.append(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import textwrap
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from vae_exercises.draw import Draw
 from vae_exercises.errors import Raised
 from vae_exercises.facts import Facts, agree, difference, passes, same, telling
+from vae_exercises.lines import filled
 from vae_exercises.mistakes import Mistake
 from vae_exercises.observe import Function, Observed, Watched
 from vae_exercises.section import Section
@@ -126,11 +126,7 @@ class Task:
         self._failed = (aspect, more)
         lines = [
             f"✗ {self.name}, {aspect} ({worth}): {headline}",
-            *(
-                f"  {line}"
-                for part in detail.splitlines()
-                for line in textwrap.wrap(part, 88, break_long_words=False, break_on_hyphens=False)
-            ),
+            *([filled(detail, "  ")] if detail else []),
             f"  Read: {self._section}",
             f"  exercise.{self.name}.read() opens it"
             + (", and .hint() says more." if more else "."),
@@ -143,8 +139,7 @@ class Task:
             print(f"No check of {self.name} has failed: run its checks first.")
             return
         aspect, more = self._failed
-        told = f"{self.name}, {aspect}: {more}"
-        print(textwrap.fill(told, 90, break_long_words=False, break_on_hyphens=False))
+        print(filled(f"{self.name}, {aspect}: {more}"))
 
     def read(self) -> None:
         """Open the section of the book that explains this task."""

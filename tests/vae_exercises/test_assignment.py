@@ -13,6 +13,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 import vae_exercises
 from vae_exercises import kl
+from vae_exercises.lines import WIDTH
 
 from .tasks import ASSIGNMENTS
 
@@ -77,6 +78,7 @@ def test_a_summary_counts_the_points(capsys: pytest.CaptureFixture[str]) -> None
     # Its shape and its numerics are right, and its value and its gradient are not.
     assert "14 of 18 points" in out
     assert "Still open: kl_between_gaussians, value; kl_between_gaussians, gradient" in out
+    assert max(map(len, out.splitlines())) <= WIDTH
     assert "All green" not in out
     assert "0 of 18 points" in said(capsys, {})
 

@@ -16,6 +16,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from vae_exercises import handing_in
 from vae_exercises.handing_in import fingerprint, hand_in
+from vae_exercises.lines import WIDTH
 
 ROOT = Path(__file__).parents[2]
 CELLS = {"kl": True, "kl-value": False, "derivation": True}
@@ -62,6 +63,7 @@ def said(
         name: str = "3-kl.ipynb",
         names: dict[str, str] | None = None,
         find: bool = False,
+        cells: dict[str, bool] = CELLS,
     ) -> str:
         history = SimpleNamespace(input_hist_raw=["", *([RIGHT, CHECK] if ran is None else ran)])
         shell = SimpleNamespace(user_ns=names or {}, history_manager=history)
@@ -69,8 +71,12 @@ def said(
         path = tmp_path / name
         text = notebook if isinstance(notebook, str) else nbformat.writes(notebook)
         path.write_text(text, "utf-8")
-        hand_in("3-kl", CELLS, None if find else path)
-        return capsys.readouterr().out
+        hand_in("3-kl", cells, None if find else path)
+        out = capsys.readouterr().out
+        assert [
+            line for line in out.splitlines() if len(line) > WIDTH and " " in line.strip()
+        ] == []
+        return " ".join(out.split())
 
     return say
 
@@ -192,6 +198,17 @@ def test_a_file_that_is_older_than_what_was_run_is_told(said: Say) -> None:
     text = said(whole(), [RIGHT, CHECK, newer, CHECK])
     assert "In the cell kl the file is not what you ran last." in text
     assert "Ctrl+S" in text
+
+
+def test_cells_that_are_older_are_told_together(said: Say) -> None:
+    notebook = whole()
+    other = RIGHT.replace("kl", "other")
+    metadata = {"nbgrader": graded(True, grade_id="other")}
+    notebook.cells.append(new_code_cell(other, metadata=metadata))
+    ran = [source.replace("/ 2", "/ 3") for source in (RIGHT, other)]
+    text = said(notebook, ran, cells={**CELLS, "other": True})
+    assert "In the cells kl and other the file is not what you ran last. Run them." in text
+    assert text.count("✗") == 1
 
 
 def test_a_file_that_is_newer_than_what_was_run_is_told(said: Say) -> None:
