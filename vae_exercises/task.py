@@ -139,6 +139,7 @@ class Task:
             print(f"No check of {self.name} has failed: run its checks first.")
             return
         aspect, more = self._failed
+        more = more or "there is no second hint; .read() opens the section that explains it."
         print(filled(f"{self.name}, {aspect}: {more}"))
 
     def read(self) -> None:

@@ -83,6 +83,17 @@ def test_the_second_hint_comes_when_asked_for(
     assert re.sub(r"\s+", " ", mistake.more) in re.sub(r"\s+", " ", capsys.readouterr().out)
 
 
+def test_a_hint_that_does_not_exist_is_no_empty_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def kl_to_standard_normal(mu: object, logvar: object) -> object:
+        raise NotImplementedError()
+
+    task = next(task for task in TASKS.values() if task.name == "kl_to_standard_normal")
+    with pytest.raises(CheckFailed, match="not written yet"):
+        task.check("value", kl_to_standard_normal)
+    task.hint()
+    assert "value: there is no second hint; .read() opens" in capsys.readouterr().out
+
+
 @each_task
 def test_no_two_mistakes_share_a_name_or_an_edit(name: str) -> None:
     mistakes = TASKS[name]._mistakes
