@@ -66,10 +66,12 @@ class Course:
     Attributes:
         root: the folder with `nbgrader_config.py`.
         config: the course's configuration with the grader installed.
+        installs: whether the configuration itself installs the grader.
     """
 
     root: Path
     config: Config
+    installs: bool = True
 
     @classmethod
     def at(cls, folder: Path) -> Course:
@@ -93,8 +95,9 @@ class Course:
         config = copy.deepcopy(app.config)
         if "root" not in config.CourseDirectory:
             config.CourseDirectory.root = str(folder.resolve())
-        autograder.install(config)
-        return cls(Path(config.CourseDirectory.root), config)
+        given = copy.deepcopy(config)
+        autograder.install(config)  # a second time changes nothing
+        return cls(Path(config.CourseDirectory.root), config, installs=config == given)
 
     def directory(self, **changes: Any) -> CourseDirectory:
         """nbgrader's view of the folder, with settings of its own."""
@@ -162,9 +165,10 @@ class Course:
             CourseError: there is no such assignment, or it is not in Python.
         """
         if not self.has_gradebook():
-            raise CourseError(
-                f"there is no gradebook ({self.address}): nbgrader generate_assignment"
-            )
+            missing = f"there is no gradebook ({self.address}): nbgrader generate_assignment"
+            if not (self.root / "nbgrader_config.py").exists():
+                missing += "; or name the course's folder with --course"
+            raise CourseError(missing)
         try:
             with self.gradebook() as gradebook:
                 sources = source_notebooks(gradebook, assignment)

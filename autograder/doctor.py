@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -38,13 +37,10 @@ def findings(folder: Path) -> Iterator[tuple[str, str | None]]:
     except CourseError as error:
         yield "course", str(error)
         return
-    config = folder / "nbgrader_config.py"
-    text = config.read_text("utf-8") if config.exists() else ""
-    installed = re.search(r"^\s*autograder\.install\(", text, re.MULTILINE)
     yield (
         "nbgrader_config.py",
         None
-        if installed
+        if course.installs
         else "it does not say `import autograder; autograder.install(c)`: nbgrader's own commands "
         "and formgrader's button run submissions on this machine, with your rights",
     )

@@ -115,7 +115,7 @@ def grade(
                 tqdm(
                     total=len(submissions),
                     unit="submission",
-                    disable=not progress,
+                    disable=None if progress else True,  # None: where stderr is no terminal
                     desc=assignment,
                 ) as bar,
             ):

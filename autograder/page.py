@@ -178,7 +178,7 @@ def _who_failed(rows: Sequence[Row]) -> list[str]:
         number = sum(len(who) for who in said.values())
         parts.append(
             _fold(
-                f"{cell}: {number} without all points",
+                f"{cell}: {number} lost points",
                 _table(["what it said", "#students", "who"], told),
             )
         )

@@ -232,7 +232,7 @@ def test_the_page_is_whole_safe_and_has_words_for_its_pictures(graded: Course) -
     sources = re.findall(r'(?:src|srcset|href)="([^"]{0,22})', html)
     assert sources
     assert all(re.match(r"data:image/png;base64|#student-\d+$", source) for source in sources)
-    folds = re.findall(r"<summary>(test_\w+): \d+ without all points", html)
+    folds = re.findall(r"<summary>(test_\w+): \d+ lost points", html)
     assert folds == ["test_mean", "test_hidden", "test_partial"]  # in the order of the notebook
     alts = re.findall(r'<img [^>]*alt="([^"]*)"', html)
     assert len(alts) == html.count("<img ") == 3
@@ -367,11 +367,15 @@ def test_the_doctor_looks_at_the_course(
 ) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
     root = course.root.rename(course.root.with_name("vae #1"))
+    config = root / "nbgrader_config.py"
     main(["doctor", "--course", str(root)])
     out = capsys.readouterr().out
     assert re.search(r"^ok +nbgrader_config.py\nok +gradebook$", out, re.M)
     assert [path.name for path in root.parent.iterdir()] == ["vae #1"]
-    config = root / "nbgrader_config.py"
+    shared = config.rename(root / "shared_config.py")  # of several courses, for example
+    config.write_text(f"get_config()\nload_subconfig({shared.name!r}, {str(root)!r})\n")
+    main(["doctor", "--course", str(root)])
+    assert re.search(r"^ok +nbgrader_config.py$", capsys.readouterr().out, re.M)
     config.write_text("c.Isolated.network = ['a.org:443', 'b:80']")
     main(["doctor", "--course", str(root)])
     out = capsys.readouterr().out
@@ -380,7 +384,7 @@ def test_the_doctor_looks_at_the_course(
     main(["doctor", "--course", str(root)])
     out = capsys.readouterr().out
     assert re.search(r"^LACKS +network: .*expected a host and a port", out, re.M)
-    (root / "nbgrader_config.py").write_text("# autograder.install(c)")
+    config.write_text("# autograder.install(c)\n")
     (root / "gradebook.db").unlink()
     assert main(["doctor", "--course", str(root)]) == 1
     out = capsys.readouterr().out
@@ -405,6 +409,16 @@ def test_a_gradebook_that_is_not_there_is_one_line(
     said = capsys.readouterr().err
     assert said.startswith(told)
     assert said.count("\n") == 1
+    assert "--course" not in said
+
+
+def test_a_folder_that_is_no_course_is_told_with_the_way_to_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", "ps1", "--course", str(tmp_path)]) == 3
+    said = capsys.readouterr().err
+    assert said.startswith("there is no gradebook")
+    assert said.endswith("; or name the course's folder with --course\n")
 
 
 def test_a_wrong_setting_is_one_line(
