@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +16,14 @@ from nbgrader.utils import parse_utc
 from autograder.bindings import needed
 from autograder.hidden import strip_hidden
 from autograder.job import Cell, Job, Limits, Role
-from autograder.prepare.files import ABOUT_SUBMISSION, Files, Refused, read_bytes, read_files
+from autograder.prepare.files import (
+    ABOUT_SUBMISSION,
+    Files,
+    Refused,
+    odd_name,
+    read_bytes,
+    read_files,
+)
 from autograder.prepare.notebook import blank, restore
 from autograder.prepare.plan import Judged, Plan
 from autograder.prepare.source import SourceNotebook
@@ -129,7 +138,9 @@ def prepare(folder: Path, sources: Mapping[str, SourceNotebook], rules: Rules) -
             made.notebooks[name] = read_notebook(path, source, rules)
     if not made.notebooks:
         name, source = next(iter(sources.items()))
-        refused = Refused("missing", f"{name}.ipynb was not submitted")
+        others = _notebooks(folder)
+        instead = f"; there is {', '.join(map(repr, others))}" if others else ""
+        refused = Refused("missing", f"{name}.ipynb was not submitted{instead}")
         made.notebooks[name] = blank(source, refused)
     made.files = files.taken
     made.about, odd = _about(folder)
@@ -176,6 +187,14 @@ def submission_files(folder: Path, rules: Rules) -> Files:
             del files.taken[name]
     files.taken |= rules.given
     return files
+
+
+def _notebooks(folder: Path) -> list[str]:
+    """The first few notebooks in a folder, whatever they are called."""
+    with contextlib.suppress(OSError):
+        names = (entry.name for entry in os.scandir(folder))
+        return sorted(n for n in names if n.endswith(".ipynb") and odd_name(n) is None)[:3]
+    return []
 
 
 def _about(folder: Path) -> tuple[dict[str, bytes], list[str]]:

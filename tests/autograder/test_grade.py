@@ -372,6 +372,15 @@ def test_a_bad_submission_has_its_reason_and_stops_nobody(
     assert run(course, execute=never).graded == []
 
 
+def test_a_notebook_of_another_name_is_told(course: Course, submit: Any) -> None:
+    folder = submit("anna")
+    (folder / "means.ipynb").rename(folder / "means (1).ipynb")
+    run(course)
+    (notebook,) = course.graded_notebooks("ps1", "anna").values()
+    said = {out.evalue for cell in notebook.cells for out in cell.get("outputs", [])}
+    assert said == {"means.ipynb was not submitted; there is 'means (1).ipynb'"}
+
+
 @pytest.mark.slow
 def test_fuzzed_notebooks_stop_nobody(course: Course, submit: Any) -> None:
     whole = (submit("aaa") / "means.ipynb").read_bytes()
