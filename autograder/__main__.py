@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import itertools
 import os
 import sys
@@ -143,6 +144,10 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+# What the machine refuses: no space, no right to write or read, a disk that fails.
+_NOT_OURS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command, and returns its exit code."""
     options = _arguments(arguments)
@@ -161,6 +166,11 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the table has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in _NOT_OURS:
+            raise
+        where = error.filename or options.course.resolve()
+        code, told = 3, f"{error.strerror}: {where}; what was recorded stays, the next run goes on"
     except KeyboardInterrupt:
         code, told = 130, "interrupted; what was recorded stays, the next run goes on"
     print(told, file=sys.stderr)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import csv
+import errno
 import io
 import itertools
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -410,6 +412,25 @@ def test_a_gradebook_that_is_not_there_is_one_line(
     assert said.startswith(told)
     assert said.count("\n") == 1
     assert "--course" not in said
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("place", [None, "/course/.autograder/lock"])
+def test_what_the_machine_refuses_is_one_line(
+    course: Course,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    place: str | None,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number), place)
+
+    monkeypatch.setattr("autograder.__main__.collect", refuse)
+    assert main(["report", "ps1", "--course", str(course.root)]) == 3
+    said = capsys.readouterr().err
+    assert said.startswith(f"{os.strerror(number)}: {place or course.root.resolve()}; ")
+    assert said.count("\n") == 1
 
 
 def test_a_folder_that_is_no_course_is_told_with_the_way_to_one(
