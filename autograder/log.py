@@ -23,11 +23,22 @@ class _OneLine(logging.Formatter):
         return " ".join(super().format(record).split())
 
 
+class _WhileThereIsSpace(RotatingFileHandler):
+    """Leaves out what cannot be written: a log neither ends a run nor hides why it ended."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 @contextlib.contextmanager
 def log_of(folder: Path, assignment: str) -> Iterator[Log]:
     """A logger that writes into the folder, a line each with its time and the assignment."""
     logger = logging.Logger("autograder.log")  # no child of the root: nothing on the terminal
-    handler = RotatingFileHandler(
+    handler = _WhileThereIsSpace(
         folder / "grade.log", maxBytes=BYTES, backupCount=OLDER, encoding="utf-8"
     )
     handler.setFormatter(_OneLine("%(asctime)s %(assignment)s: %(message)s"))

@@ -154,6 +154,17 @@ def test_no_name_and_no_error_makes_a_line_of_its_own_in_the_log(tmp_path: Path)
     ]  # fmt: skip
 
 
+def test_a_log_without_space_neither_ends_a_run_nor_hides_why_it_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "grade.log").symlink_to("/dev/full")
+    with log_of(tmp_path, "ps1") as log:
+        log.error("anna has 3 points")
+    with pytest.raises(CourseError, match="the cause"), log_of(tmp_path, "ps1"):
+        raise CourseError("the cause")
+    assert capsys.readouterr().err == ""
+
+
 def test_the_log_tells_what_each_run_recorded(course: Course, submit: Any) -> None:
     submit("anna")
     run(course, dry_run=True)
