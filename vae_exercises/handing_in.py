@@ -38,6 +38,8 @@ FRESH = (
     "Take a fresh copy of {name} from the zip file, in a folder of its own, and copy your "
     "functions into its cells."
 )
+# What reading a file raises that is cut off, or nested without end, or no file.
+_BROKEN = (OSError, ValueError, RecursionError, nbformat.ValidationError)
 AGAIN = "Save with Ctrl+S (⌘S on a Mac), and run this cell again."
 
 
@@ -99,7 +101,7 @@ def _look(path: Path, name: str, cells: Mapping[str, bool], ran: list[str]) -> _
     problems = [_misnamed(path, name)] if path.name != name else []
     try:
         notebook = _read(path)
-    except (OSError, ValueError, nbformat.ValidationError):
+    except _BROKEN:
         problems.append(
             f"The file {path.name} is not a whole notebook: it may have been cut off. {AGAIN} "
             f"If this does not help: {FRESH.format(name=name)}"
@@ -224,11 +226,17 @@ def _list(names: list[str], what: str) -> str:
     return f"{what}{'s' if len(names) > 1 else ''} {quoted}"
 
 
-def main() -> None:
-    """Print the fingerprints of the files that the command line names."""
-    for path in sys.argv[1:]:
-        print(fingerprint(Path(path)), path)
+def main(paths: list[str]) -> int:
+    """Print the fingerprints of files; 1 where one of them is not a whole notebook."""
+    broken = False
+    for path in paths:
+        try:
+            print(fingerprint(Path(path)), path)
+        except _BROKEN:
+            print(f"{path} is not a whole notebook", file=sys.stderr)
+            broken = True
+    return int(broken)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -308,3 +308,21 @@ def test_it_works_in_a_kernel(tmp_path: Path) -> None:
     text = notebook.cells[-1].outputs[0].text
     assert "✓ 3-kl.ipynb is complete and saved." in text
     assert "But:" not in text
+
+
+def test_of_a_class_every_fingerprint_is_printed_whatever_else_was_handed_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ada.ipynb").write_text(nbformat.writes(whole()), "utf-8")
+    (tmp_path / "bo.ipynb").write_bytes(b"\xff" + b"[" * 9)
+    (tmp_path / "deep.ipynb").write_text("[" * 200_000)
+    (tmp_path / "folder.ipynb").mkdir()
+    (tmp_path / "zoe.ipynb").write_text(nbformat.writes(whole()), "utf-8")
+    names = ["bo", "ada", "deep", "folder", "none", "zoe"]
+    assert handing_in.main([str(tmp_path / f"{name}.ipynb") for name in names]) == 1
+    out, err = capsys.readouterr()
+    print_of_all = fingerprint(tmp_path / "ada.ipynb")
+    assert out.split() == [
+        print_of_all, str(tmp_path / "ada.ipynb"), print_of_all, str(tmp_path / "zoe.ipynb"),
+    ]  # fmt: skip
+    assert err.count(" is not a whole notebook\n") == 4
