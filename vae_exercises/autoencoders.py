@@ -215,10 +215,10 @@ MODES = ("", ", in training mode")
 
 
 @_autoencoders.aspect("shape", points=1, conduct=True)
-def _(function: Function, draw: Draw) -> Observed:
+def _(function: Watched, draw: Draw) -> Observed:
+    call = function.beside(lambda module, name, x: getattr(module, name)(x), draws=False)
     for d, hidden, k in ((7, 5, 3), (3, 1, 1), (1, 2, 4)):
         model = trainable(function(d, hidden, k))
-        call = Watched(lambda module, name, x: getattr(module, name)(x), draws=False)
         for n, training in ((4, False), (1, False), (4, True), (1, True)):
             model.train(training)
             inputs = {"encode": positive(draw, n, d), "decode": positive(draw, n, k)}
@@ -229,12 +229,7 @@ def _(function: Function, draw: Draw) -> Observed:
                 yield f"the dtype {what}{MODES[training]}", f"{result.dtype}"[6:]
             if hidden == 5:
                 call(model, "forward", inputs["encode"])
-        yield f"what calls of the network leave behind, sizes {d, hidden, k}", _left(call)
     yield seeds(lambda: function(3, 2, 1))
-
-
-def _left(call: Watched) -> str:
-    return ", ".join(call.left) or "nothing"
 
 
 @_autoencoders.aspect("layers", points=2)
@@ -448,22 +443,21 @@ class _Made:
     """An autoencoder and the classifier that a function makes of it; what became of the first.
 
     Attributes:
-        left: what the call leaves behind. A new layer may be kept in the autoencoder.
+        changed: what the call changes. A new layer may be kept in the autoencoder.
         kept: whether codes and reconstructions are the same after the call.
         own: the classifier's parameters that are not the autoencoder's.
         copies: those of them that begin as the autoencoder's, with these.
     """
 
-    def __init__(self, function: Any, *sizes: int) -> None:
+    def __init__(self, function: Watched, *sizes: int) -> None:
         *_, code_dim, n_classes = sizes
         self.autoencoder = model = _autoencoder(function.function, *sizes[:-1])
         self.parameters = list(model.parameters())
         x = torch.linspace(-1, 1, 3 * sizes[0]).reshape(3, -1)
         before, outputs = self._state(), [still(model.encode, x), still(model, x)]
-        call = Watched(lambda: function.function(model, code_dim, n_classes), draws=True)
-        made = call()
+        made = function.beside(lambda: function.function(model, code_dim, n_classes), True)()
         changed = [name for name, value in self._state().items() if value != before[name]]
-        self.left = ", ".join([*call.left, *changed]) or "nothing"
+        self.changed = ", ".join(changed) or "nothing"
         self.classifier = trainable(made)
         self.kept = [
             alike(old, still(call, x))
@@ -484,7 +478,7 @@ class _Made:
 
 
 @initialise_classifier.aspect("sharing", points=3)
-def _(function: Function, draw: Draw) -> Observed:
+def _(function: Watched, draw: Draw) -> Observed:
     made = _Made(function, 6, 5, 3, 4)
     autoencoder, classifier = made.autoencoder, made.classifier
     for name, kept in zip(("codes", "reconstructions"), made.kept, strict=True):
@@ -513,7 +507,7 @@ def _(function: Function, draw: Draw) -> Observed:
 
 
 @initialise_classifier.aspect("logits", points=1)
-def _(function: Function, draw: Draw) -> Observed:
+def _(function: Watched, draw: Draw) -> Observed:
     made = _Made(function, 6, 5, 3, 4)
     autoencoder, classifier = made.autoencoder, made.classifier
 
@@ -567,18 +561,17 @@ def _kind(logits: Tensor, codes: Tensor) -> str:
     return "another function of x"
 
 
-@initialise_classifier.aspect("shape", points=1)
-def _(function: Any, draw: Draw) -> Observed:
+@initialise_classifier.aspect("shape", points=1, conduct=True)
+def _(function: Watched, draw: Draw) -> Observed:
+    call = function.beside(lambda module, x: module(x), draws=False)
     for sizes in ((6, 5, 3, 4), (4, 3, 2, 7), (3, 2, 1, 2)):
         made = _Made(function, *sizes)
-        call = Watched(lambda module, x: module(x), draws=False)
         for n, training in ((7, False), (1, False), (7, True), (1, True)):
             made.classifier.train(training)
             logits = tensor(call(made.classifier, positive(draw, n, sizes[0])))
             what = f"of the logits, N = {n} and sizes {sizes}{MODES[training]}"
             yield f"the shape {what}", tuple(logits.shape)
             yield f"the dtype {what}", f"{logits.dtype}"[6:]
-        yield f"what making a classifier leaves behind, sizes {sizes}", made.left
-        yield f"what calls of the classifier leave behind, sizes {sizes}", _left(call)
+        yield f"what making a classifier changes, sizes {sizes}", made.changed
     autoencoder = _autoencoder(function.function, 6, 5, 3)
     yield seeds(lambda: function.function(autoencoder, 3, 4))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vae_exercises import settings
 from vae_exercises.errors import WrongResult, described
 
 __all__ = ["Function", "Observed", "Watched", "finite", "form", "gradients", "seeds", "tensor"]
 
 Function = Callable[..., Any]
 Observed = Iterator[tuple[str, Any]]  # facts, each with its name
+DRAWN = "random numbers are drawn or a seed is set"
 
 
 def tensor(value: Any) -> Tensor:
@@ -77,53 +81,82 @@ def gradients(
 
 
 def seeds(call: Callable[[], Any]) -> tuple[str, str]:
-    """A fact: whether a call that may draw random numbers sets the seed, too."""
+    """A fact: whether a call that may draw random numbers sets a seed, too."""
     states = []
-    for seed in (1, 2):
-        torch.default_generator.manual_seed(seed)
-        call()
-        states.append(torch.default_generator.get_state())
-    fixed = torch.equal(*states)
-    return "random numbers after a call", "the same for every seed" if fixed else "go on"
+    with settings.kept():
+        for seed in (1, 2, 1):
+            settings.seed(seed)
+            call()
+            states.append([*settings.read(settings.TORCH | settings.OTHERS).values()])
+    first, second, again = states
+    fixed = any(one == other for one, other in zip(first, second, strict=True))
+    verdict = "the same for every seed" if fixed else "go on" if again == first else "start anew"
+    return "random numbers after a call", verdict
 
 
 class Watched:
     """A function, and what its calls leave behind that is not theirs to change.
 
     Looked at are the values and `requires_grad` of arguments that are tensors, training modes and
-    `requires_grad` in arguments that are modules, gradient mode, default dtype and, unless the
-    function may draw random numbers, torch's random state.
+    `requires_grad` in arguments that are modules, the seeds of those that are generators, the
+    settings of the notebook and, unless the function may draw from them, its random states.
+
+    Arguments:
+        function: to be called.
+        draws: whether it may draw from random numbers that are not handed to it.
+        conduct: whether anything is looked at.
+        settings_only: whether nothing but the settings is looked at.
     """
 
-    def __init__(self, function: Callable[..., Any], draws: bool, conduct: bool = True) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        draws: bool,
+        conduct: bool = True,
+        settings_only: bool = False,
+    ) -> None:
         self.function, self.draws, self.conduct = function, draws, conduct
-        self.left: dict[str, None] = {}  # in order, each once
+        self.settings_only = settings_only
+        self._left: dict[str, None] = {}  # in order, each once
+        self._beside: list[Watched] = []
+        self._random = settings.read(settings.OTHERS)
+
+    def beside(self, function: Callable[..., Any], draws: bool) -> Watched:
+        """Another function: what it leaves behind is told with that of this one."""
+        other = Watched(function, draws, self.conduct, self.settings_only)
+        self._beside.append(other)
+        return other
+
+    @property
+    def left(self) -> list[str]:
+        """What calls have left behind so far, each once."""
+        looks = self.conduct and not (self.draws or self.settings_only)
+        if looks and settings.read(settings.OTHERS) != self._random:
+            self._left[DRAWN] = None
+        return [
+            *dict.fromkeys(itertools.chain(self._left, *(other.left for other in self._beside)))
+        ]
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
-        """Call the function, and note what is another afterwards."""
-        recording = torch.is_grad_enabled()
-        seen = self._seen(inputs, options)
+        """Call the function, put the settings back, and note what it has changed."""
+        settings_before, loaded = settings.read(settings.SETTINGS), len(sys.modules)
+        before = self._seen(inputs, options)
         try:
-            return self.function(*inputs, **options)
+            result = self.function(*inputs, **options)
         finally:
-            for old, new in zip(seen, self._seen(inputs, options), strict=True):
-                self.left.update((name, None) for name in old if not _equal(old[name], new[name]))
-            torch.set_grad_enabled(recording)
+            changed = settings.put_back(settings.SETTINGS, settings_before)
+        if self.conduct:
+            if len(sys.modules) == loaded:  # an import may change settings for good
+                self._left.update(dict.fromkeys(changed))
+            for old, new in zip(before, self._seen(inputs, options), strict=True):
+                self._left.update((name, None) for name in old if not _equal(old[name], new[name]))
+        return result
 
     def _seen(self, inputs: tuple[Any, ...], options: dict[str, Any]) -> list[dict[str, Any]]:
-        if not self.conduct:
+        if not self.conduct or self.settings_only:
             return []
-        return [self._state(), *map(_state_of, [*inputs, *options.values()])]
-
-    def _state(self) -> dict[str, Any]:
-        state: dict[str, Any] = {
-            "gradients are switched on or off": torch.is_grad_enabled(),
-            "the default dtype is changed": torch.get_default_dtype(),
-        }
-        if not self.draws:
-            random = torch.default_generator.get_state().numpy().tobytes()
-            state["random numbers are drawn or a seed is set"] = random
-        return state
+        torch_state = {} if self.draws else {DRAWN: settings.read(settings.TORCH)["torch"]}
+        return [torch_state, *map(_state_of, [*inputs, *options.values()])]
 
 
 def _state_of(argument: Any) -> dict[str, Any]:
@@ -139,6 +172,8 @@ def _state_of(argument: Any) -> dict[str, Any]:
             "the training mode of a module is changed": modes,
             "requires_grad of a parameter is changed": needs,
         }
+    if isinstance(argument, torch.Generator):
+        return {"the seed of a generator is set": argument.initial_seed()}
     return {}
 
 

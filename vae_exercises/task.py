@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vae_exercises import settings
 from vae_exercises.draw import Draw
 from vae_exercises.errors import Raised
 from vae_exercises.facts import Facts, agree, difference, passes, same, telling
@@ -29,7 +30,7 @@ __all__ = ["Aspect", "CheckFailed", "Task"]
 VISIBLE = "visible"
 LEFT = "what a call leaves behind"
 
-Observer = Callable[[Function, Draw], Observed]
+Observer = Callable[[Watched, Draw], Observed]
 
 
 class CheckFailed(AssertionError):
@@ -185,21 +186,18 @@ class Task:
             echo: whether what the function prints is shown, up to the first fact that is wrong.
             right: those of a right solution; without `echo` the first that is wrong is the last.
         """
-        draw = Draw(f"{seed}/{self.name}/{aspect}", dtype)
-        watched = Watched(function, self._draws, self._aspects[aspect].conduct)
         facts: Facts = {}
-        default = torch.get_default_dtype()
-        quiet = contextlib.ExitStack()
-        if not echo:
-            quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        observed = self._aspects[aspect]
         # So that what a function draws repeats, what it switches off comes back, and nothing
         # depends on what the notebook has set.
-        fresh = torch.random.fork_rng(devices=[])
-        with fresh, torch.inference_mode(False), torch.enable_grad(), quiet:
-            torch.default_generator.manual_seed(draw.seed())
-            torch.set_default_dtype(torch.float32)
+        with settings.kept(), torch.inference_mode(False), contextlib.ExitStack() as quiet:
+            if not echo:
+                quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            draw = self._drawn(aspect, seed, dtype)
+            settings.put(gradients=True, dtype=torch.float32)
+            watched = Watched(function, self._draws, observed.conduct)
             try:
-                for name, value in self._aspects[aspect].observer(watched, draw):
+                for name, value in observed.observer(watched, draw):
                     facts[name] = value.detach().clone() if isinstance(value, Tensor) else value
                     if right is not None and not (
                         name in right and passes(facts[name], right[name])
@@ -207,13 +205,37 @@ class Task:
                         if not echo:
                             return facts
                         quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
-                if self._aspects[aspect].conduct:
-                    facts[LEFT] = ", ".join(watched.left) or "nothing"
+                if observed.conduct:
+                    quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
+                    left = watched.left + self._left_elsewhere(aspect, function, seed, dtype)
+                    facts[LEFT] = ", ".join(dict.fromkeys(left)) or "nothing"
             except Exception as error:
                 facts["an exception"] = Raised.by(error)
-            finally:
-                torch.set_default_dtype(default)
         return facts
+
+    def _left_elsewhere(
+        self, aspect: str, function: Function, seed: str, dtype: torch.dtype
+    ) -> list[str]:
+        """The settings that are changed where others hold than in the notebook.
+
+        Gradients that are switched on for good are seen where they were off. A call that raises
+        an error there counts for nothing.
+        """
+        for default in (torch.float64, torch.float32):  # the latter where the former is an error
+            watched = Watched(function, draws=True, settings_only=True)
+            draw = self._drawn(aspect, seed, dtype)
+            settings.put(gradients=False, dtype=default)
+            with contextlib.suppress(Exception):
+                for _ in self._aspects[aspect].observer(watched, draw):
+                    pass
+                break
+        return watched.left
+
+    def _drawn(self, aspect: str, seed: str, dtype: torch.dtype) -> Draw:
+        """The inputs of a check; random numbers that are drawn besides repeat as well."""
+        draw = Draw(f"{seed}/{self.name}/{aspect}", dtype)
+        settings.seed(draw.seed())
+        return draw
 
     @functools.lru_cache(maxsize=4096)  # noqa: B019, tasks live as long as the program
     def _known(
