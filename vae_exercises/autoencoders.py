@@ -27,6 +27,7 @@ from vae_exercises.networks import (
     dtype_of,
     fill_parameters,
     how_many,
+    numbers_in,
     parameters_of_halves,
     positive,
     reached_by,
@@ -270,10 +271,13 @@ def _(function: Function, draw: Draw) -> Observed:
         parameters_of_halves(trainable(function(4, hidden, 2)), draw) for hidden in (3, 5)
     )
     for half in halves:
-        numbers = [sum(p.numel() for p in parameters[half]) for parameters in (used, more)]
+        numbers = [found[half][1] for found in (used, more)]
         what = f"numbers in the weights and biases of the {half}, sizes (4, 3, 2)"
         yield what, "the same for every hidden_dim" if len(set(numbers)) == 1 else numbers[0]
-    yield "parameters of the encoder that the decoder uses", how_many(*used.values())
+    yield (
+        "parameters of the encoder that the decoder uses",
+        how_many(*(found for found, _ in used.values())),
+    )
 
     # So many hidden units that some are not off, whatever their biases and however small weights.
     model = trainable(function(12, 40, 6))
@@ -534,7 +538,7 @@ def _(function: Watched, draw: Draw) -> Observed:
     decoder = [p for p in used if any(p is q for q in made.parameters)]
     decoder = [p for p in decoder if not any(p is q for q in encoder)]
     yield "what the decoder has to do with the logits", "something" if decoder else "nothing"
-    numbers = sum(p.numel() for p in reached_by(tensor(classifier(x)), made.own))
+    numbers = numbers_in(reached_by(tensor(classifier(x)), made.own), classifier, x)
     what = "numbers in the new layer that a gradient step changes, code_dim = 3 and n_classes = 4"
     yield what, numbers if numbers <= 16 else "more than in V and c"
 

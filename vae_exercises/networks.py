@@ -24,6 +24,7 @@ __all__ = [
     "dtype_of",
     "fill_parameters",
     "how_many",
+    "numbers_in",
     "parameters_of_halves",
     "positive",
     "reached_by",
@@ -65,7 +66,7 @@ def fill_parameters(
     with torch.no_grad():
         for parameter in parameters:
             shape = tuple(parameter.shape)
-            inputs = parameter.numel() // shape[0] if len(shape) > 1 else 8
+            inputs = max(2, parameter.numel() // shape[0]) if len(shape) > 1 else 8
             size = draw.uniform(0.4, 0.8, *shape) / inputs
             signs = draw.sign(*shape) if sign is None else sign
             parameter.copy_((size * signs).to(parameter.dtype))
@@ -73,17 +74,28 @@ def fill_parameters(
 
 def used_by(model: nn.Module, call: Function, x: Tensor) -> list[nn.Parameter]:
     """The parameters that the result of a call depends on, be they frozen or not."""
-    found = []
-    before = still(call, x)
-    for parameter in model.parameters():
-        kept = parameter.detach().clone()
-        with torch.no_grad():
-            parameter.mul_(1.5)
-        if not torch.equal(still(call, x), before):
-            found.append(parameter)
-        with torch.no_grad():
-            parameter.copy_(kept)
-    return found
+    return [p for p in model.parameters() if _matters(p, call, x, 1.5 * p) or _turns(p, call, x)]
+
+
+def numbers_in(parameters: Iterable[nn.Parameter], call: Function, x: Tensor) -> int:
+    """How many numbers parameters hold; of weights that are normalised, how many directions."""
+    parts = ((p, _matters(p, call, x, 1.5 * p)) for p in parameters)
+    return sum(p.numel() - (0 if scales else len(p)) for p, scales in parts)
+
+
+def _turns(parameter: nn.Parameter, call: Function, x: Tensor) -> bool:
+    return parameter.dim() > 1 and _matters(parameter, call, x, parameter.flip(-1))
+
+
+def _matters(parameter: nn.Parameter, call: Function, x: Tensor, other: Tensor) -> bool:
+    """Whether the result of a call is another one with other values of a parameter."""
+    before, kept, other = still(call, x), parameter.detach().clone(), other.detach().clone()
+    with torch.no_grad():
+        parameter.copy_(other)
+    after = still(call, x)
+    with torch.no_grad():
+        parameter.copy_(kept)
+    return after.shape != before.shape or not torch.allclose(after, before, 1e-5, 1e-6, True)
 
 
 def how_many(some: Sequence[nn.Parameter], others: Sequence[nn.Parameter]) -> str:
@@ -97,15 +109,17 @@ def positive(draw: Draw, *shape: int) -> Tensor:
     return draw.uniform(0.2, 0.9, *shape).float()
 
 
-def parameters_of_halves(model: Any, draw: Draw) -> dict[str, list[nn.Parameter]]:
-    """The parameters of encoder and decoder, which may be called as they like."""
+def parameters_of_halves(model: Any, draw: Draw) -> dict[str, tuple[list[nn.Parameter], int]]:
+    """The parameters of encoder and decoder, which may be called as they like; their numbers."""
     fill_parameters(model.parameters(), draw, 1)  # no ReLU is off
-    x, h = positive(draw, 5, 4), positive(draw, 5, 2)
-    used = {"encoder": used_by(model, model.encode, x), "decoder": used_by(model, model.decode, h)}
-    for half, found in used.items():
-        if not found:
+    halves = {"encoder": (model.encode, 4), "decoder": (model.decode, 2)}
+    found = {}
+    for half, (call, width) in halves.items():
+        x = positive(draw, 5, width)
+        if not (used := used_by(model, call, x)):
             raise WrongResult(f"parameters() does not list the layers of the {half}: {REGISTER}")
-    return used
+        found[half] = used, numbers_in(used, call, x)
+    return found
 
 
 def dtype_of(model: Any, d: int, k: int) -> torch.dtype:

@@ -206,6 +206,27 @@ class SmallAtFirst(Stacked):
                 nn.init.normal_(module.weight, std=0.01)
 
 
+class DrawnByNumPy(Stacked):
+    """Weights that begin as random numbers of NumPy's."""
+
+    def __init__(self, data_dim: int, hidden_dim: int, code_dim: int) -> None:
+        super().__init__(data_dim, hidden_dim, code_dim)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                drawn = np.random.randn(*module.weight.shape)  # noqa: NPY002
+                module.weight.data = torch.from_numpy(drawn).float()
+
+
+class NormalisedWeights(Stacked):
+    """Weights as lengths and directions: the same functions, by more numbers."""
+
+    def __init__(self, data_dim: int, hidden_dim: int, code_dim: int) -> None:
+        super().__init__(data_dim, hidden_dim, code_dim)
+        for module in [*self.modules()]:
+            if isinstance(module, nn.Linear):
+                nn.utils.parametrizations.weight_norm(module)
+
+
 class Convolutions(nn.Module):
     """Linear layers as convolutions over a single place."""
 
@@ -234,6 +255,8 @@ WAYS["autoencoders.Autoencoder"] = [
     Layers,
     BiasInTheWeights,
     SmallAtFirst,
+    DrawnByNumPy,
+    NormalisedWeights,
     Convolutions,
 ]
 
