@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -87,11 +86,13 @@ def seeds(call: Callable[[], Any]) -> tuple[str, str]:
         for seed in (1, 2, 1):
             settings.seed(seed)
             call()
-            states.append([*settings.read(settings.TORCH | settings.OTHERS).values()])
+            states.append(settings.read(settings.RANDOM))
     first, second, again = states
-    fixed = any(one == other for one, other in zip(first, second, strict=True))
-    verdict = "the same for every seed" if fixed else "go on" if again == first else "start anew"
-    return "random numbers after a call", verdict
+    fixed = [name for name in first if first[name] == second[name]]
+    anew = [name for name in first if first[name] != again[name]]
+    said = [f"{name}'s are the same for every seed" for name in fixed]
+    said += [f"{name}'s are others for the same seed" for name in anew]
+    return "random numbers after a call", " and ".join(said) or "go on"
 
 
 class Watched:
@@ -118,24 +119,17 @@ class Watched:
         self.function, self.draws, self.conduct = function, draws, conduct
         self.settings_only = settings_only
         self._left: dict[str, None] = {}  # in order, each once
-        self._beside: list[Watched] = []
-        self._random = settings.read(settings.OTHERS)
 
     def beside(self, function: Callable[..., Any], draws: bool) -> Watched:
         """Another function: what it leaves behind is told with that of this one."""
         other = Watched(function, draws, self.conduct, self.settings_only)
-        self._beside.append(other)
+        other._left = self._left
         return other
 
     @property
     def left(self) -> list[str]:
         """What calls have left behind so far, each once."""
-        looks = self.conduct and not (self.draws or self.settings_only)
-        if looks and settings.read(settings.OTHERS) != self._random:
-            self._left[DRAWN] = None
-        return [
-            *dict.fromkeys(itertools.chain(self._left, *(other.left for other in self._beside)))
-        ]
+        return [*self._left]
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         """Call the function, put the settings back, and note what it has changed."""
@@ -155,8 +149,8 @@ class Watched:
     def _seen(self, inputs: tuple[Any, ...], options: dict[str, Any]) -> list[dict[str, Any]]:
         if not self.conduct or self.settings_only:
             return []
-        torch_state = {} if self.draws else {DRAWN: settings.read(settings.TORCH)["torch"]}
-        return [torch_state, *map(_state_of, [*inputs, *options.values()])]
+        drawn = {} if self.draws else {DRAWN: settings.read(settings.RANDOM)}
+        return [drawn, *map(_state_of, [*inputs, *options.values()])]
 
 
 def _state_of(argument: Any) -> dict[str, Any]:

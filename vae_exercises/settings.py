@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.distributions import Distribution
 
-__all__ = ["OTHERS", "SETTINGS", "TORCH", "Setting", "kept", "put", "put_back", "read", "seed"]
+__all__ = ["RANDOM", "SETTINGS", "Setting", "kept", "put", "put_back", "read", "seed"]
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,16 @@ def _put_filters(filters: list[Any]) -> None:
     found[:] = filters
 
 
-#: From which numbers are drawn where no generator is given; to read the others takes longer.
-TORCH = {
+#: From which numbers are drawn where no generator is given.
+RANDOM = {
     "torch": Setting(
         lambda: torch.default_generator.get_state().numpy().tobytes(),
         lambda state: torch.default_generator.set_state(
             torch.frombuffer(bytearray(state), dtype=torch.uint8)
         ),
-    )
-}
-OTHERS = {
-    "numpy": Setting(_numpy_state, _put_numpy_state),
-    "random": Setting(random.getstate, random.setstate),
+    ),
+    "NumPy": Setting(_numpy_state, _put_numpy_state),
+    "Python": Setting(random.getstate, random.setstate),
 }
 
 #: By what is said of a function that changes it, which ends with "on" or "off" for a switch.
@@ -120,7 +118,7 @@ def put(gradients: bool, dtype: torch.dtype) -> None:
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
     """Put everything back at the end."""
-    everything = SETTINGS | TORCH | OTHERS
+    everything = SETTINGS | RANDOM
     before = read(everything)
     try:
         yield

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch.distributions import Distribution
 
-from vae_exercises.settings import OTHERS, SETTINGS, TORCH, kept, read
+from vae_exercises.settings import RANDOM, SETTINGS, kept, read
 
 from .tasks import TASKS
 
@@ -68,9 +68,9 @@ def left(name: str, aspect: str, change: Callable[[], Any]) -> str:
 @pytest.mark.parametrize("said", CHANGES)
 def test_a_change_of_a_setting_is_told_and_put_back(said: str) -> None:
     with kept():
-        before = read(SETTINGS | TORCH | OTHERS)
+        before = read(SETTINGS | RANDOM)
         assert left("kl.kl_to_standard_normal", "shape", CHANGES[said]) == said
-        assert read(SETTINGS | TORCH | OTHERS) == before
+        assert read(SETTINGS | RANDOM) == before
 
 
 def test_every_setting_has_a_change() -> None:

@@ -183,6 +183,11 @@ def unfrozen(model: nn.Module, x: Tensor, batch_size: int) -> float:
     return float(loss)
 
 
+def seeded_by_numpy(model: nn.Module, optimizer: Any, x: Tensor) -> float:
+    np.random.seed(0)  # noqa: NPY002
+    return float(REFERENCE["training_step"](model, optimizer, x))
+
+
 def median_taken_out(log_w: Tensor) -> Tensor:
     shift = log_w.quantile(0.3, dim=0, interpolation="nearest")
     return (log_w - shift).exp().mean(0).log() + shift
@@ -208,6 +213,7 @@ MISNAMED_ONCE: list[tuple[str, str, Function, str]] = [
         "the mean log-weight is taken out",
     ),
     ("training.evaluate", "mode", unfrozen, "the parameters stay frozen"),
+    ("training.training_step", "step", seeded_by_numpy, "the seed is set"),
     (
         "evaluation.log_likelihood_estimate",
         "error",
