@@ -45,7 +45,7 @@ class Assignment:
             section: the heading of the section that explains it.
             hint: what nearly gives the answer, for whoever made a mistake that is not known.
             chapter: of the section, where it is another one.
-            draws: whether the function may draw from torch's own random numbers.
+            draws: whether the function may draw from random numbers that belong to the notebook.
         """
         read = Section(*(chapter or self.chapter), section)
         module = self.name.partition("-")[2].replace("-", "_")

@@ -64,7 +64,7 @@ class Task:
         read: the section that explains it.
         mistakes: the known ones.
         hint: what nearly gives the answer, for a mistake that is not known.
-        draws: whether it may draw from torch's own random numbers.
+        draws: whether it may draw from random numbers that belong to the notebook.
 
     Example:
         >>> from vae_exercises.kl import kl_to_standard_normal as task
