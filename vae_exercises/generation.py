@@ -144,13 +144,14 @@ def _(function: Function, draw: Draw) -> Observed:
             return tensor(pixels).detach().clone()
 
         generator = Generator().manual_seed(seed)
-        first, following = sample(generator), sample(generator)
+        first, following, third = (sample(generator) for _ in range(3))
         again = sample(Generator().manual_seed(seed))
         other = sample(Generator().manual_seed(seed + 1))
         yield f"the images for a seed, made twice, n = {n}", _compared(first, again)
         if n > 1:  # two numbers may be the same where they are rounded
             yield "the images for two seeds", _compared(first, other)
             yield "the images of two calls with one generator", _compared(first, following)
+            yield "the images of the next two calls", _compared(following, third)
 
 
 def _compared(a: Tensor, b: Tensor) -> str:

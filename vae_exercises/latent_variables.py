@@ -144,6 +144,7 @@ def _(function: Function, draw: Draw) -> Observed:
     generator = Generator().manual_seed(seed)
     first = _sampled(function, decode, 0.5, 6, 3, generator)
     following = _sampled(function, decode, 0.5, 6, 3, generator)
+    third = _sampled(function, decode, 0.5, 6, 3, generator)
     again = _sampled(function, decode, 0.5, 6, 3, seed)
     other = _sampled(function, decode, 0.5, 6, 3, seed + 1)
 
@@ -155,6 +156,7 @@ def _(function: Function, draw: Draw) -> Observed:
         yield f"{name} for a seed, made twice", _compared(before, of(*again))
         yield f"{name} for two seeds", _compared(before, of(*other))
         yield f"{name} of two calls with one generator", _compared(before, of(*following))
+        yield f"{name} of the next two calls", _compared(of(*following), of(*third))
 
 
 def _compared(a: Tensor, b: Tensor) -> str:

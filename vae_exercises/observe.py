@@ -99,8 +99,8 @@ class Watched:
     """A function, and what its calls leave behind that is not theirs to change.
 
     Looked at are the values and `requires_grad` of arguments that are tensors, training modes and
-    `requires_grad` in arguments that are modules, the seeds of those that are generators, the
-    settings of the notebook and, unless the function may draw from them, its random states.
+    `requires_grad` in arguments that are modules, the settings of the notebook and, unless the
+    function may draw from them, its random states.
 
     Arguments:
         function: to be called.
@@ -166,8 +166,6 @@ def _state_of(argument: Any) -> dict[str, Any]:
             "the training mode of a module is changed": modes,
             "requires_grad of a parameter is changed": needs,
         }
-    if isinstance(argument, torch.Generator):
-        return {"the seed of a generator is set": argument.initial_seed()}
     return {}
 
 

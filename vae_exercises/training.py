@@ -407,7 +407,7 @@ def _(function: Function, draw: Draw) -> Observed:
         return [rows for rows, _ in _minibatches(model, x)]
 
     generator = _generator(seed)
-    first, second = order(generator), order(generator)
+    first, second, third = (order(generator) for _ in range(3))
     again, other = order(_generator(seed)), order(_generator(seed + 1))
     flat = [[row for rows in epoch for row in rows] for epoch in (first, second, other)]
     unshuffled = all(rows == sorted(rows) for rows in flat)
@@ -424,6 +424,7 @@ def _(function: Function, draw: Draw) -> Observed:
         "for another seed": other,
     }.items():
         yield f"the order {name}", "the same" if epoch == first else "another"
+    yield "the order in a third epoch", "that of the second" if third == second else "another"
 
 
 @train_epoch.aspect("steps", points=1, conduct=True)
