@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import median
-from typing import Any
+from statistics import mean, median
 
 from autograder.atomic import write
 from autograder.course import Course
@@ -19,17 +17,15 @@ __all__ = ["document", "escaped", "page", "write_page"]
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2530; --paper: #fff; --line: #d5dae1; --soft: #f3f5f8;
-  --bad: #a3241d; }
+  --bar: #3b6ea8; --bad: #a3241d; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e8ee; --paper: #14181e; --line: #39424f; --soft: #1d232c; --bad: #ff9d94; } }
+  :root { --ink: #e4e8ee; --paper: #14181e; --line: #39424f; --soft: #1d232c; --bar: #7fb0e8;
+  --bad: #ff9d94; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 60rem; padding: 1rem; color: var(--ink);
   background: var(--paper); font: 1rem/1.5 system-ui, sans-serif; }
 h1 { margin: 0.5rem 0; } h2 { margin: 2rem 0 0.5rem; }
-picture, img { display: block; }
 .wide { overflow-x: auto; }
-@media (max-width: 44rem) { picture::after { content: "↔ scroll sideways for more";
-  font-size: 0.85rem; } }
 table { border-collapse: collapse; width: 100%; }
 th, td { padding: 0.3rem 0.6rem; text-align: left; border-bottom: 1px solid var(--line);
   vertical-align: top; min-width: 7rem; overflow-wrap: anywhere; contain: paint; }
@@ -37,6 +33,8 @@ th { background: var(--soft); }
 td.number, th.number { text-align: right; white-space: nowrap; min-width: 0;
   overflow-wrap: normal; }
 td { white-space: pre-wrap; }
+td.bar { background: linear-gradient(var(--bar), var(--bar)) no-repeat 0 100%;
+  background-size: var(--length) 0.4rem; padding-bottom: 0.8rem; print-color-adjust: exact; }
 details { border-bottom: 1px solid var(--line); padding: 0.3rem 0; }
 summary { cursor: pointer; overflow-wrap: anywhere; contain: paint; }
 a { color: inherit; }
@@ -47,11 +45,12 @@ a { color: inherit; }
 def page(report: ClassReport) -> str:
     """The class report as one HTML file that needs nothing else."""
     rows = report.rows
-    mean = sum(row.score for row in rows) / len(rows) if rows else 0.0
+    scores = [row.score for row in rows] or [0.0]
     top = max((row.points for row in rows), default=0.0)
     parts = [
         f"<h1>{escaped(report.assignment)}</h1>",
-        f"<p>{len(rows)} submissions, on average {mean:.2f} of {top:g} points.</p>",
+        f"<p>{len(rows)} submissions, on average {mean(scores):.2f} of {top:g} points, median "
+        f"{median(scores):g}.</p>",
     ]
     if any(not row.isolated for row in rows):
         parts.append('<p class="bad"><strong>Some submissions ran without a sandbox.</strong></p>')
@@ -60,12 +59,10 @@ def page(report: ClassReport) -> str:
         parts += ["<h2>Points for each check</h2>", _checks(rows), *_who_failed(rows)]
     if report.mistakes:
         common = report.mistakes.most_common(12)
-        labels, counts = [m for m, _ in common], [n for _, n in common]
-        parts += [
-            "<h2>Most common mistakes</h2>",
-            _bars(labels, counts, "students", "How many students made each mistake"),
-            _table(["mistake", "#students"], [[m, str(n)] for m, n in common]),
-        ]
+        told = [[mistake, str(number)] for mistake, number in common]
+        bars = [100 * number / common[0][1] for _, number in common]
+        parts += ["<h2>Most common mistakes</h2>"]
+        parts += [_table(["mistake", "#students"], told, bars=bars)]
     parts += _section(
         "Stopped early",
         ["student", "reason"],
@@ -178,36 +175,43 @@ def _who_failed(rows: Sequence[Row]) -> list[str]:
         number = sum(len(who) for who in said.values())
         parts.append(
             _fold(
-                f"{cell}: {number} lost points",
+                f"{cell}: {number} of {len(rows)} students lost points",
                 _table(["what it said", "#students", "who"], told),
             )
         )
     return parts
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], links: bool = False) -> str:
-    """A table; columns whose heads begin with `#` hold numbers, with `links` the first is HTML."""
+def _table(
+    heads: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    links: bool = False,
+    bars: Sequence[float] = (),
+) -> str:
+    """A table, which on a phone is moved in its place, also by keyboard.
+
+    Args:
+        heads: of the columns; those that begin with `#` hold numbers.
+        links: whether the first column is HTML.
+        bars: for each row the percentage of the first column that a bar under its text takes.
+    """
     kinds = [' class="number"' if head.startswith("#") else "" for head in heads]
     head = "".join(
         f'<th scope="col"{k}>{escaped(h.lstrip("#"))}</th>'
         for k, h in zip(kinds, heads, strict=True)
     )
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f"<td{kind}>{text if links and column == 0 else escaped(text)}</td>"
-            for column, (kind, text) in enumerate(zip(kinds, row, strict=True))
-        )
-        + "</tr>"
-        for row in rows
-    )
+    body = ""
+    for number, row in enumerate(rows):
+        cells = [escaped(text) for text in row]
+        cells = [f"<td{kind}>{text}</td>" for kind, text in zip(kinds, cells, strict=True)]
+        if links:
+            cells[0] = f"<td>{row[0]}</td>"
+        if bars:
+            bar = f'<td class="bar" style="--length: {bars[number]:.1f}%">'
+            cells[0] = cells[0].replace("<td>", bar, 1)
+        body += f"<tr>{''.join(cells)}</tr>"
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return _wide(table, "table")
-
-
-def _wide(content: str, what: str) -> str:
-    """Content that may be wider than a phone: it is moved in its place, also by keyboard."""
-    return f'<div class="wide" tabindex="0" role="group" aria-label="{what}">{content}</div>'
+    return f'<div class="wide" tabindex="0" role="group" aria-label="table">{table}</div>'
 
 
 def _section(
@@ -222,52 +226,23 @@ def _section(
     return [f"<h2>{title}</h2>", f"<p>{note}</p>" if note else "", _table(heads, rows, links)]
 
 
-def _picture(draw: Callable[[Any], None], size: tuple[float, float], alt: str) -> str:
-    """A picture drawn twice: for light pages and for dark ones."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.style import context
-
-    shown = []
-    for ink, bar in (("#1d2530", "#3b6ea8"), ("#e4e8ee", "#7fb0e8")):
-        colours = {f"{k}.color": ink for k in ("text", "xtick", "ytick")}
-        # Student's text in labels is text: no TeX of matplotlib's own in it.
-        settings = {"axes.labelcolor": ink, "axes.edgecolor": ink, "text.parse_math": False}
-        with context([{**colours, **settings, "svg.hashsalt": "report", "font.size": 9}]):
-            figure = Figure(figsize=size, layout="constrained")
-            FigureCanvasAgg(figure)
-            axes = figure.subplots()
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.set_prop_cycle(color=[bar])
-            draw(axes)
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="png", dpi=144, transparent=True)
-        shown.append("data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode())
-    light, dark = shown
-    return _wide(
-        f'<picture><source srcset="{dark}" media="(prefers-color-scheme: dark)">'
-        f'<img src="{light}" alt="{escaped(alt)}" width="{size[0] * 96:.0f}"></picture>',
-        "picture",
-    )
-
-
 def _distribution(rows: Sequence[Row], top: float) -> str:
-    scores = [row.score for row in rows]
-
-    def draw(axes: Any) -> None:
-        axes.hist(scores, bins=min(20, max(5, int(top))), range=(0, max(top, *scores, 1)))
-        axes.set_xlabel("points")
-        axes.set_ylabel("submissions")
-        axes.yaxis.get_major_locator().set_params(integer=True)
-
-    alt = (
-        f"Histogram of the points of {len(scores)} submissions, from {min(scores):g} to "
-        f"{max(scores):g}, median {median(scores):g}"
-    )
-    return _picture(draw, (7, 2.6), alt)
+    """How many submissions have how many points, in at most ten steps."""
+    most = max(top, *(row.score for row in rows), 1)
+    sizes = (size * 10**power for power in range(9) for size in (1, 2, 5))
+    step = next(size for size in sizes if most <= 10 * size)
+    counts = [0] * math.ceil(most / step)
+    for row in rows:
+        counts[min(max(int(row.score // step), 0), len(counts) - 1)] += 1
+    steps = [f"{step * n} to <{step * (n + 1)}" for n in range(len(counts) - 1)]
+    steps.append(f"{step * (len(counts) - 1)} to {most:g}")
+    told = [[label, str(count)] for label, count in zip(steps, counts, strict=True)]
+    bars = [100 * count / max(counts) for count in counts]
+    return _table(["points", "#submissions"], told, bars=bars)
 
 
 def _checks(rows: Sequence[Row]) -> str:
+    """The share of the points that the class has earned in each check."""
     names = list(dict.fromkeys((c.notebook, c.cell) for row in rows for c in row.checks))
     several = len({notebook for notebook, _ in names}) > 1
     got: dict[tuple[str, str], float] = dict.fromkeys(names, 0.0)
@@ -276,22 +251,6 @@ def _checks(rows: Sequence[Row]) -> str:
         got[check.notebook, check.cell] += check.score
         could[check.notebook, check.cell] += check.points
     labels = [f"{notebook}: {cell}" if several else cell for notebook, cell in names]
-    shares = [100 * got[name] / could[name] if could[name] else 0.0 for name in names]
-    return _bars(labels, shares, "% of the points", "Share of the points earned in each check", 100)
-
-
-def _bars(
-    labels: Sequence[str], values: Sequence[float], unit: str, alt: str, top: float | None = None
-) -> str:
-    short = [printable(label if len(label) < 60 else label[:59] + "…") for label in labels]
-
-    def draw(axes: Any) -> None:
-        axes.barh(range(len(values)), values)
-        axes.set_yticks(range(len(values)), short)
-        axes.invert_yaxis()
-        axes.set_xlim(0, top or max(values) * 1.05)
-        axes.set_xlabel(unit)
-        axes.locator_params("x", integer=True)
-
-    told = "; ".join(f"{label} {value:.0f}" for label, value in zip(labels, values, strict=True))
-    return _picture(draw, (7, 0.8 + 0.26 * len(values)), f"{alt} ({unit}): {told}")
+    shares = [100 * got[name] / (could[name] or 1) for name in names]
+    told = [[label, f"{share:.0f} %"] for label, share in zip(labels, shares, strict=True)]
+    return _table(["check", "#points earned"], told, bars=shares)
