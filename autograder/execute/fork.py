@@ -170,6 +170,8 @@ class Fork:
                         self._status.send(b"go")
                 else:
                     self._memory = Memory(pid, self.limits.memory, self._isolated)
+        elif kind == "listens" and fd < 0:
+            self.broken = "error its socket has not come: this process has too many open files"
         elif kind == "listens":
             self.listener = socket.socket(fileno=fd)
         elif kind == "ended":

@@ -27,6 +27,8 @@ _BYTES = 64 * 2**20  # of a job, both ways
 _HEAD = 2**14
 _SECONDS = 30.0  # in which nothing comes
 _MEMORY = 2**29
+_PROCESSOR_SECONDS = 60
+_READY = b"ready\n"
 _PART = 1 << 16
 _NOBODY = 65534
 _HOP = {"connection", "keep-alive", "te", "trailer", "upgrade", "host"}  # not passed on
@@ -261,28 +263,45 @@ def main(fd: int, allowed: tuple[str, ...]) -> None:
         os.setresuid(_NOBODY, _NOBODY, _NOBODY)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (_PROCESSOR_SECONDS, _PROCESSOR_SECONDS))
     proxy = Proxy(socket.socket(fileno=fd), map(listed, allowed))
     threading.Thread(target=proxy.serve, daemon=True).start()
+    os.write(1, _READY)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
     os.read(0, 1)  # also when the host is killed
     os._exit(0)
 
 
 def start(listener: socket.socket, allowed: tuple[str, ...]) -> subprocess.Popen[bytes]:
-    """A proxy for one job, to which the listener belongs from now on; `end` it with the job."""
+    """A proxy for one job, to which the listener belongs from now on; `end` it with the job.
+
+    Raises:
+        OSError: it cannot be started, and why.
+    """
     root, fd = str(Path(__file__).parents[2]), listener.fileno()
     code = (
         f"import sys; sys.path.insert(0, {root!r}); "
         f"from autograder.execute.proxy import main; main({fd}, {allowed!r})"
     )
     with listener:
-        return subprocess.Popen(
+        proxy = subprocess.Popen(
             [sys.executable, "-s", "-P", "-c", code],
             pass_fds=[fd],
             cwd="/",
+            env={"MALLOC_ARENA_MAX": "2"},  # each reserves 64 MiB, for which there is a limit
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
+    said = b"it ended without a word"
+    for line in proxy.stdout or ():
+        if line == _READY:
+            return proxy
+        said = line
+    end(proxy)
+    raise OSError(said.decode(errors="replace").strip())
 
 
 def end(proxy: subprocess.Popen[bytes]) -> None:

@@ -108,7 +108,10 @@ def _start(job: Job, pairs: Pairs, isolated: bool, stack: contextlib.ExitStack) 
     if not halves.start():
         return None
     if (listener := halves.student.listener) is not None:
-        stack.callback(proxy.end, proxy.start(listener, job.network))
+        try:
+            stack.callback(proxy.end, proxy.start(listener, job.network))
+        except OSError as error:
+            raise SandboxError(f"The proxy to the network cannot start: {error}.") from error
     return _Run(job, halves)
 
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
+import os
+import re
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from autograder.execute import proxy
+from autograder.execute.fork import Fork
 from autograder.execute.run import execute
+from autograder.execute.sandbox import SandboxError
 from autograder.inside.seccomp import seccomp_program
 from autograder.job import Cell, Job, Limits, Result
 
@@ -257,6 +263,56 @@ def test_the_tests_process_has_no_network(listed: str) -> None:
     job = Job(cells, limits=LIMITS, imports=IMPORTS, network=(listed,))
     result = Result.from_bytes(execute(job.to_bytes()))
     assert [(cell.mode, cell.outputs) for cell in result.cells] == [("outside", [])] * 2
+
+
+def listening() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0))
+
+
+def test_a_proxy_knows_nothing_of_the_host_and_has_limits() -> None:
+    running = proxy.start(listening(), ("api.example.org:443",))
+    try:
+        about = Path(f"/proc/{running.pid}")
+        assert about.joinpath("environ").read_bytes().rstrip(b"\0") == b"MALLOC_ARENA_MAX=2"
+        limits = re.findall(
+            r"^Max (cpu time|address space) +(\d+)", (about / "limits").read_text(), re.M
+        )
+        assert limits == [("cpu time", "60"), ("address space", str(2**29))]
+        sockets = [fd for fd in (about / "fd").iterdir() if "socket:" in str(fd.readlink())]
+        assert len(sockets) == 1
+    finally:
+        proxy.end(running)
+
+
+def test_a_proxy_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OSError, match="expected a host and a port"):
+        proxy.start(listening(), ("api.example.org",))
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(OSError, match="without a word"):
+        proxy.start(listening(), ("api.example.org:443",))
+
+
+@in_sandbox
+def test_no_submission_is_blamed_for_a_proxy_that_cannot_start(
+    listed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(*_: Any) -> None:
+        raise OSError("no process is left")
+
+    monkeypatch.setattr(proxy, "start", cannot)
+    with pytest.raises(SandboxError, match=r"proxy .* cannot start: no process is left"):
+        answer("found = 1", listed)
+
+
+def test_a_socket_that_does_not_come_is_not_the_submissions_doing() -> None:
+    status, inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    nowhere = [os.open(os.devnull, os.O_RDWR) for _ in range(5)]
+    fork = Fork(*nowhere[:3], status, *nowhere[3:], LIMITS, True, cast(Any, None))
+    with inside, contextlib.closing(fork):
+        inside.send(b"listens")
+        assert list(fork.read(status.fileno())) == []
+        assert fork.broken is not None
+        assert "open files" in fork.broken
 
 
 @pytest.fixture
