@@ -6,6 +6,7 @@ None of it is the word of the processes themselves.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import time
@@ -18,7 +19,6 @@ __all__ = ["Memory", "end_descendants", "runs", "threads", "tree"]
 
 _DISKS = (HOME, "/tmp", "/dev/shm")  # of memory, and each submission's own
 _SOCKET = 425_984  # bytes that may wait in one, at the kernel's usual limit
-_TCP = 10 * 2**20  # more of them in one of TCP, by the kernel's own doing
 _RESIDENT = ("RssAnon", "RssShmem")
 _PROPORTIONAL = ("Pss_Anon", "Pss_Shmem")
 
@@ -70,6 +70,13 @@ def _state(where: str) -> str:
         return Path(f"/proc/{where}/stat").read_text().rpartition(")")[2].split()[0]
     except (OSError, IndexError):
         return ""
+
+
+@functools.cache
+def _most_in_tcp() -> int:
+    """Bytes that may wait in a socket of TCP, whose buffers the kernel lets grow."""
+    buffers = (Path(f"/proc/sys/net/ipv4/tcp_{name}") for name in ("rmem", "wmem"))
+    return sum(int(path.read_text().split()[2]) for path in buffers)
 
 
 def _field(pid: int, file: str, names: Iterable[str]) -> int:
@@ -127,9 +134,11 @@ class Memory:
 
     def _in_sockets(self) -> int:
         with contextlib.suppress(OSError, ValueError, IndexError):
-            if self._sockets is not None:  # sockets: used 3 TCP: inuse 1
-                found = os.pread(self._sockets, 100, 0).split()
-                return int(found[2]) * _SOCKET + int(found[5]) * _TCP
+            if self._sockets is not None:  # sockets: used 3 TCP: inuse 1 … mem 2
+                found = os.pread(self._sockets, 200, 0).split()
+                # The pages are those of all TCP on this machine, and bound what these hold.
+                pages = int(found[13]) * os.sysconf("SC_PAGE_SIZE")
+                return int(found[2]) * _SOCKET + min(int(found[5]) * _most_in_tcp(), pages)
         return 0
 
     def close(self) -> None:

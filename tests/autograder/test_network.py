@@ -213,16 +213,24 @@ except OSError: pass
         assert 60 * 2**20 < found[0] <= 64 * 2**20
         assert 150 < found[1] < 400  # those that are waiting when the proxy has enough count, too
 
-    def test_held_connections_count_as_its_memory(self, listed: str) -> None:
-        source = (
-            "import socket, time\n"
-            "server = socket.create_server(('127.0.0.1', 0))\n"
-            "held = [socket.create_connection(server.getsockname()) for _ in range(100)]\n"
-            "time.sleep(20)"
-        )
-        limits = Limits(cell_seconds=25, total_seconds=60, memory=2**29)
-        job = Job((Cell("a", "student", source),), {}, limits, IMPORTS, network=(listed,))
-        assert Result.from_bytes(execute(job.to_bytes())).reason == "out of memory"
+    def test_what_waits_in_connections_counts_as_its_memory(self, listed: str) -> None:
+        source = """
+import socket, time
+server = socket.create_server(("127.0.0.1", 0))
+held = []
+for _ in range(100):
+    held += [socket.create_connection(server.getsockname()), server.accept()[0]]
+    if full:
+        held[-2].settimeout(0.02)
+        try: held[-2].sendall(bytes(2**26))
+        except TimeoutError: pass
+time.sleep(full and 20)
+"""
+        limits = Limits(cell_seconds=25, total_seconds=60, memory=2**28)
+        for full, reason in (("True", "out of memory"), ("False", None)):
+            cells = (Cell("a", "student", f"full = {full}{source}"),)
+            job = Job(cells, {}, limits, IMPORTS, network=(listed,))
+            assert Result.from_bytes(execute(job.to_bytes())).reason == reason
 
     def test_makes_no_sockets_but_of_tcp(self, listed: str) -> None:
         found = answer(
