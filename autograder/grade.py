@@ -278,8 +278,8 @@ def _executed(
             if key not in pool.running and (again or store.get(key) is None):
                 pool.submit(key, made.jobs[name].to_bytes())
         waiting.append(submission)
-        yield from finished(block=len(pool.running) >= pool.room)
-        while pool.heavy:
+        yield from finished(block=False)
+        while pool.full:
             yield from finished(block=True)
     while waiting:
         yield from finished(block=True)

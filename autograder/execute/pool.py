@@ -24,7 +24,7 @@ __all__ = ["Execute", "Pool", "run"]
 
 Execute = Callable[[bytes, bool], bytes]
 
-_HEAVY = 2**23  # bytes
+_LARGE = 2**23  # bytes of all that are held
 _DOUBT = 0.1  # of a job's time: what others may take before its timeout is in doubt
 
 
@@ -86,13 +86,15 @@ class Pool:
         self._alone: set[str] = set()  # that have run so
         self.running: dict[str, bytes] = {}
         self.executed = 0
-        #: How many jobs may wait: enough to keep all busy, few enough to hold in memory.
+        #: How many jobs may be held: enough to keep all busy, few enough for the memory.
         self.room = 4 * workers if self._own else 64
 
     @property
-    def heavy(self) -> bool:
-        """Whether so much waits, as submissions with large files, that no more may be held."""
-        return sum(map(len, self.running.values())) > _HEAVY
+    def full(self) -> bool:
+        """Whether no more jobs may be held; of large ones, only as many as run at once."""
+        held = len(self.running)
+        large = sum(map(len, self.running.values())) > _LARGE
+        return held >= (self.room // 4 if large else self.room)
 
     def _submit(self, job: bytes) -> Future[bytes]:
         return self._executor.submit(_work, self._execute, job, self.isolated, environment())

@@ -30,6 +30,7 @@ from traitlets.config import Config
 from autograder import gradebook, steps
 from autograder.atomic import exchange, write
 from autograder.course import Busy, Course, CourseError, quiet
+from autograder.execute.pool import Pool
 from autograder.execute.sandbox import SandboxError
 from autograder.execute.store import Store
 from autograder.grade import Summary, grade
@@ -105,24 +106,33 @@ def test_the_courses_settings_hold_for_what_runs_in_parallel(course: Course, sub
     assert len(list((course.work / "results").rglob("*.json"))) == len(jobs) == 4
 
 
-def test_submissions_with_large_files_wait_for_each_other(course: Course, submit: Any) -> None:
-    """So that what is held does not grow with their number."""
-    held: list[int] = [0, 0]  # now, and at most
-    lock = threading.Lock()
+@pytest.mark.parametrize(("large", "held"), [(True, 2), (False, 6)])
+def test_submissions_with_large_files_wait_to_be_read(
+    course: Course, submit: Any, monkeypatch: pytest.MonkeyPatch, large: bool, held: int
+) -> None:
+    """So that what is held does not grow with their number; as many as can run do."""
+    most = [0]
+    reached = threading.Event()
+    submitted = Pool.submit
+
+    def submit_job(pool: Pool, key: str, job: bytes) -> None:
+        submitted(pool, key, job)
+        most.append(len(pool.running))
+        if most[-1] == held:
+            reached.set()
 
     def execute(job: bytes, isolated: bool) -> bytes:
-        for change in (1, -1) if len(job) > 2**23 else ():
-            with lock:
-                held[0] += change
-                held[1] = max(held)
-            time.sleep(0.2)
+        reached.wait(30)
+        time.sleep(0.1)
         return standin.execute(job, isolated)
 
-    for student in ("anna", "bert", "carl", "dora"):
-        (submit(student) / "large").write_bytes(student.encode() * 2**21 + b"large")
-    with ThreadPoolExecutor(4) as executor:
-        assert len(run(course, execute=execute, executor=executor).graded) == 4
-    assert held == [0, 1]
+    submit("anna")
+    run(course)  # the solution, too
+    monkeypatch.setattr(Pool, "submit", submit_job)
+    for student in ("bert", "carl", "dora", "ella", "finn", "gert"):
+        (submit(student) / "file").write_bytes(student.encode() * (2**21 if large else 2))
+    assert len(run(course, execute=execute, executor=None, workers=2).graded) == 6
+    assert max(most) == held
 
 
 def test_one_student_alone(course: Course, submit: Any) -> None:
