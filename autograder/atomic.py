@@ -43,8 +43,8 @@ def scratch(folder: Path) -> Path:
 def exchange(new: Path, old: Path) -> None:
     """Puts the folder `new` in the place of `old`, at once where the system can (Linux).
 
-    What was `old` is then at `new`. Elsewhere `old` is away for an instant; a run that is killed
-    just then finds it missing, and the next records it again.
+    What was `old` is then at `new`. Elsewhere, as on NFS, `old` is away for an instant: where a run
+    is killed just then, it is missing, and the next run writes it again.
     """
     old.parent.mkdir(parents=True, exist_ok=True)
     if not old.exists() and not old.is_symlink():
@@ -57,6 +57,11 @@ def exchange(new: Path, old: Path) -> None:
     ):
         return
     away = new.with_name(new.name + ".old")
+    shutil.rmtree(away, ignore_errors=True)  # of a run that was killed
     old.rename(away)
-    new.rename(old)
+    try:
+        new.rename(old)
+    except BaseException:
+        away.rename(old)
+        raise
     away.rename(new)

@@ -118,6 +118,8 @@ def _put(
     """Makes a student's folder beside and exchanges it, unless there is one that differs."""
     beside = folder.with_name(f".{folder.name}.new")
     try:
+        if not dry_run:
+            _remove(beside)  # of a run that was killed
         is_there = folder.is_symlink() or (folder.exists() and any(folder.iterdir()))
         if is_there and _holds(folder, work.files):
             collected.unchanged.append(student)
@@ -131,7 +133,6 @@ def _put(
         collected.placed.append(student)
         if dry_run:
             return
-        _remove(beside)
         for name, data in work.files.items():
             (beside / name).parent.mkdir(parents=True, exist_ok=True)
             (beside / name).write_bytes(data)

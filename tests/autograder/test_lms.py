@@ -809,7 +809,7 @@ def test_a_link_in_the_place_of_a_folder_is_not_followed(
     assert holds(class_of_two, "ada") == {"means.ipynb": notebook()}
 
 
-@pytest.mark.parametrize("moment", range(1, 4))
+@pytest.mark.parametrize("moment", range(1, 5))
 def test_an_ended_run_leaves_a_whole_folder(
     class_of_two: Course,
     take: Any,
