@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from collections.abc import Iterator
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -27,7 +28,8 @@ class _WhileThereIsSpace(RotatingFileHandler):
     """Leaves out what cannot be written: a log neither ends a run nor hides why it ended."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        pass
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

@@ -173,6 +173,9 @@ def test_a_log_without_space_neither_ends_a_run_nor_hides_why_it_ended(
     with pytest.raises(CourseError, match="the cause"), log_of(tmp_path, "ps1"):
         raise CourseError("the cause")
     assert capsys.readouterr().err == ""
+    with log_of(tmp_path, "ps1") as log:
+        log.error("%d points", "three")
+    assert "TypeError" in capsys.readouterr().err  # a mistake of the grader's is not hidden
 
 
 def test_the_log_tells_what_each_run_recorded(course: Course, submit: Any) -> None:
@@ -644,6 +647,17 @@ def test_folders_are_exchanged_whole(
         exchange(new, old)
         assert (old / "file").read_text() == content
     assert (new / "file").read_text() == "1"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["deep", "new"]
+
+
+def test_a_folder_that_cannot_be_exchanged_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atomic.ctypes, "CDLL", lambda *_, **__: object())
+    (tmp_path / "old").mkdir()
+    with pytest.raises(FileNotFoundError):
+        exchange(tmp_path / "new", tmp_path / "old")
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
 RUNS = """
