@@ -29,6 +29,7 @@ _WORDS = 624
 _BLOCKS = 1000
 _TORCH_HEAD = struct.Struct("<Qii Q")  # seed, words left in the block, seeded, next word
 _PYTHON: Any = random._inst  # which random's functions draw from
+_PYTHON_BYTES = 4 + 4 * _WORDS
 
 
 def reachable(before: bytes, at: int, after: bytes, then: int) -> bool:
@@ -71,10 +72,13 @@ def _torch_bytes(generator: torch.Generator) -> bytes:
 
 def _python_bytes() -> bytes:
     """How many words of Python's state are used, and the words, as they are in memory."""
-    return ctypes.string_at(id(_PYTHON) + object.__basicsize__, 4 + 4 * _WORDS)
+    return ctypes.string_at(id(_PYTHON) + object.__basicsize__, _PYTHON_BYTES)
 
 
 def _is_laid_out_so() -> bool:
+    """Whether this Python has the state there; another's is read by `getstate`."""
+    if type(_PYTHON).__basicsize__ < object.__basicsize__ + _PYTHON_BYTES:
+        return False
     *words, used = random.getstate()[1]
     return _python_bytes() == struct.pack(f"=i{_WORDS}I", used, *words)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from autograder.link import randomness
 from autograder.link.randomness import RandomStates, accept_torch, reachable
 
 
@@ -115,7 +116,9 @@ def test_a_state_from_nowhere_is_only_a_seed() -> None:
     assert there_and_back(zeros, checked=False) == (theirs, theirs)
 
 
-def test_what_did_not_change_is_not_sent() -> None:
+@pytest.mark.parametrize("can_look", [True, False])
+def test_what_did_not_change_is_not_sent(monkeypatch: pytest.MonkeyPatch, can_look: bool) -> None:
+    monkeypatch.setattr(randomness, "_CAN_LOOK", can_look)
     states = RandomStates(checked=True)
     assert all(change is not None for change in states.changes())
     assert states.changes() == [None] * 3
