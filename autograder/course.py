@@ -95,9 +95,9 @@ class Course:
         config = copy.deepcopy(app.config)
         if "root" not in config.CourseDirectory:
             config.CourseDirectory.root = str(folder.resolve())
-        given = copy.deepcopy(config)
+        given = repr(config)  # traitlets' lazy values are equal to no others
         autograder.install(config)  # a second time changes nothing
-        return cls(Path(config.CourseDirectory.root), config, installs=config == given)
+        return cls(Path(config.CourseDirectory.root), config, installs=repr(config) == given)
 
     def directory(self, **changes: Any) -> CourseDirectory:
         """nbgrader's view of the folder, with settings of its own."""

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
+from traitlets import TraitError
 from traitlets.config import Config
 
 from autograder.course import Course, CourseError, database_said
-from autograder.execute.proxy import listed
 from autograder.execute.sandbox import problem
+from autograder.steps import Isolated
 
 __all__ = ["findings"]
 
@@ -44,19 +45,19 @@ def findings(folder: Path) -> Iterator[tuple[str, str | None]]:
         else "it does not say `import autograder; autograder.install(c)`: nbgrader's own commands "
         "and formgrader's button run submissions on this machine, with your rights",
     )
-    yield from _network(course.config)
+    yield from _settings(course.config)
     yield "gradebook", _gradebook(course)
 
 
-def _network(config: Config) -> Iterator[tuple[str, str | None]]:
-    """Which hosts submissions may reach, where the course allows any."""
-    if hosts := config.Isolated.get("network"):
-        try:
-            for text in hosts:
-                listed(text)
-            yield f"network: submissions may reach {', '.join(hosts)}, and nothing else", None
-        except (ValueError, TypeError, AttributeError) as error:
-            yield "network", str(error)
+def _settings(config: Config) -> Iterator[tuple[str, str | None]]:
+    """What is wrong with the grader's settings, and which hosts submissions may reach, if any."""
+    try:
+        hosts = Isolated(config=config).network
+    except TraitError as error:
+        yield "c.Isolated", str(error)
+        return
+    if hosts:
+        yield f"network: submissions may reach {', '.join(hosts)}, and nothing else", None
 
 
 def _gradebook(course: Course) -> str | None:

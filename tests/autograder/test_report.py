@@ -403,10 +403,16 @@ def test_the_doctor_looks_at_the_course(
     main(["doctor", "--course", str(root)])
     out = capsys.readouterr().out
     assert re.search(r"^ok +network: submissions may reach a\.org:443, b:80, and n", out, re.M)
-    config.write_text("c.Isolated.network = ['a.org']")
+    config.write_text(
+        "import autograder\nautograder.install(c)\nc.Isolated.network.append('a.org:443')"
+    )
     main(["doctor", "--course", str(root)])
     out = capsys.readouterr().out
-    assert re.search(r"^LACKS +network: .*expected a host and a port", out, re.M)
+    assert re.search(r"^ok +nbgrader_config.py\nok +network: .* a\.org:443, and", out, re.M)
+    for wrong in ("network = ['a.org']", "mode = 'somewhere'"):
+        config.write_text(f"c.Isolated.{wrong}")
+        assert main(["doctor", "--course", str(root)]) == 1
+        assert re.search(r"^LACKS +c\.Isolated: .*expected", capsys.readouterr().out, re.M)
     config.write_text("# autograder.install(c)\n")
     (root / "gradebook.db").unlink()
     assert main(["doctor", "--course", str(root)]) == 1

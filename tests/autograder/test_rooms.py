@@ -29,7 +29,7 @@ ARROWS = {
     },
     "lms": {"atomic", "course", "prepare"},
     "cluster": {"course", "execute"},
-    "doctor": {"course", "execute"},
+    "doctor": {"course", "execute", "steps"},
     "similar": {"atomic", "course", "page", "prepare", "report", "steps"},
     "page": {"atomic", "course", "report"},
     "report": {"course", "prepare", "steps"},
