@@ -17,10 +17,14 @@ import contextlib
 import errno
 import itertools
 import os
+import signal
 import sys
 from concurrent.futures import Executor
 from datetime import datetime
 from pathlib import Path
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of what is being imported
 
 from sqlalchemy.exc import SQLAlchemyError
 from traitlets import TraitError
@@ -152,7 +156,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs a command, and returns its exit code."""
     options = _arguments(arguments)
     try:
-        return _COMMANDS[options.command](options)
+        code = _COMMANDS[options.command](options)
+        sys.stdout.flush()  # while a closed pipe can be told from others
+        return code
     except Busy as error:
         code, told = 4, str(error)
     except CourseError as error:
@@ -322,4 +328,6 @@ _COMMANDS = {
 }
 
 if __name__ == "__main__":
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

@@ -8,6 +8,8 @@ import itertools
 import json
 import os
 import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ import pytest
 import standin
 from bs4 import BeautifulSoup, Tag
 
-from autograder.__main__ import main
+import autograder
+from autograder.__main__ import _COMMANDS, main
 from autograder.course import Course
 from autograder.grade import grade
 from autograder.page import page
@@ -383,6 +386,28 @@ def test_commands_and_exit_codes(
     assert usage.value.code == 2
     with pytest.raises(SystemExit):
         main(["grade", "ps1", "--jobs", "0"])
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setitem(_COMMANDS, "doctor", lambda _: print("a short table") or 0)
+        assert main(["doctor"]) == 0
+
+
+def test_an_interrupt_ends_it_without_a_traceback_while_it_imports(tmp_path: Path) -> None:
+    (tmp_path / "sqlalchemy.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "autograder", "doctor"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(autograder.__file__).parents[1])},
+        capture_output=True,
+    )
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, b"")
 
 
 def test_the_doctor_looks_at_the_course(
