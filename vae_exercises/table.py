@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -27,9 +28,12 @@ def main() -> None:
     """Print the tables of the modules that are named, or of all."""
     files = sorted(Path(__file__).parent.glob("*.toml"))
     every = [file.stem for file in files if file.with_suffix(".py").exists()]
-    for name in sys.argv[1:] or every:
-        for task in importlib.import_module(f"vae_exercises.{name}")._assignment.tasks.values():
-            print(f"{table(task)}\n")
+    try:
+        for name in sys.argv[1:] or every:
+            for task in importlib.import_module(f"vae_exercises.{name}")._assignment.tasks.values():
+                print(f"{table(task)}\n", flush=True)
+    except BrokenPipeError:  # whoever read the tables has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

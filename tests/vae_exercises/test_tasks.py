@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from vae_exercises.errors import Raised
 from vae_exercises.mistakes import Mistake, edited
-from vae_exercises.table import table
+from vae_exercises.table import main, table
 from vae_exercises.task import VISIBLE, CheckFailed
 
 from .tasks import ASSIGNMENTS, TASKS, WAYS
@@ -302,6 +303,17 @@ def test_an_unknown_aspect_is_named() -> None:
     task = next(iter(TASKS.values()))
     with pytest.raises(ValueError, match=r"aspect must be one of .*, but is 'colour'"):
         task.check("colour", task._reference)
+
+
+def test_a_reader_of_tables_that_has_seen_enough_is_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setattr(sys, "argv", ["table", "kl"])
+        main()
 
 
 def test_the_table_has_a_line_for_each_mistake() -> None:
