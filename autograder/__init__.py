@@ -27,11 +27,16 @@ def install(c: Any) -> None:
             that the course has set are kept, so call this after them.
     """
     from nbgrader.converters import Autograde, GenerateAssignment, GenerateFeedback
+    from traitlets.config.loader import LazyConfigValue
+
+    def set_by_course(section: Any, name: str, default: Any) -> Any:
+        found = section.get(name, default)
+        # Lazy where the course has added to the default, as by `append` or `update`.
+        return found.get_value(default) if isinstance(found, LazyConfigValue) else found
 
     def steps(converter: Any, name: str) -> list[str]:
-        # Where the course has set nothing, nbgrader's default, by name as one writes it oneself.
-        section = c[converter.__name__]
-        found = section[name] if name in section else getattr(converter(), name)
+        found = set_by_course(c[converter.__name__], name, getattr(converter(), name))
+        # nbgrader's defaults are classes: by name, as one writes them oneself.
         return [s if isinstance(s, str) else f"{s.__module__}.{s.__name__}" for s in found]
 
     def insert(new: str, before: str, old: list[str]) -> list[str]:
@@ -62,11 +67,11 @@ def install(c: Any) -> None:
         c.ExchangeFactory.collect = "autograder.exchange.Collect"
     # Formgrader and feedback both draw a notebook by this exporter.
     c.HTMLExporter.sanitize_html = True
-    drawn = [*c.HTMLExporter.get("preprocessors", [])]
+    drawn = set_by_course(c.HTMLExporter, "preprocessors", [])
     if "autograder.record.drawing.Harmless" not in drawn:
         c.HTMLExporter.preprocessors = [*drawn, "autograder.record.drawing.Harmless"]
     c.HTMLExporter.filters = {
-        **c.HTMLExporter.get("filters", {}),
+        **set_by_course(c.HTMLExporter, "filters", {}),
         "ansi2html": "autograder.record.drawing.terminal",
         "clean_html": "autograder.record.drawing.html",
         "highlight_code": "autograder.record.drawing.code",

@@ -13,6 +13,7 @@ from nbgrader.converters import Autograde, GenerateFeedback
 from nbgrader.converters.base import NbGraderException
 from nbgrader.utils import determine_grade
 from small_course import named
+from traitlets.config import Config
 
 import autograder
 from autograder import steps
@@ -53,6 +54,19 @@ def test_installing_twice_changes_nothing(course: Course) -> None:
     before = json.dumps(course.config)
     autograder.install(course.config)
     assert json.dumps(course.config) == before
+
+
+def test_what_a_course_adds_to_a_default_is_kept() -> None:
+    plain, more = Config(), Config()
+    more.GenerateAssignment.preprocessors.append("course.Step")
+    more.HTMLExporter.preprocessors.append("course.Drawn")
+    more.HTMLExporter.filters.update({"own": "course.own"})
+    for config in (plain, more):
+        autograder.install(config)
+    steps = plain.GenerateAssignment.preprocessors
+    assert more.GenerateAssignment.preprocessors == [*steps, "course.Step"]
+    assert more.HTMLExporter.preprocessors == ["course.Drawn", *plain.HTMLExporter.preprocessors]
+    assert more.HTMLExporter.filters == {"own": "course.own"} | plain.HTMLExporter.filters
 
 
 def test_a_solution_gets_all_points_and_a_mistake_its_part(
