@@ -24,7 +24,7 @@ from datetime import datetime
 from pathlib import Path
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of what is being imported
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback while the rest is imported
 
 from sqlalchemy.exc import SQLAlchemyError
 from traitlets import TraitError
@@ -157,7 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _arguments(arguments)
     try:
         code = _COMMANDS[options.command](options)
-        sys.stdout.flush()  # while a closed pipe can be told from others
+        sys.stdout.flush()  # else a closed pipe would show at the very end only
         return code
     except Busy as error:
         code, told = 4, str(error)

@@ -89,7 +89,7 @@ class Halves:
         return True
 
     def _write(self, fork: Fork, files: Mapping[str, bytes], left: Callable[[], float]) -> None:
-        """Send files, of which only a part is held here once more at a time."""
+        """Send files in parts, so that no more than a part is held here twice."""
         for name, content in files.items():
             for start in range(0, max(1, len(content)), _PART):
                 part = base64.b64encode(content[start : start + _PART]).decode()

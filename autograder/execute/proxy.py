@@ -2,7 +2,7 @@
 
 The student's process connects to a port of its own network namespace, whose listening socket the
 sandbox has handed over before it ran anything of the submission. It holds no descriptor that leads
-out. The proxy is a process of its own, with limits, since what it reads nobody vouches for.
+out. The proxy is a process of its own, with limits, since it reads what nobody vouches for.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def listed(text: str) -> tuple[str, int]:
     """Host and port of an entry of `c.Isolated.network`.
 
     Raises:
-        ValueError: it is no host with a port.
+        ValueError: it is not a host with a port.
 
     >>> listed("API.example.org:443"), listed("[::1]:80")
     (('api.example.org', 443), ('::1', 80))
@@ -73,7 +73,7 @@ def listed(text: str) -> tuple[str, int]:
 
 
 def _canonical(host: str) -> str:
-    """A host in lower case, an address in its one usual form."""
+    """A host in lower case; an address in its usual form."""
     bare = host.lower().removeprefix("[").removesuffix("]")
     found = _address(bare)
     return str(found) if found else bare
@@ -87,7 +87,7 @@ def _address(host: str) -> Address | None:
 
 
 def _is_public(address: Address) -> bool:
-    """Whether it belongs to nothing that only this machine or its network reaches."""
+    """Whether everybody can reach it, and not only this machine or its network."""
     if isinstance(address, ipaddress.IPv6Address):
         within = address.ipv4_mapped or address.sixtofour
         if address in _NAT64:
@@ -153,7 +153,7 @@ class Proxy:
                 # Nothing after this request: another could name another site of the same server.
                 self._relay(client, server, rest, length)
         else:
-            raise _Refused("400 Bad Request", "this is no request that a proxy can answer")
+            raise _Refused("400 Bad Request", "a proxy cannot answer this request")
 
     def _head(self, client: socket.socket) -> tuple[str, bytes]:
         """The head of a request, and what has come after it."""

@@ -37,7 +37,7 @@ class Owners:
     Attributes:
         students: by their ids: what they handed in, and who they are in the LMS.
         new: students whom the gradebook does not know.
-        nobody: hands of people who are no students of the course.
+        nobody: hands of people who are not students of the course.
         told: a line for each of these.
     """
 
