@@ -48,7 +48,7 @@ def check_finite_terms(rows: Tensor, first_step: int, run: Run) -> None:
 def divergence(run: Run, step: int, what: str) -> NonFiniteError:
     """The error for a term that diverged in a step, counted from 0."""
     kept = f" and the run in {run.checkpoint} are" if run.checkpoint else " is"
-    if step:
+    if step or len(run.history):  # which has the epoch once its steps are made
         advice = "A lower learning_rate often helps" + ", with resume=True" * bool(run.checkpoint)
     else:
         advice = "The parameters were still the initial ones: scale the data (`standardise`)"

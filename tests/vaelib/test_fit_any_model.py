@@ -399,6 +399,11 @@ class TestWhatIsKept:
             fit(VAE((2,), likelihood="gaussian"), torch.full((4, 2), 1e30), **RUN)
         assert "learning_rate" not in str(caught.value)
 
+    def test_after_one_step_the_parameters_are_not_the_initial_ones(self) -> None:
+        vae, x = VAE((2,), likelihood="gaussian"), torch.zeros(4, 2)
+        with pytest.raises(NonFiniteError, match=r"in step 1 .* A lower learning_rate"):
+            fit(vae, x, torch.full((4, 2), 1e30), **RUN)
+
     def test_after_nan_a_lower_rate_goes_on_from_the_checkpoint(
         self, digits: Images, tmp_path: Path
     ) -> None:
