@@ -114,7 +114,7 @@ def minibatches(name: str, data: Data) -> Minibatches:
 
 
 def minibatch_sizes(n: int, batch_size: int) -> list[int]:
-    """The sizes of the minibatches of n examples, at least 1.
+    """The sizes of the minibatches of n ≥ 1 examples.
 
     A single last example joins the minibatch before it, because batch normalisation needs two.
 
@@ -288,10 +288,7 @@ class _Loader:
         return self.length
 
     def _first(self) -> Minibatch:
-        first = next(_pairs(self.name, self.loader), None)
-        if first is None:
-            raise ValueError(f"{self.name} must give at least one minibatch, but gives none")
-        return first
+        return next(_pairs(self.name, self.loader))
 
     def shuffled(self, batch_size: int, generator: torch.Generator) -> Iterator[Minibatch]:
         return _pairs(self.name, self.loader)
@@ -309,6 +306,7 @@ class _Loader:
 
 
 def _pairs(name: str, batches: DataLoader[Any]) -> Iterator[Minibatch]:
+    gives_none = True
     try:
         for batch in batches:
             x, *rest = batch if isinstance(batch, Sequence) else [batch]
@@ -317,18 +315,21 @@ def _pairs(name: str, batches: DataLoader[Any]) -> Iterator[Minibatch]:
             check_floating(**{name: x})
             check_finite(**{name: x})
             if len(x):
+                gives_none = False
                 yield x.detach(), _labels(rest[0]) if rest else None
     except TypeError as error:
         # A loader's own errors name neither the argument nor what is needed.
         raise ValueError(
             f"{name} must give tensors, or pairs of a tensor and a label that is a number: {error}"
         ) from error
+    if gives_none:
+        raise ValueError(f"{name} must give at least one minibatch, but gives none")
 
 
 def _labels(values: Any) -> Tensor:
     try:
         return torch.as_tensor(values)
-    except ValueError as error:
+    except (RuntimeError, ValueError) as error:
         raise TypeError(f"the labels of a minibatch are {values!r}") from error
 
 

@@ -167,6 +167,19 @@ def test_no_minibatch_is_a_single_example(source: str) -> None:
     assert data.steps(11) == 2
 
 
+def test_a_loader_that_gives_its_examples_once_is_named() -> None:
+    class Ending(Overstated):
+        readings = 0
+
+        def __iter__(self) -> Iterator[Tensor]:
+            self.readings += 1
+            return iter(ROWS if self.readings < 6 else [])
+
+    with pytest.raises(ValueError, match="train must give at least one minibatch, but gives none"):
+        fit(VAE((6,), 1, [3], likelihood="gaussian"), DataLoader(Ending(), 5), epochs=9,
+            device="cpu", progress=False)  # fmt: skip
+
+
 def test_data_are_not_trained() -> None:
     weight = torch.ones(6, requires_grad=True)
     leaf = torch.rand(N, 6).requires_grad_()
@@ -192,6 +205,7 @@ def test_data_are_not_trained() -> None:
         (torch.zeros(3, 2).to_sparse(), "train must be dense, but is torch.sparse_coo"),
         (Listed([{"x": torch.zeros(2)}]), "train must give tensors, or pairs .*: it gives dict"),
         (Listed([(torch.zeros(2), "seven")]), "train must give .*: the labels .*'seven'"),
+        (Listed([(torch.zeros(2), {"digit": 7})]), "train must give .*: the labels .*'digit'"),
         (Listed([(torch.zeros(2), None)]), "train must give .*: default_collate: "),
     ],
 )
