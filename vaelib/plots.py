@@ -442,8 +442,8 @@ def _axes(ax: Axes | None, width: float, height: float) -> Axes:
 
 def _pixels(name: str, images: Tensor) -> NDArray[np.float64]:
     """Images as (N, H, W, 3) between 0 and 1."""
-    if isinstance(images, Tensor) and images.dtype == torch.uint8:
-        check_floating(**{name: images})  # refused, since white is not 1 there
+    if str(getattr(images, "dtype", "")).endswith("uint8"):  # of torch, or of NumPy
+        check_floating(**{name: torch.as_tensor(images)})  # refused, since white is not 1 there
     array = _array(name, images, "N", "C", "H", "W")
     if array.shape[1] not in (1, 3):
         raise ValueError(

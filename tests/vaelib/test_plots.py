@@ -227,6 +227,10 @@ BAD = {
         lambda: plots.image_grid(pictures(3).byte()),
         r"images must be floating point, .*255",
     ),
+    "bytes of an array": (
+        lambda: plots.image_grid(pictures(3).byte().numpy()),
+        r"images must be floating point, .*255",
+    ),
     "no tensor": (lambda: plots.image_grid(object()), "images must be a tensor, but is object"),
     "no columns": (lambda: plots.image_grid(pictures(3), 0), "columns must be an integer"),
     "no rows": (lambda: plots.image_rows({}), "rows must hold at least one row"),
