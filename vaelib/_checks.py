@@ -83,9 +83,11 @@ def check_not_negative(**numbers: float) -> None:
 def check_device(device: torch.device | str) -> torch.device:
     """Return the device, and refuse one that PyTorch or this machine does not have."""
     try:
-        # Only a tensor can tell: PyTorch may know the name of a device that is absent. Converting
-        # it fails on "meta", where tensors hold no numbers.
-        return torch.zeros(0, device=device).cpu().new_empty(0, device=device).device
+        # Only a tensor can tell: PyTorch may know the name of a device that is absent. Copying it
+        # fails on "meta", where tensors hold no numbers.
+        found = torch.zeros(0, device=device)
+        found.cpu()
+        return found.device
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(
             f'device must be one that PyTorch can use here, such as "cpu", not {str(device)!r}'
