@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vae_exercises.assignment import Assignment
 from vae_exercises.draw import Draw
-from vae_exercises.errors import WrongResult, described
+from vae_exercises.errors import WrongResult
 from vae_exercises.facts import Near
 from vae_exercises.networks import (
     CURVE,
@@ -35,7 +35,16 @@ from vae_exercises.networks import (
     trainable,
     used_by,
 )
-from vae_exercises.observe import Function, Observed, Watched, form, gradients, seeds, tensor
+from vae_exercises.observe import (
+    Function,
+    Observed,
+    Watched,
+    form,
+    gradients,
+    seeds,
+    tensor,
+    unpacked,
+)
 
 _assignment = Assignment("1-autoencoders", ("autoencoders", "Autoencoders"))
 
@@ -89,9 +98,8 @@ def _mean_and_columns(function: Function, x: Tensor, k: int) -> tuple[Tensor, Te
 
 
 def _two(value: Any) -> tuple[Tensor, Tensor]:
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        raise WrongResult(described(value, "the mean and W, two tensors"))
-    return tensor(value[0]), tensor(value[1])
+    mean, w = unpacked(value, 2, "the mean and W, two tensors")
+    return tensor(mean), tensor(w)
 
 
 def _projection(w: Tensor) -> Tensor:

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from vae_exercises.assignment import Assignment
 from vae_exercises.draw import Draw
-from vae_exercises.errors import WrongResult, described
 from vae_exercises.facts import Rough
-from vae_exercises.observe import Function, Observed, finite, tensor
+from vae_exercises.observe import Function, Observed, finite, tensor, unpacked
 
 _assignment = Assignment("7-evaluation", ("conclusion", "Conclusion"))
 
@@ -26,13 +25,6 @@ __all__ = [
 ]
 
 ESTIMATE = "(mean, standard error)"
-
-
-def _parts(value: Any, wanted: str) -> tuple[Any, ...]:
-    """What came back, if it is as many things as `wanted` names."""
-    if not isinstance(value, tuple | list) or len(value) != wanted.count(",") + 1:
-        raise WrongResult(described(value, wanted))
-    return tuple(value)
 
 
 def _number(value: Any, draw: Draw) -> Tensor:
@@ -89,7 +81,7 @@ def _coded(draw: Draw, n: int, k: int, c: int, scale: float = 1) -> tuple[Tensor
 @linear_probe.aspect("weights", points=3)
 def _(function: Function, draw: Draw) -> Observed:
     for n, k, c, ridge, scale in PROBES:
-        weight, _ = _parts(function(*_coded(draw, n, k, c, scale), c, ridge), "(weight, bias)")
+        weight, _ = unpacked(function(*_coded(draw, n, k, c, scale), c, ridge), 2, "(weight, bias)")
         yield f"the weights for {n} codes of {k}, {c} classes, ridge {ridge}", tensor(weight)
 
 
@@ -100,7 +92,7 @@ def _(function: Function, draw: Draw) -> Observed:
     for n, k, c, ridge, scale in PROBES:
         codes, labels = _coded(draw, n, k, c, scale)
         centre = codes.mean(0)
-        parts = _parts(function(codes, labels, c, ridge), "(weight, bias)")
+        parts = unpacked(function(codes, labels, c, ridge), 2, "(weight, bias)")
         weight, bias = (tensor(part).to(draw.dtype) for part in parts)
         if weight.shape == (c, k):
             weight = weight.T
@@ -114,7 +106,7 @@ def _(function: Function, draw: Draw) -> Observed:
     for n, k, c in ((7, 3, 4), (6, 1, 2), (5, 2, 3)):
         codes, labels = _coded(draw, n, k, c)
         for dtype, (given,) in _dtypes((codes,)):
-            parts = _parts(function(given, labels, c, 0.5), "(weight, bias)")
+            parts = unpacked(function(given, labels, c, 0.5), 2, "(weight, bias)")
             for name, part in zip(("weight", "bias"), map(tensor, parts), strict=True):
                 what = f"the {name} for {n} {dtype} codes of {k}, {c} classes"
                 yield what, (tuple(part.shape), str(part.dtype))
@@ -146,19 +138,19 @@ def _log_weights(draw: Draw, s: int, n: int) -> Tensor:
 @log_likelihood_estimate.aspect("mean", points=2)
 def _(function: Function, draw: Draw) -> Observed:
     for size in [*WEIGHTS, (9, 6), (2, 7)]:
-        mean, _ = _parts(function(_log_weights(draw, *size)), ESTIMATE)
+        mean, _ = unpacked(function(_log_weights(draw, *size)), 2, ESTIMATE)
         yield f"the mean, log-weights {size}", _number(mean, draw)
     for sign in (-1, 1):
-        mean, _ = _parts(function(20 + 5 * sign * _log_weights(draw, 5, 3)), ESTIMATE)
+        mean, _ = unpacked(function(20 + 5 * sign * _log_weights(draw, 5, 3)), 2, ESTIMATE)
         yield f"the mean, larger log-weights ({sign})", _number(mean, draw)
 
 
 @log_likelihood_estimate.aspect("error", points=2)
 def _(function: Function, draw: Draw) -> Observed:
     for size in [(7, 5), (4, 2), (3, 3), (9, 6), (2, 7)]:
-        _, error = _parts(function(_log_weights(draw, *size)), ESTIMATE)
+        _, error = unpacked(function(_log_weights(draw, *size)), 2, ESTIMATE)
         yield f"the standard error, log-weights {size}", _number(error, draw)
-    _, error = _parts(function(20 * _log_weights(draw, 5, 4)), ESTIMATE)
+    _, error = unpacked(function(20 * _log_weights(draw, 5, 4)), 2, ESTIMATE)
     yield "the standard error, larger log-weights", _number(error, draw)
 
 
@@ -172,11 +164,11 @@ def _(function: Function, draw: Draw) -> Observed:
         log_w = _log_weights(draw, 60, 2)
         log_w[at] += height
         log_w += torch.tensor([-1000, -6000]).to(draw.dtype)
-        mean, error = _parts(function(log_w), ESTIMATE)
+        mean, error = unpacked(function(log_w), 2, ESTIMATE)
         # A sum over both examples is told by the mean's own aspect.
         yield f"the mean, {name}", Rough(_number(mean, draw), 2.2)
         yield f"the standard error, {name}", finite(_number(error, draw))
-    mean, _ = _parts(function(2000 - _log_weights(draw, 4, 2)), ESTIMATE)
+    mean, _ = unpacked(function(2000 - _log_weights(draw, 4, 2)), 2, ESTIMATE)
     yield "the mean of log-weights near 2000", Rough(_number(mean, draw), 2.2)
 
 
@@ -184,7 +176,7 @@ def _(function: Function, draw: Draw) -> Observed:
 def _(function: Function, draw: Draw) -> Observed:
     for size in WEIGHTS:
         for dtype, (log_w,) in _dtypes((_log_weights(draw, *size),)):
-            parts = _parts(function(log_w), ESTIMATE)
+            parts = unpacked(function(log_w), 2, ESTIMATE)
             yield from _form_of_numbers(f"{dtype} log-weights {size}", *parts)
 
 
@@ -220,17 +212,17 @@ def _pairs(draw: Draw) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
 @paired_difference.aspect("difference", points=1)
 def _(function: Function, draw: Draw) -> Observed:
     for name, pair in _pairs(draw):
-        mean, _ = _parts(function(*pair), "(difference, standard error)")
+        mean, _ = unpacked(function(*pair), 2, "(difference, standard error)")
         yield f"the mean difference, {name}", _number(mean, draw)
 
 
 @paired_difference.aspect("error", points=2)
 def _(function: Function, draw: Draw) -> Observed:
     for name, pair in _pairs(draw):
-        _, error = _parts(function(*pair), "(difference, standard error)")
+        _, error = unpacked(function(*pair), 2, "(difference, standard error)")
         yield f"the standard error, {name}", _number(error, draw)
     same = draw.normal(4)
-    _, error = _parts(function(same, same + 2), "(difference, standard error)")
+    _, error = unpacked(function(same, same + 2), 2, "(difference, standard error)")
     yield "the standard error where all differ by the same", _number(error, draw)
 
 
@@ -238,7 +230,7 @@ def _(function: Function, draw: Draw) -> Observed:
 def _(function: Function, draw: Draw) -> Observed:
     for name, pair in _pairs(draw):
         for dtype, given in _dtypes(pair):
-            parts = _parts(function(*given), "(difference, standard error)")
+            parts = unpacked(function(*given), 2, "(difference, standard error)")
             yield from _form_of_numbers(f"{dtype}, {name}", *parts)
 
 
@@ -328,7 +320,7 @@ def _chosen(value: Any) -> Any:
 @select_and_report.aspect("choice", points=2)
 def _(function: Function, draw: Draw) -> Observed:
     for name, scores in _rivals(draw):
-        best, _, _ = _parts(function(*scores), REPORT)
+        best, _, _ = unpacked(function(*scores), 3, REPORT)
         yield f"the model that is chosen of {name}", _chosen(best)
 
 
@@ -336,7 +328,7 @@ def _(function: Function, draw: Draw) -> Observed:
 def _(function: Function, draw: Draw) -> Observed:
     one = draw.normal(1, 3), draw.normal(1, 4)
     for name, scores in [*_rivals(draw), ("one model", one)]:
-        _, mean, error = _parts(function(*scores), REPORT)
+        _, mean, error = unpacked(function(*scores), 3, REPORT)
         yield f"the mean that is reported, {name}", _number(mean, draw)
         yield f"its standard error, {name}", _number(error, draw)
 
@@ -355,6 +347,6 @@ def _(function: Function, draw: Draw) -> Observed:
     one = draw.normal(1, 3), draw.normal(1, 4)
     for name, scores in [*_rivals(draw), ("one model", one)]:
         for dtype, given in _dtypes(scores):
-            best, *numbers = _parts(function(*given), REPORT)
+            best, *numbers = unpacked(function(*given), 3, REPORT)
             yield f"what names the model, {dtype}, {name}", _name(best)
             yield from _form_of_numbers(f"{dtype}, {name}", *numbers)

@@ -10,9 +10,8 @@ from torch import Generator, Tensor
 
 from vae_exercises.assignment import Assignment
 from vae_exercises.draw import Draw
-from vae_exercises.errors import WrongResult, described
 from vae_exercises.facts import Near, Rough
-from vae_exercises.observe import Function, Observed, form, gradients, tensor
+from vae_exercises.observe import Function, Observed, form, gradients, moments, tensor, unpacked
 
 _assignment = Assignment("1b-latent-variables", ("latent-variables", "Latent variable models"))
 
@@ -26,9 +25,8 @@ __all__ = [
 
 def _pair(value: Any, wanted: str) -> tuple[Tensor, Tensor]:
     """The two tensors that came back."""
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        raise WrongResult(described(value, f"the pair {wanted}"))
-    return tensor(value[0]), tensor(value[1])
+    first, second = unpacked(value, 2, f"the pair {wanted}")
+    return tensor(first), tensor(second)
 
 
 # --- ancestral_sample ----------------------------------------------------------------------------
@@ -77,20 +75,12 @@ def _kind(rows: Tensor) -> str:
 
 def _moments(rows: Tensor) -> Observed:
     """Whether rows are draws of N(0, I): their mean, second and fourth moments, and extremes."""
-    n, k = rows.shape
     yield "how large their numbers get", "beyond ±2.5" if rows.abs().max() > 2.5 else "within ±2.5"
     yield "the numbers of a row", _kind(rows.mT)
-    one, error = torch.eye(k, dtype=rows.dtype), 6.5 / n**0.5
-    yield "their mean", Near(rows.mean(0), 0 * one[0], error * torch.ones(()))
-    products = rows.mT @ rows / n
-    yield "the mean of their products", Near(products, one, error * (1 + one).sqrt())
-    # 3 for a normal of any variance, 1.8 for a uniform one.
-    fourth = (rows.pow(4).mean() / rows.square().mean() ** 2).reshape(1)
-    tolerance = torch.tensor([error * (24 / k) ** 0.5])
-    yield (
-        "the mean of their 4th powers over that of squares, squared",
-        Near(fourth, 0 * fourth + 3, tolerance),
-    )
+    mean, products, kurtosis = moments(rows, len(rows))
+    yield "their mean", mean
+    yield "the mean of their products", products
+    yield "the mean of their 4th powers over that of squares, squared", kurtosis
 
 
 @ancestral_sample.aspect("prior", points=1)
@@ -128,10 +118,8 @@ def _(function: Function, draw: Draw) -> Observed:
             noise = 0 * noise  # the rounding of float32
         yield f"x less its mean, {what}", _kind(noise.round(decimals=4))
         if noise.any():
-            moments = _moments(noise)
-            yield from (
-                (f"x less its mean, over σ: {name}, {what}", fact) for name, fact in moments
-            )
+            for name, fact in _moments(noise):
+                yield f"x less its mean, over σ: {name}, {what}", fact
             beside = ((z - z.mean(0)) / z.std(0).clamp(min=1e-3)).double().mT @ noise / CODES
             tolerance = torch.tensor(6.5 / CODES**0.5)
             yield f"its mean product with z, {what}", Near(beside, 0 * beside, tolerance)

@@ -11,8 +11,20 @@ from torch import Tensor, nn
 
 from vae_exercises import settings
 from vae_exercises.errors import WrongResult, described
+from vae_exercises.facts import Near
 
-__all__ = ["Function", "Observed", "Watched", "finite", "form", "gradients", "seeds", "tensor"]
+__all__ = [
+    "Function",
+    "Observed",
+    "Watched",
+    "finite",
+    "form",
+    "gradients",
+    "moments",
+    "seeds",
+    "tensor",
+    "unpacked",
+]
 
 Function = Callable[..., Any]
 Observed = Iterator[tuple[str, Any]]  # facts, each with its name
@@ -28,6 +40,22 @@ def tensor(value: Any) -> Tensor:
     if not isinstance(value, Tensor):
         raise WrongResult(described(value))
     return value
+
+
+def unpacked(value: Any, n: int, wanted: str) -> tuple[Any, ...]:
+    """The n parts of `value`, if it is a tuple or a list of so many.
+
+    Arguments:
+        value: what came back.
+        n: how many parts are wanted.
+        wanted: what they are, for the message.
+
+    Raises:
+        WrongResult: if it is anything else.
+    """
+    if not isinstance(value, tuple | list) or len(value) != n:
+        raise WrongResult(described(value, wanted))
+    return tuple(value)
 
 
 def finite(value: Any) -> str:
@@ -77,6 +105,23 @@ def gradients(
         arrived = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
     for (name, leaf), gradient in zip(leaves.items(), arrived, strict=True):
         yield f"the gradient in {name}", torch.zeros_like(leaf) if gradient is None else gradient
+
+
+def moments(rows: Tensor, n: int) -> tuple[Near, Near, Near]:
+    """Mean, mean product and kurtosis of rows (N, K), which are right for draws of N(0, I).
+
+    Arguments:
+        rows: in float64.
+        n: how many draws are asked for, on which the tolerance depends.
+    """
+    k, error = rows.shape[1], 6.5 / n**0.5
+    one = torch.eye(k, dtype=rows.dtype)
+    mean = Near(rows.mean(0), 0 * one[0], torch.tensor(error))
+    products = Near(rows.mT @ rows / len(rows), one, error * (1 + one).sqrt())
+    # 3 for a normal of any variance, 1.8 for a uniform one.
+    kurtosis = (rows.pow(4).mean() / rows.square().mean() ** 2).reshape(1)
+    tolerance = torch.tensor([error * (24 / k) ** 0.5])
+    return mean, products, Near(kurtosis, 3 * one[0, :1], tolerance)
 
 
 def seeds(call: Callable[[], Any]) -> tuple[str, str]:

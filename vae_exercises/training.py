@@ -16,7 +16,7 @@ from vae_exercises.assignment import Assignment
 from vae_exercises.draw import Draw
 from vae_exercises.errors import WrongResult, described
 from vae_exercises.facts import Clue, Rough
-from vae_exercises.observe import Function, Observed, form, gradients, seeds, tensor
+from vae_exercises.observe import Function, Observed, form, gradients, seeds, tensor, unpacked
 
 Loss = tuple[Tensor, Tensor, Tensor]
 
@@ -43,10 +43,8 @@ def vae_loss(logits: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Loss:
 SIZES = [(4, 5, 3), (1, 4, 2), (3, 1, 2), (5, 3, 1)]  # (N, D, K)
 
 
-def _three(result: Any) -> list[Any]:
-    if not (isinstance(result, tuple | list) and len(result) == 3):
-        raise WrongResult(described(result, "a tuple of three: (loss, reconstruction, kl)"))
-    return list(result)
+def _three(result: Any) -> tuple[Any, ...]:
+    return unpacked(result, 3, "a tuple of three: (loss, reconstruction, kl)")
 
 
 def _loss_in(result: Any) -> Tensor:
