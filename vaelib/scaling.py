@@ -140,7 +140,8 @@ def pixels_from_array(
     rows = max(1, _BLOCK // max(1, values[:1].numel()))
     for part, out in zip(values.split(rows), pixels.split(rows), strict=True):
         if part.dtype not in (torch.float32, torch.float64):
-            part = part.to(torch.float64)  # large integers are not exact in float32
+            # Large integers are not exact in float32, and Apple's GPUs have no float64.
+            part = part.to("cpu", torch.float64)
         levels = ((part - low) * (255 / (high - low))).round()
         # Also false for NaN.
         if not ((levels >= 0) & (levels <= 255)).all():
