@@ -218,11 +218,11 @@ def test_a_file_that_is_newer_than_what_was_run_is_told(said: Say) -> None:
 
 
 @pytest.mark.parametrize("ran", [f"{RIGHT}\n", RIGHT.replace("\n", "  \n"), f"\n{RIGHT}"])
-def test_blanks_are_no_difference(said: Say, ran: str) -> None:
+def test_blanks_make_no_difference(said: Say, ran: str) -> None:
     assert "✓" in said(whole(), [ran])
 
 
-def test_a_function_written_again_in_another_saved_cell_is_no_difference(said: Say) -> None:
+def test_a_function_written_again_in_another_saved_cell_makes_no_difference(said: Say) -> None:
     notebook = whole()
     trial = "def kl(mu):\n    return 0"
     notebook.cells.append(new_code_cell(trial))

@@ -117,7 +117,7 @@ def test_the_settings_that_an_import_changes_are_not_the_answers() -> None:
         del sys.modules["tests.loaded"]
 
 
-def test_drawing_is_no_seed() -> None:
+def test_drawing_does_not_set_a_seed() -> None:
     def draw() -> None:
         torch.rand(1), np.random.rand(), random.random()  # noqa: NPY002
 

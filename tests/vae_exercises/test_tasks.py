@@ -84,7 +84,7 @@ def test_the_second_hint_comes_when_asked_for(
     assert re.sub(r"\s+", " ", mistake.more) in re.sub(r"\s+", " ", capsys.readouterr().out)
 
 
-def test_a_hint_that_does_not_exist_is_no_empty_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_hint_is_not_an_empty_line(capsys: pytest.CaptureFixture[str]) -> None:
     def kl_to_standard_normal(mu: object, logvar: object) -> object:
         raise NotImplementedError()
 

@@ -173,7 +173,7 @@ def test_any_module_is_saved_under_the_name_of_its_class(tmp_path: Path) -> None
 
 
 class Counted(VAE):
-    """A model with a counter before its parameters, and with a state that is no tensor."""
+    """A model with a counter before its parameters, and with a state that is not a tensor."""
 
     def __init__(self) -> None:
         super().__init__(shape=(4,), latent_dim=1, hidden=[3])

@@ -30,7 +30,7 @@ def test_of_tensors_that_must_be_alike_the_odd_one_is_named(bad: Any, message: s
         check_alike(a=bad, b=good)
 
 
-def test_a_sum_that_overflows_is_no_infinity(device: torch.device) -> None:
+def test_a_sum_that_overflows_is_not_an_infinity(device: torch.device) -> None:
     for dtype in (torch.float16, torch.float32, torch.float64):
         largest = torch.full((4,), torch.finfo(dtype).max, dtype=dtype, device=device)
         check_finite(x=largest)

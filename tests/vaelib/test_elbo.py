@@ -558,7 +558,9 @@ class TestOtherDistributions:
     @pytest.mark.parametrize(
         ("event", "remedy"), [((), "wrap it in Independent"), ((2, 3, 3), "flatten z")]
     )
-    def test_a_prior_whose_events_are_no_vectors(self, event: tuple[int, ...], remedy: str) -> None:
+    def test_a_prior_whose_events_are_not_vectors(
+        self, event: tuple[int, ...], remedy: str
+    ) -> None:
         prior = Independent(Laplace(torch.zeros(event), 1.0), len(event))
         model = self.model(prior=prior)
         message = rf"model.prior must have events \(K,\), but has events .*: {remedy}"

@@ -228,7 +228,7 @@ class TestAnyModel:
         assert convention_of(x, vae) == "binary pixels"
         assert convention_of(x[5:6], vae) == "grey pixels: not a log-likelihood"
 
-    def test_grey_pixels_of_any_bernoulli_are_no_log_likelihood(self, device):
+    def test_grey_pixels_of_any_bernoulli_have_no_log_likelihood(self, device):
         class Own:
             prior = DiagonalGaussian.standard(2, like=torch.zeros(1, device=device))
 
@@ -273,7 +273,7 @@ class TestEvaluateElbo:
         torch.testing.assert_close(bound.kl[-6:], exact.kl)
 
     def test_is_a_bound_in_eval_too(self, device, generator):
-        # A test loss at z = μ is no ELBO: with this model it is another number.
+        # A test loss at z = μ is not an ELBO: with this model it is another number.
         vae = small_vae(device)
         images = grey_images(7, device).binarise("static", generator)
         pixels = images.floats().double()
@@ -530,7 +530,7 @@ class TestSharpness:
             sharpness(torch.zeros(3, 2, 5))
 
 
-def test_a_weight_that_is_no_number_is_no_result(device: torch.device) -> None:
+def test_a_weight_that_is_not_a_number_gives_no_result(device: torch.device) -> None:
     class Late(Oracle):
         """Its decoder fails in the second chunk, when values are no longer read."""
 

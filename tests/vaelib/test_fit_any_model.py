@@ -233,7 +233,7 @@ class TestWhatCannotBeTrained:
         with pytest.raises(ValueError, match="parameters to train, but none requires a gradient"):
             fit(make_vae().requires_grad_(False), digits, **RUN)
 
-    def test_a_frozen_encoder_is_no_obstacle(self, digits: Images) -> None:
+    def test_an_encoder_may_be_frozen(self, digits: Images) -> None:
         vae = make_vae()
         vae.encoder.requires_grad_(False)
         before = parameters(vae.encoder)
@@ -394,7 +394,7 @@ class TestWhatIsKept:
         for name, value in vae.state_dict().items():
             assert torch.equal(value, good[name]), name
 
-    def test_a_bound_that_is_infinite_from_the_start_is_no_matter_of_the_rate(self) -> None:
+    def test_a_bound_that_is_infinite_from_the_start_is_not_blamed_on_the_rate(self) -> None:
         with pytest.raises(NonFiniteError, match="initial ones: scale the data") as caught:
             fit(VAE((2,), likelihood="gaussian"), torch.full((4, 2), 1e30), **RUN)
         assert "learning_rate" not in str(caught.value)

@@ -70,7 +70,7 @@ def test_a_cpu_generator_draws_the_same_for_every_device(device: torch.device) -
 
 
 @pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan")])
-def test_binarise_refuses_what_is_no_probability(wrong: float) -> None:
+def test_binarise_refuses_what_is_not_a_probability(wrong: float) -> None:
     with pytest.raises(ValueError, match=r"in \[0, 1\]"):
         binarise(torch.tensor([0.5, wrong]), seeded())
     with pytest.raises(ValueError, match=r"uint8.*divide pixels by 255"):
@@ -484,7 +484,7 @@ def test_misused_conventions_say_what_to_do(images: Images) -> None:
         Images(images.pixels, images.labels, "levels", "train", "gray")  # type: ignore[arg-type]
 
 
-def test_tensors_that_are_no_images_are_refused(images: Images) -> None:
+def test_tensors_that_are_not_images_are_refused(images: Images) -> None:
     pixels, labels = images.pixels, images.labels
     with pytest.raises(ValueError, match=r"pixels must be uint8, .*float32: .*from_array"):
         Images(pixels / 255, labels, "levels", "train")

@@ -155,7 +155,7 @@ class TestNonlinearGaussian:
             (torch.full((3, 1), math.nan, dtype=torch.float64), "x must be finite"),
         ],
     )
-    def test_refuses_what_is_no_observation(
+    def test_refuses_what_is_not_an_observation(
         self, toy: NonlinearGaussian, method: str, bad: Tensor, message: str
     ) -> None:
         with pytest.raises(ValueError, match=message):

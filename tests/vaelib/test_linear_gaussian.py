@@ -241,7 +241,7 @@ class TestLinearGaussian:
             (torch.full((2, 5), math.inf, dtype=torch.float64), "x must be finite"),
         ],
     )
-    def test_refuses_what_is_no_observation(
+    def test_refuses_what_is_not_an_observation(
         self, linear: LinearGaussian, method: str, bad: Tensor, message: str
     ) -> None:
         with pytest.raises(ValueError, match=message):

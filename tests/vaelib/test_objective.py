@@ -36,7 +36,7 @@ class FixedCode(nn.Module):
         return ELBO(-(x - self.offset).square().sum(1), torch.ones(len(x), 2))
 
 
-def test_a_kl_without_parameters_is_no_obstacle() -> None:
+def test_a_kl_may_lack_parameters() -> None:
     model, x = FixedCode(), torch.ones(8, 6)
     history = fit(model, x, epochs=20, batch_size=4, learning_rate=0.1, device="cpu",
                   progress=False)  # fmt: skip

@@ -333,7 +333,7 @@ def test_a_run_goes_on_with_what_it_began_with(
         fit(vae, digits, optimizer=torch.optim.SGD(vae.parameters()), **settings)
 
 
-def test_other_data_are_no_continuation(tmp_path: Path) -> None:
+def test_other_data_are_not_a_continuation(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"device": "cpu", "progress": False, "resume": True,
                                 "checkpoint": tmp_path / "run.pt"}  # fmt: skip
     fit(make_vae(), torch.ones(40, 1, 8, 8), epochs=1, **settings)
@@ -370,7 +370,7 @@ def test_a_step_names_a_bad_setting(change: dict[str, Any], message: str) -> Non
 
 
 @pytest.mark.parametrize("lost", ["settings", "history", "generator", "optimizer"])
-def test_what_is_no_whole_run_is_not_resumed(digits: Images, tmp_path: Path, lost: str) -> None:
+def test_a_run_that_is_not_whole_is_not_resumed(digits: Images, tmp_path: Path, lost: str) -> None:
     path = tmp_path / "run.pt"
     settings: dict[str, Any] = {"device": "cpu", "checkpoint": path, "progress": False}
     fit(make_vae(), digits, epochs=1, **settings)

@@ -279,7 +279,7 @@ class TestPrior:
             normal = Independent(Normal(torch.zeros_like(code), 1.0), 1)
             torch.testing.assert_close(prior.log_prob(code), normal.log_prob(code))
 
-    def test_is_no_parameter_and_is_not_saved(self, vae: VAE) -> None:
+    def test_is_not_a_parameter_and_is_not_saved(self, vae: VAE) -> None:
         assert all("zeros" not in name for name in vae.state_dict())
 
 
