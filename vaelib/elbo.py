@@ -265,6 +265,14 @@ def model_bound(model: Any, x: Tensor, eps: Tensor, y: Tensor | None = None) -> 
 def the_bound(name: str, bound: Any, n: int) -> ELBO:
     """Return the bound of n examples, and refuse anything else that `name` may have returned.
 
+    Arguments:
+        name: of what has returned it, for the message.
+        bound: what was returned.
+        n: the number of examples, N.
+
+    Raises:
+        ValueError: when it is not an `ELBO` with reconstruction (N,) and kl (N, K).
+
     Example:
         >>> the_bound("model", torch.zeros(3), 3)
         Traceback (most recent call last):
@@ -283,7 +291,7 @@ def the_bound(name: str, bound: Any, n: int) -> ELBO:
 
 
 def noise_dim(model: Any) -> int:
-    """K, the standard normal numbers per sample: the event size of the model's prior.
+    """K, how many standard normal numbers make a sample: the event size of the model's prior.
 
     Raises:
         ValueError: when the prior's events are not vectors (K,).

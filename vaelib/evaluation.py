@@ -74,7 +74,8 @@ def evaluate_elbo(
     drawn even in evaluation mode: with z = μ the result would not be a bound.
 
     Arguments:
-        model: any `LatentVariableModel`. If its `forward` takes `y`, it receives the labels.
+        model: any `LatentVariableModel`. If its `forward` takes `y`, it receives the labels,
+            which it may do without if `y` has a default.
         images: `Images`, read in order, with dynamic pixels drawn once; a tensor (N, …); or a
             `Dataset` or `DataLoader` of x or of (x, y).
         generator: draws dynamic pixels and ε; or an integer seed.
@@ -85,8 +86,9 @@ def evaluate_elbo(
         `ELBO` with terms for all N images, in nats.
 
     Raises:
-        ValueError: when samples or batch_size is below 1, there are no images, or the encoder or
-            the likelihood does not accept them.
+        ValueError: when samples or batch_size is below 1, there are no images or no labels that
+            the model needs, the prior's events are not vectors, or the encoder or the likelihood
+            does not accept the images.
 
     Example:
         >>> from vaelib import VAE
@@ -200,8 +202,9 @@ def log_likelihood(
         `LogLikelihood`, one estimate per image, in nats.
 
     Raises:
-        ValueError: when samples or chunk_size is below 1, there are no images, the weight of an
-            image is NaN, or a Bernoulli meets grey pixels. For a grey Bernoulli, `convention` says
+        ValueError: when samples or chunk_size is below 1, there are no images, the model takes
+            labels but has no `log_weights`, the weight of an image is NaN, or a Bernoulli meets
+            grey pixels. For a grey Bernoulli, `convention` says
             that the result is not a log-likelihood.
 
     Example:

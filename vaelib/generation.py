@@ -45,7 +45,7 @@ def sample_prior(model: LatentVariableModel, n: int, generator: torch.Generator 
         The decoder's distribution, batch shape (n,), in the model's dtype and on its device.
 
     Raises:
-        ValueError: when n is below 1, or the prior is of another kind.
+        ValueError: when n is below 1, or the prior cannot move noise (K,).
 
     Example:
         >>> from vaelib import VAE

@@ -151,7 +151,8 @@ def fit(
         model: a module with a `prior`, such as `VAE`, for which `model(x, eps)`, or
             `model(x, eps, y)` with labels, returns its `ELBO`.
         train, validation: `Images`, read by their convention; floating-point tensors (N, …); or a
-            `Dataset` or `DataLoader` of such examples, alone or with labels.
+            `Dataset` or `DataLoader` of such examples, alone or with labels. A model that takes
+            labels does without them if its `y` has a default.
         epochs: of the whole run, including those before a resumption.
         batch_size: examples per step (and process); a single last example joins the step before it.
             A `DataLoader` has its own minibatches.
@@ -193,8 +194,9 @@ def fit(
         `History`.
 
     Raises:
-        ValueError: when an argument is out of range, the likelihood refuses the data, or the
-            checkpoint is of another run.
+        ValueError: when an argument is out of range, the model cannot be trained or returns
+            anything but one bound per example, the likelihood refuses the data, or the checkpoint
+            is of another run.
         RuntimeError: when compilation fails.
         FileExistsError: when `checkpoint` exists and `resume` is false.
         NonFiniteError: when the bound becomes NaN or infinite. The model is then as it was after
