@@ -227,13 +227,13 @@ def _list(names: list[str], what: str) -> str:
 
 
 def main(paths: list[str]) -> int:
-    """Print the fingerprints of files; 1 where one of them is not a whole notebook."""
+    """Print the fingerprints of files; 1 where one of them cannot be read as a notebook."""
     broken = False
     for path in paths:
         try:
             print(fingerprint(Path(path)), path)
         except _BROKEN:
-            print(f"{path} is not a whole notebook", file=sys.stderr)
+            print(f"{path} cannot be read as a notebook", file=sys.stderr)
             broken = True
     return int(broken)
 

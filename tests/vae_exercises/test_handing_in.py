@@ -325,4 +325,4 @@ def test_of_a_class_every_fingerprint_is_printed_whatever_else_was_handed_in(
     assert out.split() == [
         print_of_all, str(tmp_path / "ada.ipynb"), print_of_all, str(tmp_path / "zoe.ipynb"),
     ]  # fmt: skip
-    assert err.count(" is not a whole notebook\n") == 4
+    assert err.count(" cannot be read as a notebook\n") == 4
