@@ -27,12 +27,12 @@ import math
 import os
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from zipfile import ZipFile
 
 import torch
 import torch.nn.functional as F
@@ -141,12 +141,12 @@ def measure_speed(
 
 def unpack_first_edition(folder: Path) -> bool:
     """Whether git knows it."""
-    command = ["git", "archive", FIRST_EDITION, "vaelib"]
+    command = ["git", "archive", "--format=zip", FIRST_EDITION, "vaelib"]
     archive = subprocess.run(command, cwd=ROOT, capture_output=True)
     if archive.returncode:
         return False
-    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
-        tar.extractall(folder, filter="data")
+    with ZipFile(io.BytesIO(archive.stdout)) as files:
+        files.extractall(folder)
     return True
 
 
