@@ -122,7 +122,7 @@ def test_a_student_writes_a_solution_and_a_mistake(home: Path, lab: Lab) -> None
     expect(points).to_contain_text("Still open: kl_between_gaussians, value; ")
     expect(points).to_contain_text("kl_monte_carlo, value")
     handed = lab.cell("vae_exercises.hand_in").locator(".jp-OutputArea")
-    unsaved = "In the cell kl-to-standard-normal the file is not what you ran last"
+    unsaved = "In the cells kl-to-standard-normal and kl-between-gaussians the file is not what"
     expect(handed).to_contain_text(unsaved, timeout=30_000)
     expect(output).to_contain_text("the ½ is missing")
 
