@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -229,7 +230,7 @@ def _section(
 def _distribution(rows: Sequence[Row], top: float) -> str:
     """How many submissions have how many points, in at most ten steps."""
     most = max(top, *(row.score for row in rows), 1)
-    sizes = (size * 10**power for power in range(9) for size in (1, 2, 5))
+    sizes = (size * 10**power for power in itertools.count() for size in (1, 2, 5))
     step = next(size for size in sizes if most <= 10 * size)
     counts = [0] * math.ceil(most / step)
     for row in rows:

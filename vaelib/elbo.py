@@ -26,6 +26,7 @@ from vaelib.kl import kl_terms
 __all__ = [
     "ELBO",
     "LatentVariableModel",
+    "check_bound",
     "effective_sample_size",
     "evidence_lower_bound",
     "has_own_weights",
@@ -37,7 +38,6 @@ __all__ = [
     "needs_labels",
     "noise_dim",
     "takes_labels",
-    "the_bound",
 ]
 
 
@@ -259,10 +259,10 @@ def model_bound(model: Any, x: Tensor, eps: Tensor, y: Tensor | None = None) -> 
     """
     if getattr(type(model), "forward", nn.Module.forward) is nn.Module.forward:
         return evidence_lower_bound(model, x, eps)
-    return the_bound("model", model(x, eps) if y is None else model(x, eps, y), len(x))
+    return check_bound("model", model(x, eps) if y is None else model(x, eps, y), len(x))
 
 
-def the_bound(name: str, bound: Any, n: int) -> ELBO:
+def check_bound(name: str, bound: Any, n: int) -> ELBO:
     """Return the bound of n examples, and refuse anything else that `name` may have returned.
 
     Arguments:
@@ -274,7 +274,7 @@ def the_bound(name: str, bound: Any, n: int) -> ELBO:
         ValueError: when it is not an `ELBO` with reconstruction (N,) and kl (N, K).
 
     Example:
-        >>> the_bound("model", torch.zeros(3), 3)
+        >>> check_bound("model", torch.zeros(3), 3)
         Traceback (most recent call last):
             ...
         ValueError: model must return an ELBO, but returns Tensor

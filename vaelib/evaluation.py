@@ -204,8 +204,8 @@ def log_likelihood(
     Raises:
         ValueError: when samples or chunk_size is below 1, there are no images, the model takes
             labels but has no `log_weights`, the weight of an image is NaN, or a Bernoulli meets
-            grey pixels. For a grey Bernoulli, `convention` says
-            that the result is not a log-likelihood.
+            grey pixels. For a grey Bernoulli, `convention` says that the result is not a
+            log-likelihood.
 
     Example:
         >>> from vaelib import VAE

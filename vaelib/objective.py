@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from vaelib.elbo import ELBO, model_bound, needs_labels, takes_labels, the_bound
+from vaelib.elbo import ELBO, check_bound, model_bound, needs_labels, takes_labels
 
 __all__ = ["Objective", "Precision", "bound_in", "slopes", "term_sums"]
 
@@ -49,7 +49,7 @@ class Objective(nn.Module):
         if self.function is None:
             return model_bound(self.model, x, eps, y)
         arguments: list[Any] = [self.model, x, eps] if y is None else [self.model, x, eps, y]
-        return the_bound("objective", self.function(*arguments), len(x))
+        return check_bound("objective", self.function(*arguments), len(x))
 
 
 def bound_in(
