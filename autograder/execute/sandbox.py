@@ -165,7 +165,8 @@ def command(
         "from autograder.inside.start import main; "
         f"main({fd}, {role!r}, {imports!r}, {withheld!r}, {isolated!r})"
     )
-    python = [sys.executable, "-s", "-P", "-c", start]
+    # Without `..`, as where one calls `../env/bin/python`: the sandbox lacks what stands before it.
+    python = [os.path.normpath(sys.executable), "-s", "-P", "-c", start]
     if not isolated:
         return python
     bwrap = _bwrap()

@@ -482,3 +482,18 @@ def test_everything_ends_with_the_host(tmp_path: Path) -> None:
         host.kill()
         host.wait()
     assert waited(False)
+
+
+@in_sandbox
+def test_python_may_be_called_by_a_path_from_elsewhere(
+    tmp_path: Path,
+) -> None:
+    python = f"{os.path.relpath(sys.prefix, tmp_path)}/bin/python"
+    code = (
+        "import sys; from autograder.execute.run import execute; from autograder.job import *; "
+        "cell = Cell('a', 'student', 'import numpy; print(numpy.zeros(2))'); "
+        "assert '..' in sys.executable; "
+        "print(Result.from_bytes(execute(Job((cell,), imports=('numpy',)).to_bytes())).cells[0])"
+    )
+    done = subprocess.run([python, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert "[0. 0.]" in done.stdout, done.stderr
