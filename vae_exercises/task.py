@@ -207,7 +207,9 @@ class Task:
                         quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
                 if observed.conduct:
                     quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
-                    left = watched.left + self._left_elsewhere(aspect, function, seed, dtype)
+                    left = watched.left
+                    if function is not self._reference:  # which leaves nothing
+                        left += self._left_elsewhere(aspect, function, seed, dtype)
                     facts[LEFT] = ", ".join(dict.fromkeys(left)) or "nothing"
             except Exception as error:
                 facts["an exception"] = Raised.by(error)
