@@ -93,7 +93,7 @@ PARTS: dict[str, tuple[Part, float]] = {
     "tests": (cuda_tests, 150),
     "convolutional": (gpu_speed.convolutional, 60),
     "baselines": (gpu_agreement.baselines, 30),
-    "compiled": (gpu_speed.compiled, 90),
+    "compiled": (gpu_speed.compiled, 150),
 }
 """By name, with the seconds that each may take; the first ones matter most."""
 
