@@ -91,9 +91,9 @@ PARTS: dict[str, tuple[Part, float]] = {
     "log-likelihood": (gpu_speed.likelihood, 40),
     "refusals": (gpu_agreement.refusals, 50),
     "tests": (cuda_tests, 150),
-    "convolutional": (gpu_speed.convolutional, 60),
+    "convolutional": (gpu_speed.convolutional, 100),
     "baselines": (gpu_agreement.baselines, 30),
-    "compiled": (gpu_speed.compiled, 150),
+    "compiled": (gpu_speed.compiled, 60),
 }
 """By name, with the seconds that each may take; the first ones matter most."""
 

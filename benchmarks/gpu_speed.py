@@ -82,7 +82,8 @@ def convolutional(lines: Lines, setting: Setting) -> None:
     """Two networks of convolutions, on fewer images."""
     for network in ("convolutional", "residual"):
         build = partial(conv, network, [4] if setting.quick else None)
-        images = setting.images(64 if setting.quick else 128 * 80)
+        n = 128 * (240 if network == "convolutional" else 80)
+        images = setting.images(64 if setting.quick else n)
         batch_size = 32 if setting.quick else 128
         x = images.floats().to(setting.device)
         runs: dict[str, Epochs] = {}
