@@ -55,7 +55,7 @@ def cuda_tests(lines: Lines, setting: Setting) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rfE", "--tb=line"]
     command += ["--continue-on-collection-errors", "--device", setting.device]
     # As pyproject.toml has it, which an older pytest does not read.
-    command += ["--import-mode=importlib"]
+    command += ["--import-mode=importlib", "-p", "no:benchmark"]
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     command += [f"--ignore=tests/vaelib/test_{name}.py" for name in ELSEWHERE.split()]
     if find_spec("xdist") and not setting.quick:

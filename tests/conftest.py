@@ -34,6 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
+    # A test's models begin with the same parameters, whatever ran before it in its process.
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
