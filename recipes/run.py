@@ -71,14 +71,15 @@ class Run:
             self.folder = options.export or elsewhere
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         self.clock = self.checkpoint.with_suffix(".clock")
-        self.epochs, self.seconds, self.commit = 0, 0.0, _commit()
+        self.epochs, self.seconds = 0, 0.0
+        # Of a run that was continued: those of all its parts.
+        self.commits, self.devices = [_commit()], [_device_name(self.device)]
         if self.checkpoint.exists() and self.clock.exists():
             kept = json.loads(self.clock.read_text())
             self.epochs, self.seconds = kept["epochs"], kept["seconds"]
-            if self.as_it_is or self.commit in kept["commit"].split(", "):
-                self.commit = kept["commit"]
-            else:
-                self.commit = f"{kept['commit']}, {self.commit}"
+            now = [[], []] if self.as_it_is else [self.commits, self.devices]
+            self.commits = list(dict.fromkeys(kept["commits"] + now[0]))
+            self.devices = list(dict.fromkeys(kept["devices"] + now[1]))
         self._began = time.perf_counter()
 
     def mnist(self, split: str) -> Images:
@@ -98,7 +99,8 @@ class Run:
         now = time.perf_counter()
         self.seconds, self._began = self.seconds + now - self._began, now
         self.epochs = epochs
-        kept = {"epochs": self.epochs, "seconds": self.seconds, "commit": self.commit}
+        kept = {"epochs": self.epochs, "seconds": self.seconds}
+        kept |= {"commits": self.commits, "devices": self.devices}
         self.clock.write_text(json.dumps(kept))
         said = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in values.items())
         print(f"{self.name}: epoch {self.epochs}, {self.seconds / 60:.1f} min: {said}", flush=True)
@@ -208,9 +210,9 @@ class Run:
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             dtype=dtype,
             recipe=self.recipe,
-            commit=self.commit,
+            commit=", ".join(self.commits),
             seed=SEED,
-            device=_device_name(self.device),
+            device="; ".join(self.devices),
             hours=round(self.seconds / 3600, 5),
             epochs=self.epochs,
             data=f"{train.name} {train.split} ({len(train):,})",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -53,7 +54,8 @@ def test_a_stopped_run_goes_on_to_the_same_model(
 ) -> None:
     whole = run(name, tmp_path / "whole")
     said = capsys.readouterr().out
-    assert f"(commit {Run('x', 'x', ['--quick']).commit}, seed 0)" in said
+    (commit,) = Run("x", "x", ["--quick"]).commits
+    assert f"(commit {commit}, seed 0)" in said
     assert "epoch 1," in said
     with stopped_after_an_epoch():
         run(name, tmp_path / "pieces")
@@ -72,6 +74,22 @@ def test_a_run_is_exported_as_it_is(tmp_path: Path) -> None:
     record = Pretrained(tmp_path).available()["mnist-autoencoder"]
     assert record.epochs == 1
     assert record.hours > 0
+
+
+def test_a_run_that_is_continued_elsewhere_names_all_its_commits_and_devices(
+    tmp_path: Path,
+) -> None:
+    with stopped_after_an_epoch():
+        run("mnist_autoencoder", tmp_path)
+    (clock,) = tmp_path.glob("*.clock")
+    kept = json.loads(clock.read_text())
+    here = kept["devices"][0]
+    kept |= {"commits": ["0123456789", *kept["commits"]], "devices": ["another device", here]}
+    clock.write_text(json.dumps(kept))
+    run("mnist_autoencoder", tmp_path)
+    record = Pretrained(tmp_path).available()["mnist-autoencoder"]
+    assert record.commit == ", ".join(kept["commits"])
+    assert record.device == f"another device; {here}"
 
 
 def test_a_quick_run_leaves_the_models_of_the_library_alone() -> None:

@@ -369,7 +369,7 @@ class TestLogLikelihood:
 
     @pytest.mark.parametrize("samples", [3, 500, 1003])
     def test_noise_is_drawn_image_by_image(self, device, generator, x, samples):
-        # Whatever is decoded at once; on a CPU as in the first edition: the numbers of old runs hold.
+        # Whatever is decoded at once. On a CPU as in the first edition: old numbers still hold.
         model, state = Oracle(device, blur=1.0), generator.get_state()
         expected, block = [], block_of_noise(device)
         for image in x:
