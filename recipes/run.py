@@ -99,8 +99,12 @@ class Run:
         now = time.perf_counter()
         self.seconds, self._began = self.seconds + now - self._began, now
         self.epochs = epochs
-        kept = {"epochs": self.epochs, "seconds": self.seconds}
-        kept |= {"commits": self.commits, "devices": self.devices}
+        kept = {
+            "epochs": self.epochs,
+            "seconds": self.seconds,
+            "commits": self.commits,
+            "devices": self.devices,
+        }
         self.clock.write_text(json.dumps(kept))
         said = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in values.items())
         print(f"{self.name}: epoch {self.epochs}, {self.seconds / 60:.1f} min: {said}", flush=True)
