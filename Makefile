@@ -50,11 +50,15 @@ sample: sandbox $(INSTALLED) ## grade a sample class of synthetic students
 	$(BIN)/python -m scripts.sample_class
 
 .PHONY: test
-test: system lint ## check everything: lint, format, types, all tests, doctests, coverage
+test: system lint ## check everything: lint, format, types, all tests, doctests
 	@echo "==> Tests of the library and of the exercises' checks, on all processors"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report= $(LIBRARY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(LIBRARY)
 	@echo "==> All other tests, which start processes of their own: two files at a time"
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-append $(addprefix --ignore=,$(LIBRARY))
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(LIBRARY))
+
+.PHONY: coverage
+coverage: $(INSTALLED) ## show which lines of the library and of the exercises no test runs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --cov $(LIBRARY)
 
 .PHONY: check
 check: lint ## check what can be checked in under three minutes
