@@ -33,8 +33,11 @@ FAULTS = """() => {
     for (const link of document.querySelectorAll("a[href^='#']"))
         if (!document.getElementById(link.getAttribute("href").slice(1)))
             faults.push(`leads nowhere: ${link.outerHTML}`);
-    const ids = [...document.querySelectorAll("[id]")].map((element) => element.id);
-    for (const id of ids.filter((id, k) => ids.indexOf(id) < k)) faults.push(`twice: ${id}`);
+    const ids = new Set();
+    for (const { id } of document.querySelectorAll("[id]")) {
+        if (ids.has(id)) faults.push(`twice: ${id}`);
+        ids.add(id);
+    }
     for (const part of document.querySelectorAll("details, script ~ canvas, .headerlink, button"))
         faults.push(`of the screen: ${part.outerHTML.slice(0, 100)}`);
     const beyond = document.documentElement.scrollWidth - innerWidth;
@@ -60,7 +63,7 @@ class Printed:
 
     def text(self, page: int) -> str:
         if page not in self.texts:
-            self.texts[page] = " ".join(self.pdf.pages[page].extract_text().split())
+            self.texts[page] = " ".join(self.shown[page].get_textpage().get_text_range().split())
         return self.texts[page]
 
     def outline(self) -> list[tuple[str, int, float, int]]:

@@ -1,4 +1,4 @@
-"""The assignments' notebooks: stored clean, right with their solutions, worth nothing without."""
+"""The assignments' notebooks: stored clean, and right with their solutions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nbformat import NotebookNode
 from nbgrader.utils import determine_grade, is_grade, is_solution
 from traitlets.config import Config
 
-from book.exercises import released, sources
+from book.exercises import sources
 
 ROOT = Path(__file__).parents[2]
 SOURCES = {path.stem: path for path in sources(ROOT)}
@@ -96,15 +96,3 @@ def test_the_solution_earns_all_points(
     ]
     tasks = [cell for cell in notebook.cells if is_solution(cell) and cell.cell_type == "code"]
     assert len(pictures) >= len(tasks) - 1  # two tasks may share one
-
-
-@each
-@pytest.mark.slow
-def test_the_untouched_release_earns_nothing(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    notebook = execute(released(SOURCES[name]), tmp_path, monkeypatch)
-    for cell in auto_graded(notebook):
-        assert determine_grade(cell) == (0, cell.metadata.nbgrader.points)
-        (error,) = [output for output in cell.outputs if output.output_type == "error"]
-        assert "not written yet" in error.evalue or "is not defined" in error.evalue
