@@ -212,12 +212,15 @@ class Handle:
 
 
 def handle_of(value: Any) -> Handle | None:
-    """The handle of a stand-in, whatever the value's class says of itself; None of others."""
+    """The handle of a stand-in, whatever the value's class says of itself; None of others.
+
+    A copy of a tensor has its attributes, and so has what `functools.wraps` makes of a function.
+    """
     try:
         found = object.__getattribute__(value, "__dict__").get("_wire")
     except (AttributeError, TypeError):
         return None
-    return found if type(found) is Handle else None
+    return found if type(found) is Handle and found.ref() is value else None
 
 
 class Table:
@@ -315,7 +318,4 @@ class Table:
     def handle_of(self, value: Any) -> Handle | None:
         """The handle of a stand-in of the other side's object; None of others."""
         handle = handle_of(value)
-        if handle is None or handle.table is not self:
-            return None
-        # A copy of a tensor has its attributes, too.
-        return handle if handle.ref() is value or not isinstance(value, torch.Tensor) else None
+        return handle if handle is not None and handle.table is self else None

@@ -471,6 +471,17 @@ style(
     "open('test.txt', 'w').write('4')\nassert load() == '4'",
 )
 style(
+    "a function of the test's is decorated",
+    "outside",
+    "import functools\ndef twice(f): return functools.wraps(f)(lambda x: 2 * f(x))",
+    "def twice(f): return f",
+    """
+    @twice
+    def f(x): return x
+    assert f(2) == 4
+    """,
+)
+style(
     "a file that exists",
     "inside",
     "open('new', 'w').write('4')",
