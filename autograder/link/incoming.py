@@ -82,10 +82,10 @@ class Objects:
         self._seen[key] = value
         return value
 
-    def _function(self, key: int, name: str, doc: str) -> Any:
+    def _function(self, key: int, name: str, doc: str | None) -> Any:
         value = self._stand(key, RemoteFunction, RemoteFunction)
         value.__name__ = value.__qualname__ = name[:200]
-        value.__doc__ = doc[:LONGEST]
+        value.__doc__ = doc and doc[:LONGEST]
         return value
 
     def _class(

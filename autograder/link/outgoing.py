@@ -247,9 +247,9 @@ class Outgoing:
         if not first:
             return ["o", entry.key]
         if cls in FUNCTIONS:
-            name, doc = (getattr(value, f"__{what}__", "") for what in ("name", "doc"))
-            name, doc = (text if type(text) is str else "" for text in (name, doc))
-            return ["fn", entry.key, name, doc[:LONGEST]]
+            name, doc = (getattr(value, f"__{what}__", None) for what in ("name", "doc"))
+            name, doc = (text[:LONGEST] if type(text) is str else None for text in (name, doc))
+            return ["fn", entry.key, name or "", doc]
         kind = self._class(cls)
         if kind[0] == "y":
             raise Unsupported(f"a {cls.__name__} that was not made by calling its class")

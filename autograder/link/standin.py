@@ -69,6 +69,12 @@ class RemoteMethod:
         self.__self__ = owner
         self.__name__ = name
 
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        """What is written there."""
+        written: str | None = _tie(self.__self__).ask("get", self.__name__).__doc__
+        return written
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call it there."""
         handle = _tie(self.__self__)

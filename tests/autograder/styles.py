@@ -341,6 +341,16 @@ style(
     assert " for " in inspect.getsource(f)
     """,
 )
+style(
+    "a method's docstring",
+    "outside",
+    "class A:\n    def f(self): 'It is so.'",
+    "class A:\n    def f(self): pass",
+    "assert A().f.__doc__",
+)
+style(
+    "no docstring", "outside", "def f(): pass", "def f(): 'It is so.'", "assert f.__doc__ is None"
+)
 style("code", "inside", "def f(x, y=2): pass", "def f(x): pass", "assert f.__defaults__ == (2,)")
 style(
     "annotations",
