@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import dataclasses
+import functools
 import hashlib
+import inspect
 import itertools
 import linecache
 import os
@@ -14,6 +17,7 @@ import sys
 import threading
 import traceback
 import types
+import typing
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -29,6 +33,7 @@ from autograder.inside.plain import (
     judges,
     lists_names,
     reads_history,
+    reflects,
     run_plain,
     sets_attributes,
     shown,
@@ -44,6 +49,18 @@ _ROOMS = [
     *("calls", "changes", "errors", "failures", "frames", "gradients", "incoming", "messages"),
     *("names", "namespace", "outgoing", "peer", "pipes", "standin", "table", "tensors", "values"),
 ]
+
+#: What tells of a stand-in as if it were what it stands for.
+_REFLECTING: dict[types.ModuleType, tuple[str, ...]] = {
+    inspect: (
+        *("signature", "getfullargspec", "getcallargs", "get_annotations", "getdoc", "getmembers"),
+        *("getattr_static", "getmro", "isfunction", "ismethod", "isroutine", "isabstract"),
+        *("isgenerator", "isgeneratorfunction", "iscoroutine", "iscoroutinefunction"),
+        *("isasyncgen", "isasyncgenfunction", "isawaitable"),
+    ),
+    typing: ("get_type_hints",),
+    dataclasses: ("is_dataclass", "fields"),
+}
 
 
 class _Interrupts:
@@ -173,6 +190,7 @@ def run_tests(control: Channel, link: Pipes, messages: Messages) -> None:
     sys.modules["__main__"] = Notebook(namespace, note)
     _without_alarms(note)
     _noting_patches(note)
+    _noting_reflection(note)
     interrupts = _Interrupts(
         {
             __name__: ("run_tests",),
@@ -200,6 +218,8 @@ def run_tests(control: Channel, link: Pipes, messages: Messages) -> None:
             note(f"it lists the notebook's names by {call}")
         if message["test"] and (found := reads_history(source)):
             note(f"it reads the history of cells by {found}")
+        if message["test"] and (found := reflects(source)):
+            note(f"it asks what an object is made of by {found}")
         text: str | None = None
         error: BaseException | None = None
         try:
@@ -263,6 +283,25 @@ def _noting_patches(note: Callable[[str], None]) -> None:
             return enter(self)
 
         kind.__enter__ = entered
+
+
+def _noting_reflection(note: Callable[[str], None]) -> None:
+    """Note where Python is asked what something of the submission's is: a stand-in is otherwise."""
+    from autograder.link.standin import RemoteMethod
+    from autograder.link.table import handle_of
+
+    def noting(name: str, ask: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(ask)
+        def asked(of: Any, *args: Any, **kwargs: Any) -> Any:
+            if type(of) is RemoteMethod or handle_of(of) is not None:
+                note(f"it asks {name} of the submission's object")
+            return ask(of, *args, **kwargs)
+
+        return asked
+
+    for module, names in _REFLECTING.items():
+        for name in names:
+            vars(module)[name] = noting(f"{module.__name__}.{name}", vars(module)[name])
 
 
 def _doubt(error: BaseException, source: str, doubtful: str | None) -> str | None:

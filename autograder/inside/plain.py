@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 __all__ = [
-    "awaits", "imported", "judges", "lists_names", "reads_history", "run_plain", "sets_attributes",
-    "shown", "starred",
+    "awaits", "imported", "judges", "lists_names", "reads_history", "reflects", "run_plain",
+    "sets_attributes", "shown", "starred",
 ]  # fmt: skip
 
 _FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 _HISTORY = re.compile(r"In|Out|_[io]h|_i{1,3}|_i?\d+|_{1,3}")
+_ALIKE = {"__class__", "__doc__", "__file__", "__name__", "__version__"}
 _AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
 
@@ -158,6 +159,39 @@ def reads_history(source: str) -> str | None:
     own = {node.id for node in names if isinstance(node.ctx, ast.Store)}
     read = (node.id for node in names if node.id not in own)
     return next((name for name in read if _HISTORY.fullmatch(name)), None)
+
+
+def reflects(source: str) -> str | None:
+    """How a cell asks Python what an object is made of, if it does.
+
+    >>> reflects("assert C.__repr__ is not object.__repr__")
+    '__repr__'
+    >>> reflects("assert 'm' in vars(C)")
+    'vars()'
+    >>> reflects("assert type(c).__name__ == c.__class__.__name__ and c.__len__()")
+    """
+    try:
+        tree = _parse(source, "<cell>")
+    except (SyntaxError, ValueError):
+        return None
+    nodes = list(ast.walk(tree))
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and id(node) not in called and _is_inner(node.attr):
+            return node.attr
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
+            name, asked = node.func.id, node.args[1:2]
+            if name in ("dir", "vars"):
+                return f"{name}()"
+            for text in asked if name in ("getattr", "hasattr") else ():
+                if isinstance(text, ast.Constant) and _is_inner(str(text.value)):
+                    return str(text.value)
+    return None
+
+
+def _is_inner(name: str) -> bool:
+    """Whether it is an attribute that a stand-in may have otherwise than what it stands for."""
+    return name[:2] == name[-2:] == "__" and name not in _ALIKE
 
 
 def sets_attributes(source: str) -> set[str]:

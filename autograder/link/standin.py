@@ -235,7 +235,7 @@ class _Remote:
 class RemoteFunction:
     """A function of the other side."""
 
-    _wire: Handle
+    # No annotations: a test that asks for a function's would be shown these.
     __call__ = _call
 
     def __repr__(self) -> str:

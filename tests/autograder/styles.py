@@ -360,6 +360,48 @@ style(
     "assert f.__annotations__ == {'x': int, 'return': str}",
 )
 style(
+    "how many parameters, by a helper",
+    "inside",
+    "def f(x, y): pass",
+    "def f(x): pass",
+    "takes(f, 2)",
+    set_up="""
+    from inspect import signature
+    def takes(f, n): assert len(signature(f).parameters) == n
+    """,
+)
+style(
+    "some annotation", "inside", "def f(x: int): pass", "def f(x): pass", "assert f.__annotations__"
+)
+style(
+    "no generator",
+    "inside",
+    "def f(): return [1]",
+    "def f(): yield 1",
+    "import inspect\nassert not inspect.isgeneratorfunction(f) and list(f()) == [1]",
+)
+style(
+    "a special method of its own",
+    "inside",
+    "class A:\n    def __repr__(self): return 'A'",
+    "class A: pass",
+    "assert A.__repr__ is not object.__repr__",
+)
+style(
+    "no slots",
+    "inside",
+    "class A: pass",
+    "class A: __slots__ = ()",
+    "assert not hasattr(A, '__slots__')",
+)
+style(
+    "a method that is inherited",
+    "inside",
+    "class A:\n    def f(self): return 4\nclass B(A): pass",
+    "class A: pass\nclass B(A):\n    def f(self): return 4",
+    "assert 'f' not in vars(B) and B().f() == 4",
+)
+style(
     "dataclass",
     "inside",
     """
