@@ -21,7 +21,7 @@ import numpy as np
 
 from autograder.link.optional import HAS_TORCH, torch
 
-__all__ = ["Vetting", "is_own", "vetters"]
+__all__ = ["NoAnswer", "Vetting", "is_own", "vetters"]
 
 # As they are before any of a submission's code runs.
 _exit, _getpid = os._exit, os.getpid
@@ -44,6 +44,10 @@ _OPERATORS: dict[type[ast.operator], Any] = {
     ast.RShift: operator.rshift,
 }  # fmt: skip
 _BY_NAME = {kind.__name__: function for kind, function in _OPERATORS.items()}
+
+
+class NoAnswer(BaseException):
+    """What a test sees of a submission is not an answer; no test expects this error as right."""
 
 
 class Vetting(ast.NodeTransformer):
@@ -160,9 +164,9 @@ def _vet(value: Any, noticed: bool) -> Any:
     for leaf in _leaves(value):
         if isinstance(leaf, np.ma.MaskedArray):
             if leaf.count() < (leaf.size if noticed else min(1, leaf.size)):
-                raise TypeError("masked values are not an answer: they differ from nothing")
+                raise NoAnswer("masked values are not an answer: they differ from nothing")
         elif _alike(leaf) > 1:
-            raise TypeError(
+            raise NoAnswer(
                 f"an object of class {type(leaf).__name__} equals whatever it is compared with"
             )
     return value
@@ -187,7 +191,7 @@ def _alike(leaf: Any) -> int:
 def _work_out(name: str, left: Any, right: Any) -> Any:
     result = _BY_NAME[name](left, right)
     if (is_own(type(left)) or is_own(type(right))) and not is_own(type(result)):
-        raise TypeError(f"arithmetic of class {type(left).__name__} gives no plain value here")
+        raise NoAnswer(f"arithmetic of class {type(left).__name__} gives no plain value here")
     return result
 
 

@@ -51,8 +51,8 @@ def _attribute(value: Any, name: str) -> Any:
         raise AttributeError(name)
     handle = _tie(value)
     if handle.mixed and hasattr(torch.Tensor, name):
-        raise TypeError(
-            f"an operator gave this {type(value).__name__}: its {name} is not an answer"
+        raise _refusal(
+            value, f"an operator gave this {type(value).__name__}: its {name} is not an answer"
         )
     if name in getattr(type(value), "_wire_methods", ()):
         return RemoteMethod(value, name)
@@ -80,7 +80,9 @@ class RemoteMethod:
         handle = _tie(self.__self__)
         plain = [arg for arg in (*args, *kwargs.values()) if handle_of(arg) is None]
         if self.__name__ in _VERDICTS and plain:
-            raise TypeError(f"{self.__name__} of an object of the other side is not an answer")
+            raise _refusal(
+                self.__self__, f"{self.__name__} of an object of the other side is not an answer"
+            )
         result = handle.call(self.__name__, args, kwargs)
         tensors = any(isinstance(arg, torch.Tensor) for arg in plain)
         mixed = handle.mixed or (tensors and hasattr(torch.Tensor, self.__name__))
@@ -115,12 +117,15 @@ def _operator(name: str) -> Callable[..., Any]:
         if any(
             isinstance(arg, torch.Tensor) and not tie for arg, tie in zip(args, others, strict=True)
         ):
-            raise TypeError(f"{name} of a {type(self).__name__} with a tensor is not an answer")
+            raise _refusal(
+                self, f"{name} of a {type(self).__name__} with a tensor is not an answer"
+            )
         result = handle.ask("special", name, *args)
         closed = all(others) and args
         if not closed and result is not NotImplemented and handle_of(result) is None:
-            raise TypeError(
-                f"{name} of a {type(self).__name__} with a plain value gives no plain value here"
+            raise _refusal(
+                self,
+                f"{name} of a {type(self).__name__} with a plain value gives no plain value here",
             )
         mixed = handle.mixed or any(tie is None or tie.mixed for tie in others)
         return _mixed(result) if mixed else result
@@ -131,8 +136,8 @@ def _operator(name: str) -> Callable[..., Any]:
 def _order(name: str) -> Callable[..., Any]:
     def method(self: Any, other: Any) -> Any:
         if handle_of(other) is None:
-            raise TypeError(
-                f"{name} of a {type(self).__name__} with a plain value is not an answer"
+            raise _refusal(
+                self, f"{name} of a {type(self).__name__} with a plain value is not an answer"
             )
         result = _tie(self).ask("special", name, other)
         return result if result is NotImplemented else result is True
@@ -156,6 +161,12 @@ def _unjudged(value: Any, what: str) -> None:
     handle = _tie(value)
     if handle.table.guarded:
         handle.table.unjudged = f"{said_of(type(value))} {what}"
+
+
+def _refusal(value: Any, text: str) -> TypeError:
+    """The error where a stand-in gives no answer: a test may expect one, and count it as right."""
+    _unjudged(value, "is asked for what cannot be judged outside")
+    return TypeError(text)
 
 
 #: What may be said by name: any other name is the submission's word, maybe of hidden inputs.

@@ -482,6 +482,48 @@ style(
     "assert abs(T()) == 3 and float(T()) == 1.5",
 )
 style(
+    "an operator that refuses a number",
+    "outside",
+    "class V:\n    def __add__(self, other): return NotImplemented",
+    "class V:\n    def __add__(self, other): return 1 + other",
+    """
+    try:
+        V() + 1
+    except TypeError:
+        pass
+    else:
+        raise AssertionError("a V and a number cannot be added")
+    """,
+)
+style(
+    "an order that refuses a number",
+    "outside",
+    "class V: pass",
+    "class V:\n    def __lt__(self, other): return True",
+    """
+    try:
+        V() < 1
+    except TypeError:
+        pass
+    else:
+        raise AssertionError("a V and a number have no order")
+    """,
+)
+style(
+    "a value too large to cross",
+    "outside",
+    "def f(n):\n    if n > 9: raise ValueError\n    return n",
+    "def f(n): return 1 << 2**21",
+    """
+    try:
+        f(10)
+    except ValueError:
+        pass
+    else:
+        raise AssertionError("10 is too many")
+    """,
+)
+style(
     "hash",
     "inside",
     """
