@@ -1,7 +1,7 @@
 """Grades a class: prepares, has executed in parallel, records one after another.
 
-A submission is skipped only if its jobs, its timestamp and the gradebook all agree with what was
-recorded. So a run that was killed, at whatever moment, is finished by the next.
+A submission is skipped only if its jobs, its timestamp, its penalty and the gradebook all agree
+with what was recorded. So a run that was killed, at whatever moment, is finished by the next.
 """
 
 from __future__ import annotations
@@ -100,6 +100,8 @@ def grade(
         recorder = Recorder(course, assignment, staging, isolated, keep=not dry_run)
         store = Store(course.work / "results")
         before, had = course.auto_scores(assignment), course.points(assignment)
+        for student in recorder.penalised_otherwise():  # nbgrader sets penalties as it records
+            before.pop(student, None)
         pool = Pool(executor, workers, isolated, execute)
         summary = Summary()
         suspects = Suspects(course.work, assignment)

@@ -7,6 +7,7 @@ whole.
 from __future__ import annotations
 
 import copy
+import math
 import shutil
 import warnings
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
+from nbgrader.api import SubmittedAssignment, SubmittedNotebook
 from nbgrader.converters import Autograde
 from nbgrader.converters.base import BaseConverter, NbGraderException
 from nbgrader.preprocessors import (
+    AssignLatePenalties,
     CheckCellMetadata,
     ClearOutput,
     DeduplicateIds,
@@ -175,6 +178,23 @@ class Recorder:
                 return False
         return True
 
+    def penalised_otherwise(self) -> set[str]:
+        """Students whose penalty is not the one that due date, extension and rule give now."""
+        named = self.converter.autograde_preprocessors
+        steps = [import_item(step) if isinstance(step, str) else step for step in named]
+        wanted = next((step for step in steps if issubclass(step, AssignLatePenalties)), None)
+        if wanted is None:
+            return set()
+        step = wanted(config=self.config, log=quiet())
+        with self.course.gradebook() as gradebook:
+            return {
+                submission.student_id
+                for submission in gradebook.assignment_submissions(self.assignment)
+                if submission.total_seconds_late or submission.late_submission_penalty
+                for notebook in submission.notebooks
+                if not _as_penalised(step, submission, notebook)
+            }
+
     def _stage(self, submission: Submission) -> Path:
         """Writes the clean submission to where nbgrader is to find it."""
         folder = Path(
@@ -224,6 +244,23 @@ class Recorder:
         scratch(made)
         shutil.rmtree(submitted)
         return points
+
+
+def _as_penalised(
+    step: AssignLatePenalties, submission: SubmittedAssignment, notebook: SubmittedNotebook
+) -> bool:
+    """Whether nbgrader would take from a notebook what was taken from it."""
+    late, penalty = submission.total_seconds_late, None
+    try:
+        if late > 0:
+            step.init_plugin()
+            penalty = step.plugin_inst.late_submission_penalty(
+                submission.student_id, notebook.score, late
+            )
+        wanted = 0.0 if penalty is None else step._check_late_penalty(notebook, penalty)
+    except Exception:  # the course's own rule fails: recording says how
+        return False
+    return math.isclose(wanted, notebook.late_submission_penalty or 0.0, abs_tol=1e-9)
 
 
 def _written(notebook: NotebookNode) -> list[tuple[str, str, dict[str, Any]]]:

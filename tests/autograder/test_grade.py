@@ -792,6 +792,42 @@ def test_late_penalties(course: Course, submit: Any) -> None:
     assert (row.score, row.penalty, row.late) == (7, 1.5, 12 * 3600)
 
 
+@pytest.mark.parametrize("changed", ["rule", "due date", "extension", "manual points"])
+def test_a_penalty_follows_what_it_depends_on(course: Course, submit: Any, changed: str) -> None:
+    course.config.LateSubmissionPlugin.penalty_method = "none" if changed == "rule" else "zero"
+    due = "2030-01-02" if changed == "due date" else "2030-01-01"
+    with course.gradebook() as gradebook:
+        gradebook.update_or_create_assignment("ps1", duedate=f"{due} 00:00:00 UTC")
+    submit("anna", timestamp="2030-01-01 12:00:00 UTC")
+    submit("bert", timestamp="2029-12-31 12:00:00 UTC")
+    run(course)
+    with course.gradebook() as gradebook:
+        if changed == "rule":
+            course.config.LateSubmissionPlugin.penalty_method = "zero"
+        elif changed == "due date":
+            gradebook.update_or_create_assignment("ps1", duedate="2030-01-01 00:00:00 UTC")
+        elif changed == "extension":
+            gradebook.grant_extension("ps1", "anna", days=1)
+        else:
+            gradebook.find_grade("why", "means", "ps1", "anna").manual_score = 4
+            gradebook.db.commit()
+    assert run(course, execute=never).graded == ["anna"]
+    assert course.points("ps1") == {"anna": 7 if changed == "extension" else 0, "bert": 7}
+    assert run(course, execute=never).graded == []
+
+
+def test_a_rule_for_lateness_that_fails_is_told(
+    course: Course, submit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit("anna")
+    run(course)
+    with course.gradebook() as gradebook:
+        gradebook.update_or_create_assignment("ps1", duedate="2030-01-01 00:00:00 UTC")
+    course.config.AssignLatePenalties.plugin_class = "small_course.HalfAnHour"
+    monkeypatch.setattr("small_course.HalfAnHour.late_submission_penalty", lambda *_: 1 / 0)
+    assert run(course, execute=never).failed == {"anna": "ZeroDivisionError: division by zero"}
+
+
 def test_an_export_to_csv_has_everybody(course: Course, submit: Any) -> None:
     submit("anna")
     submit("bert", "def mean(values):\n    return 2")
