@@ -12,7 +12,7 @@ from statistics import mean, median
 
 from autograder.atomic import write
 from autograder.course import Course
-from autograder.report import SLOW, ClassReport, Row, printable, remarks
+from autograder.report import SLOW, ClassReport, Row, how_late, lateness, printable, remarks
 
 __all__ = ["document", "escaped", "page", "write_page"]
 
@@ -48,10 +48,14 @@ def page(report: ClassReport) -> str:
     rows = report.rows
     scores = [row.score for row in rows] or [0.0]
     top = max((row.points for row in rows), default=0.0)
+    link = {
+        row.student: f'<a href="#student-{number}">{escaped(row.student)}</a>'
+        for number, row in enumerate(rows)
+    }
     parts = [
         f"<h1>{escaped(report.assignment)}</h1>",
         f"<p>{len(rows)} submissions, on average {mean(scores):.2f} of {top:g} points, median "
-        f"{median(scores):g}.</p>",
+        f"{median(scores):g}{_waiting(rows)}.</p>",
     ]
     if any(not row.isolated for row in rows):
         parts.append('<p class="bad"><strong>Some submissions ran without a sandbox.</strong></p>')
@@ -67,13 +71,15 @@ def page(report: ClassReport) -> str:
     parts += _section(
         "Stopped early",
         ["student", "reason"],
-        [[row.student, ", ".join(row.reasons)] for row in rows if row.reasons],
+        [[link[row.student], ", ".join(row.reasons)] for row in rows if row.reasons],
+        links=True,
     )
     parts += _section(
         "Tampering",
         ["student", "what was seen"],
-        [[row.student, line] for row in rows for line in row.tampering],
+        [[link[row.student], line] for row in rows for line in row.tampering],
         "Reported apart: no points were taken for it, and much of it happens by accident.",
+        links=True,
     )
     inside = Counter((c.cell, c.why) for row in rows for c in row.checks if c.inside)
     parts += _section(
@@ -84,20 +90,23 @@ def page(report: ClassReport) -> str:
     )
     slow = sorted((r for r in rows if r.seconds >= SLOW), key=lambda r: -r.seconds)[:10]
     parts += _section(
-        "Slowest", ["student", "#seconds"], [[r.student, f"{r.seconds:.1f}"] for r in slow]
+        "Slowest",
+        ["student", "#seconds"],
+        [[link[r.student], f"{r.seconds:.1f}"] for r in slow],
+        links=True,
     )
     parts += _section(
         "All students",
-        ["student", "#points", "#penalty", "#seconds", "remarks"],
+        ["student", "#points", "#late", "#seconds", "remarks"],
         [
             [
-                f'<a href="#student-{number}">{escaped(row.student)}</a>',
+                link[row.student],
                 f"{row.score:.2f} / {row.points:g}",
-                f"{row.penalty:g}",
+                lateness(row),
                 f"{row.seconds:.2f}",
                 remarks(row),
             ]
-            for number, row in enumerate(rows)
+            for row in rows
         ],
         links=True,
     )
@@ -141,7 +150,7 @@ def _fold(summary: str, content: str, name: str = "") -> str:
 
 def _student(number: int, row: Row) -> str:
     """What happened to one student's submission, check by check."""
-    late = f"<p>{row.late:.0f} s late, penalty {row.penalty:g}.</p>" if row.late else ""
+    late = f"<p>{how_late(row)}.</p>" if row.late else ""
     checks = [
         [
             c.cell,
@@ -242,16 +251,26 @@ def _distribution(rows: Sequence[Row], top: float) -> str:
     return _table(["points", "#submissions"], told, bars=bars)
 
 
+def _waiting(rows: Sequence[Row]) -> str:
+    """How many have points still to come."""
+    number = sum(row.waits for row in rows)
+    return f"; {number} wait{'s' if number == 1 else ''} for manual grading" if number else ""
+
+
 def _checks(rows: Sequence[Row]) -> str:
-    """The share of the points that the class has earned in each check."""
+    """The share of the points that the class has earned in each check, as far as it is marked."""
     names = list(dict.fromkeys((c.notebook, c.cell) for row in rows for c in row.checks))
     several = len({notebook for notebook, _ in names}) > 1
     got: dict[tuple[str, str], float] = dict.fromkeys(names, 0.0)
     could: dict[tuple[str, str], float] = dict.fromkeys(names, 0.0)
-    for check in (check for row in rows for check in row.checks):
+    for check in (check for row in rows for check in row.checks if not check.manual):
         got[check.notebook, check.cell] += check.score
         could[check.notebook, check.cell] += check.points
     labels = [f"{notebook}: {cell}" if several else cell for notebook, cell in names]
     shares = [100 * got[name] / (could[name] or 1) for name in names]
-    told = [[label, f"{share:.0f} %"] for label, share in zip(labels, shares, strict=True)]
+    known = {(c.notebook, c.cell) for row in rows for c in row.checks if not c.manual}
+    told = [
+        [label, f"{share:.0f} %" if name in known else "waits"]
+        for name, label, share in zip(names, labels, shares, strict=True)
+    ]
     return _table(["check", "#points earned"], told, bars=shares)

@@ -24,6 +24,8 @@ __all__ = [
     "Row",
     "collect",
     "explain",
+    "how_late",
+    "lateness",
     "points_by_check",
     "printable",
     "remarks",
@@ -103,6 +105,10 @@ class Row:
     seconds: float = 0.0
     isolated: bool = True
 
+    def ended_early(self, notebook: str) -> bool:
+        """Whether a notebook has no ordinary end."""
+        return any(reason.startswith(f"{notebook}: ") for reason in self.reasons)
+
     @property
     def waits(self) -> bool:
         """Whether a cell waits for a human's grade."""
@@ -124,11 +130,18 @@ class ClassReport:
     def mistakes(self) -> Counter[str]:
         """How many students made each mistake: the first lines of what failed checks say.
 
-        A mistake that `✗ mean, value (2 points): …` and `mean, shape: …` name is one: `mean: …`.
+        A mistake that `✗ mean, value (2 points): …` and `mean, shape: …` name is one: `mean: …`. In
+        a notebook that was stopped, a missing name is none: nobody got to the cell that defines it.
         """
         found: Counter[str] = Counter()
         for row in self.rows:
-            lines = [check.headline for check in row.checks if check.message and not check.stopped]
+            lines = [
+                check.headline
+                for check in row.checks
+                if check.message
+                and not check.stopped
+                and not (check.message.startswith("NameError:") and row.ended_early(check.notebook))
+            ]
             found.update([*dict.fromkeys(_OF_ONE_ASPECT.sub(r"\1: ", line) for line in lines)])
         return found
 
@@ -245,14 +258,29 @@ def table(report: ClassReport) -> str:
     width = max([7, *(len(row.student) for row in report.rows)])
     lines = [f"{'student':{width}}  {'points':>13}  {'late':>6}  {'seconds':>7}  remarks"]
     for row in report.rows:
-        penalty = f"-{row.penalty:g}" if row.penalty else "yes" if row.late else ""
         lines.append(
-            f"{row.student:{width}}  {row.score:6.2f} /{row.points:5.5g}  {penalty:>6}  "
+            f"{row.student:{width}}  {row.score:6.2f} /{row.points:5.5g}  {lateness(row):>6}  "
             f"{row.seconds:7.2f}  {remarks(row)}".rstrip()
         )
     if report.absent:
         lines.append(f"nothing submitted: {', '.join(report.absent)}")
     return "\n".join(printable(line) for line in lines)
+
+
+def lateness(row: Row) -> str:
+    """What a table says of lateness: the penalty, or that there is none."""
+    return f"-{row.penalty:g}" if row.penalty else "yes" if row.late else ""
+
+
+def how_late(row: Row) -> str:
+    """Lateness in words, to the two largest units: `2 d 3 h late, penalty 1.5`."""
+    minutes, seconds = divmod(max(round(row.late), 1), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    units = [(days, "d"), (hours, "h"), (minutes, "min"), (seconds, "s")]
+    first = next(i for i, (number, _) in enumerate(units) if number)
+    told = [f"{number} {unit}" for number, unit in units[first : first + 2] if number]
+    return f"{' '.join(told)} late, penalty {row.penalty:g}"
 
 
 def remarks(row: Row) -> str:
@@ -278,7 +306,7 @@ def explain(report: ClassReport, student: str) -> str:
         raise KeyError(student)
     lines = [f"{student}, {report.assignment}: {row.score:g} of {row.points:g} points"]
     if row.late:
-        lines.append(f"  {row.late:.0f} s late, penalty {row.penalty:g}")
+        lines.append(f"  {how_late(row)}")
     lines += [f"  {reason}" for reason in row.reasons]
     for check in row.checks:
         waits = "  waits for a human" if check.manual else ""

@@ -23,7 +23,7 @@ from autograder.__main__ import _COMMANDS, main
 from autograder.course import Course
 from autograder.grade import grade
 from autograder.page import page
-from autograder.report import Check, ClassReport, Row, collect, explain, remarks, table
+from autograder.report import Check, ClassReport, Row, collect, explain, how_late, remarks, table
 
 from .html_attacks import ATTACKS
 
@@ -122,10 +122,30 @@ def test_a_line_of_the_table_says_all_that_is_to_be_looked_at() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("late", "said"),
+    [
+        (0.2, "1 s"), (59, "59 s"), (3600, "1 h"), (3725, "1 h 2 min"), (64800, "18 h"),
+        (86400, "1 d"), (86400 * 2 + 3 * 3600 + 59, "2 d 3 h"), (86400 + 59, "1 d"),
+    ],
+)  # fmt: skip
+def test_lateness_is_told_in_the_two_largest_units(late: float, said: str) -> None:
+    assert how_late(Row("anna", late=late, penalty=2)) == f"{said} late, penalty 2"
+
+
+def test_a_name_that_a_stopped_cell_would_define_is_no_mistake() -> None:
+    check = Check("means", "mean", 0, 2, "NameError: name 'mean' is not defined")
+    stopped = Row("anna", checks=[check], reasons=["means: timeout"])
+    assert ClassReport("ps1", [stopped, Row("bert", checks=[check])], []).mistakes == {
+        check.message: 1
+    }
+    assert ClassReport("ps1", [stopped], []).mistakes == {}
+
+
 def test_an_explanation_says_all_that_a_grade_came_of() -> None:
     lines = [line.strip() for line in explain(CLASS, "anna").splitlines()]
     assert lines == [
-        "anna, ps1: 7 of 15 points", "90 s late, penalty 0.5", "means: timeout",
+        "anna, ps1: 7 of 15 points", "1 min 30 s late, penalty 0.5", "means: timeout",
         "2.00 /    2  mean", "judged inside the student's process: it patches a module",
         "0.00 /    3  median", "median, value: the mean", "Read on", "line 4: assert",
         "0.00 /    5  why  waits for a human",
@@ -155,15 +175,15 @@ def test_the_page_has_a_part_for_each_thing_that_there_is_to_tell() -> None:
             ["0 to <2", "0"], ["2 to <4", "1"], ["4 to <6", "0"], ["6 to <8", "1"],
             ["8 to <10", "0"], ["10 to <12", "0"], ["12 to <14", "0"], ["14 to 15", "0"],
         ],
-        "Points for each check": [["mean", "100 %"], ["median", "0 %"], ["why", "0 %"]],
+        "Points for each check": [["mean", "100 %"], ["median", "0 %"], ["why", "waits"]],
         "Most common mistakes": [["median: the mean", "1"]],
         "Stopped early": [["anna", "means: timeout"]],
         "Tampering": [["anna", "a cell was deleted"]],
         "Judged inside the student's process": [["mean", "it patches a module", "1"]],
         "Slowest": [["anna", "40.2"]],
         "All students": [
-            ["anna", "7.00 / 15", "0.5", "40.25", remarks(EVERYTHING)],
-            ["bert", "2.00 / 15", "0", "0.00", ""],
+            ["anna", "7.00 / 15", "-0.5", "40.25", remarks(EVERYTHING)],
+            ["bert", "2.00 / 15", "yes", "0.00", ""],
         ],
         "Nothing submitted": [],
         "Student by student": [],
@@ -174,10 +194,19 @@ def test_the_page_has_a_part_for_each_thing_that_there_is_to_tell() -> None:
     ]  # fmt: skip
     assert "without a sandbox" not in page(quiet)
     soup = BeautifulSoup(page(CLASS), "html.parser")
-    assert "2 submissions, on average 4.50 of 15 points, median 4.5." in soup.text
+    assert (
+        "2 submissions, on average 4.50 of 15 points, median 4.5; 1 waits for manual grading."
+        in soup.text
+    )
     assert "Some submissions ran without a sandbox." in soup.text
+    for title in ("Stopped early", "Tampering", "Slowest", "All students"):
+        heading = soup.find("h2", string=title)
+        assert heading
+        link = heading.find_next("table").find("a")  # type: ignore[union-attr]
+        assert isinstance(link, Tag)
+        assert (link.text, link["href"]) == ("anna", "#student-0")
     (own,) = soup.select("#student-0")
-    assert "90 s late, penalty 0.5." in own.text
+    assert "1 min 30 s late, penalty 0.5." in own.text
     assert [tag.text for tag in own("li")] == ["means: timeout", "a cell was deleted"]
     assert [[cell.text for cell in row("td")] for row in own("tr")[1:]] == [
         ["mean", "2 / 2", ""],
@@ -187,7 +216,7 @@ def test_the_page_has_a_part_for_each_thing_that_there_is_to_tell() -> None:
     assert drawn(soup, "Points for each check") == [
         ["mean", "--length: 100.0%", "100 %"],
         ["median", "--length: 0.0%", "0 %"],
-        ["why", "--length: 0.0%", "0 %"],
+        ["why", "--length: 0.0%", "waits"],
     ]
     assert drawn(soup, "Most common mistakes") == [["median: the mean", "--length: 100.0%", "1"]]
 
