@@ -180,7 +180,10 @@ class Course:
                 f"the gradebook has no assignment {assignment!r}, only: {', '.join(known) or '-'}"
             ) from None
         if not sources:
-            raise CourseError(f"the assignment {assignment!r} has no notebooks in the gradebook")
+            raise CourseError(
+                f"the assignment {assignment!r} has no notebooks in the gradebook: "
+                f"nbgrader generate_assignment {assignment}"
+            )
         for source in sources.values():
             if not source.is_python:
                 language = source.kernelspec.get("language")

@@ -42,6 +42,8 @@ def findings(folder: Path) -> Iterator[tuple[str, str | None]]:
         "nbgrader_config.py",
         None
         if course.installs
+        else f"there is none in {course.root}; name the course's folder with --course"
+        if not (course.root / "nbgrader_config.py").exists()
         else "it does not say `import autograder; autograder.install(c)`: nbgrader's own commands "
         "and formgrader's button run submissions on this machine, with your rights",
     )

@@ -406,6 +406,12 @@ def test_commands_and_exit_codes(
     assert main(["explain", "gwen", "ps1", *here]) == 3
     assert main(["grade", "ps2", *here]) == 3
     assert "only: ps1" in capsys.readouterr().err
+    with graded.gradebook() as gradebook:
+        gradebook.add_assignment("ps3")  # as nbgrader leaves it where it could not read the source
+    assert main(["grade", "ps3", *here]) == 3
+    assert "no notebooks in the gradebook: nbgrader generate_assignment ps3" in (
+        capsys.readouterr().err
+    )
     assert main(["grade", "ps1", *here]) == 0  # nothing to do
     assert "0 graded, 6 unchanged, 0 notebooks run" in capsys.readouterr().out
     assert main(["grade", "ps1", "--dry-run", *here]) == 0
@@ -471,8 +477,12 @@ def test_the_doctor_looks_at_the_course(
     (root / "gradebook.db").unlink()
     assert main(["doctor", "--course", str(root)]) == 1
     out = capsys.readouterr().out
-    assert "LACKS  nbgrader_config.py" in out
+    assert "LACKS  nbgrader_config.py: it does not say" in out
     assert "LACKS  gradebook: there is none" in out
+    config.unlink()
+    main(["doctor", "--course", str(root)])
+    out = capsys.readouterr().out
+    assert f"LACKS  nbgrader_config.py: there is none in {root}; name" in out
 
 
 @pytest.mark.parametrize(
