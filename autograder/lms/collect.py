@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,13 +75,17 @@ def collect_archive(
         collected.left_out += map(str, owners.nobody)
         timed = not archive.times_are_of_packing
         origins = {}
+        known = set()  # whose time was told by a roster before
         for student, (hand, person) in sorted(owners.students.items()):
             work = work_of(archive, hand, sources, timed)
             if work.origin:
+                folder = course.submitted(assignment, student)
                 if times := [person.submitted] if person.submitted else work.times:
                     work.files["timestamp.txt"] = f"{max(times):%Y-%m-%d %H:%M:%S} UTC\n".encode()
+                elif (time := _time(folder)) and _holds(folder, work.files | time):
+                    work.files |= time
+                    known.add(student)
                 origins[student] = work.origin
-                folder = course.submitted(assignment, student)
                 _put(folder, student, work, collected, force, dry_run)
             else:
                 work.told.append(f"no notebook of {assignment}; nothing is taken")
@@ -93,15 +97,18 @@ def collect_archive(
         if new := [f"{s} ({taken[s][0].who})" for s in sorted(owners.new & taken.keys())]:
             collected.told.append(f"new to the gradebook: {shown(', '.join(new), 100_000)}")
         if not timed:
-            collected.told += _without_times(lms, taken)
+            collected.told += _without_times(lms, taken, known)
         if not dry_run:
             remember(course, assignment, lms, origins)
     return collected
 
 
-def _without_times(lms: LMS, taken: Mapping[str, tuple[Hand, Person]]) -> list[str]:
+def _without_times(
+    lms: LMS, taken: Mapping[str, tuple[Hand, Person]], known: Collection[str]
+) -> list[str]:
     """Names the students whose time of submission is not known."""
-    untimed = [student for student, (_, person) in sorted(taken.items()) if not person.submitted]
+    untimed = [s for s, (_, person) in sorted(taken.items()) if not person.submitted]
+    untimed = [student for student in untimed if student not in known]
     if not untimed:
         return []
     who = "everybody" if len(untimed) == len(taken) else ", ".join(untimed)
@@ -147,6 +154,12 @@ def _remove(path: Path) -> None:
         path.unlink()
     elif path.exists():
         shutil.rmtree(path)
+
+
+def _time(folder: Path) -> dict[str, bytes]:
+    """The time of submission that a folder holds already."""
+    path = folder / "timestamp.txt"
+    return {path.name: path.read_bytes()} if path.is_file() and not path.is_symlink() else {}
 
 
 def _holds(folder: Path, files: Mapping[str, bytes]) -> bool:

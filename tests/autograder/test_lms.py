@@ -586,6 +586,25 @@ def test_moodles_worksheet_says_when(
     assert not any("late" in line for line in done.told)
 
 
+def test_a_time_that_a_roster_told_stays_when_the_same_comes_without(
+    course: Course, take: Any, notebook: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "roster.csv").write_bytes(clean(WORKSHEET))
+    files = [File(f"{name}means.ipynb", notebook()) for name in (ADA, BOB)]
+    take(*files, roster=tmp_path / "roster.csv")
+    before = everything(course)
+    again = take(*files, force=True)
+    assert (again.unchanged, again.kept) == (["ada@uni.edu", "bob@uni.edu"], [])
+    assert everything(course) == before
+    assert not any("late" in line for line in again.told)
+    assert holds(course, "ada@uni.edu")["timestamp.txt"] == b"2030-07-10 13:14:00 UTC\n"
+    files[1] = File(f"{BOB}means.ipynb", notebook("# new"))
+    newer = take(*files, force=True)
+    assert (newer.unchanged, newer.placed) == (["ada@uni.edu"], ["bob@uni.edu"])
+    assert "timestamp.txt" not in holds(course, "bob@uni.edu")
+    assert any(line.startswith("bob@uni.edu: the archive does not say") for line in newer.told)
+
+
 def test_a_time_with_its_zone_is_read(class_of_two: Course, take: Any, notebook: Any) -> None:
     changed, read = 1893456000, 1900000000  # the former is 2030-01-01 00:00 UTC
     one = struct.pack("<HHBi", 0x5455, 5, 1, changed)
