@@ -250,6 +250,10 @@ def _feedback(
         if not found:
             exported.told.append(f"{student}: has no feedback that could be packed")
             exported.without.append(student)
+    if not packed and grades and all(grade.waits for grade in grades.values()):
+        raise CourseError(
+            "there is no feedback to pack yet: everybody waits for manual grading, in formgrader"
+        )
     if not packed:
         raise CourseError(f"there is no feedback: nbgrader generate_feedback {assignment}")
     return packed

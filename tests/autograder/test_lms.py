@@ -959,6 +959,20 @@ def test_who_waits_for_a_human_is_left_empty(graded: Course, tmp_path: Path) -> 
     assert "bob: waits for manual grading; left as it is" in exported.told
 
 
+def test_where_everybody_waits_no_feedback_is_asked_for(
+    graded: Course, take: Any, notebook: Any, tmp_path: Path
+) -> None:
+    for student in ("ada", "bob"):
+        points(graded, student, 3, waits=True)
+    take(File(CANVAS + "means.ipynb", notebook()))
+    page = graded.root / "feedback/ada/ps1/means.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("<p>")
+    (tmp_path / "g.csv").write_bytes(clean(GRADEBOOK))
+    with pytest.raises(CourseError, match="everybody waits for manual grading"):
+        lms.export_grades(graded, "ps1", tmp_path / "g.csv", feedback=tmp_path / "f.zip")
+
+
 @pytest.mark.parametrize("old", ["EX", "N/A"])
 def test_who_is_excused_stays_so(graded: Course, tmp_path: Path, old: str) -> None:
     (tmp_path / "g.csv").write_text(filled(GRADEBOOK, old, ""))
