@@ -38,7 +38,7 @@ def test_the_plan_says_how_long_an_exercise_takes_and_what_it_earns(exercise: st
 
 
 def test_the_mistakes_that_the_guide_names_are_known() -> None:
-    believed = rows("exercise | what many believe | in the report it is, for example")
+    believed = rows("exercise | belief | in the report it is, for example")
     assert [row[0] for row in believed] == EXERCISES
     for exercise, _, named in believed:
         topic = exercise.split("-", 1)[1].replace("-", "_")
