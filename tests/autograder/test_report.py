@@ -202,7 +202,9 @@ def test_the_page_has_a_part_for_each_thing_that_there_is_to_tell() -> None:
     for title in ("Stopped early", "Tampering", "Slowest", "All students"):
         heading = soup.find("h2", string=title)
         assert heading
-        link = heading.find_next("table").find("a")  # type: ignore[union-attr]
+        students = heading.find_next("table")
+        assert isinstance(students, Tag)
+        link = students.find("a")
         assert isinstance(link, Tag)
         assert (link.text, link["href"]) == ("anna", "#student-0")
     (own,) = soup.select("#student-0")
