@@ -21,6 +21,7 @@ from autograder.execute.cgroup import delegated
 from autograder.execute.fork import Fork
 from autograder.execute.place import Place
 from autograder.execute.processes import end_descendants
+from autograder.inside.control import LONGEST_REQUEST
 from autograder.job import Limits
 
 __all__ = ["Pairs", "Parent", "here", "stop"]
@@ -47,6 +48,8 @@ class Parent:
         self.role, self.isolated = role, isolated
         self._lock = threading.Lock()
         self._broken = False
+        self._rehearsing = threading.Lock()
+        self._rehearsed: set[str] = set()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._requests, inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fd = inside.fileno()
@@ -123,6 +126,17 @@ class Parent:
                 raise sandbox.SandboxError(f"The {self.role} parent has ended: {error}") from error
             ours.pop_all()  # from now on the fork's
         return Fork(orders, answers, reports, status, out, err, limits, self.isolated, place)
+
+    def rehearse(self, source: str) -> None:
+        """Have it work out, once, what these tests need of all submissions alike, and wait."""
+        request = json.dumps({"rehearse": source}).encode()
+        with self._rehearsing:
+            if not source or source in self._rehearsed or len(request) > LONGEST_REQUEST:
+                return
+            self._rehearsed.add(source)
+            with contextlib.suppress(OSError):  # it has ended, as the next fork will find
+                self._requests.send(request)
+                self._requests.recv(_ANSWER)
 
     def close(self) -> None:
         """End it, and with it everything in its sandbox."""

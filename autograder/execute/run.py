@@ -94,6 +94,8 @@ def _run(
 def _start(job: Job, pairs: Pairs, isolated: bool, stack: contextlib.ExitStack) -> _Run | None:
     """A run on two new forks, which the stack ends; `None` if its files cannot be written."""
     parents = pairs.pair(job.imports, job.withheld, isolated)
+    outside = (c.source for c in job.cells if c.role == "test" and c.mode == "outside")
+    parents[1].rehearse("\n".join(outside))
     forks: list[Fork] = []
     try:
         place = Place(job.limits)

@@ -24,6 +24,9 @@ from autograder.job import Limits
 
 __all__ = ["BadMessage", "Channel", "frame", "receive", "send", "take"]
 
+LONGEST_REQUEST = 1 << 16
+"""Bytes of what a warm parent is asked for."""
+
 _LENGTH = struct.Struct("!I")
 _SLACK = 1 << 16
 

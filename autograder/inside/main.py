@@ -32,10 +32,11 @@ from typing import Any
 
 from autograder.inside import confine
 from autograder.inside.cells import run_student, run_tests
-from autograder.inside.control import Channel, receive
+from autograder.inside.control import LONGEST_REQUEST, Channel, receive
 from autograder.inside.output import Messages
 from autograder.inside.plain import run_plain
 from autograder.inside.pristine import Pristine
+from autograder.inside.rehearsal import rehearse
 from autograder.inside.shell import make_shell
 from autograder.job import Limits
 from autograder.link.optional import HAS_TORCH, nn, torch
@@ -233,9 +234,14 @@ def serve(requests: socket.socket, role: str, isolated: bool, warm: Any) -> None
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     requests.send(b"ready")
     while True:
-        request, received, _, _ = socket.recv_fds(requests, 65536, len(_FDS))
+        request, received, _, _ = socket.recv_fds(requests, LONGEST_REQUEST, len(_FDS))
         if not request:
             return
+        wanted = json.loads(request)
+        if "rehearse" in wanted:
+            rehearse(wanted["rehearse"])
+            requests.send(b"rehearsed")
+            continue
         fds = dict(zip(_FDS, received, strict=True))
         try:
             pid = os.fork()
@@ -244,6 +250,6 @@ def serve(requests: socket.socket, role: str, isolated: bool, warm: Any) -> None
         if pid == 0:
             requests.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _guarded(_fork, fds, role, Limits(**json.loads(request)), isolated, warm)
+            _guarded(_fork, fds, role, Limits(**wanted), isolated, warm)
         for received_fd in received:
             os.close(received_fd)
