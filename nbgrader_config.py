@@ -21,7 +21,7 @@ EXERCISES = [
 ]
 # What notebooks import; loaded once for the whole class.
 c.Isolated.imports = ["matplotlib.pyplot", "torch", "torch.distributions", "vaelib"]
-c.Isolated.imports += ["vae_exercises", *EXERCISES]
+c.Isolated.imports += ["vae_exercises", *EXERCISES, "vae_exercises.rehearsal"]
 # What students write themselves: of vaelib, their cells have the data and the plots.
 c.Isolated.withheld = [
     *(f"vaelib.{name}" for name in ("autoencoder", "elbo", "evaluation", "generation", "kl")),
@@ -29,7 +29,7 @@ c.Isolated.withheld = [
     *(f"vaelib.{name}" for name in ("reparameterization", "residual", "training", "vae")),
     *(f"vaelib.{name}" for name in ("compiled", "flow", "objective", "validation")),
     *EXERCISES,
-    *(f"vae_exercises.{name}" for name in ("assignment", "mistakes", "task")),
+    *(f"vae_exercises.{name}" for name in ("assignment", "mistakes", "rehearsal", "task")),
 ]
 # Every check is judged where no student's code can reach it.
 c.Isolated.mode = "outside"

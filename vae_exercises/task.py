@@ -8,10 +8,10 @@ known mistake as well: a mistake with the same facts is the one that was made.
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,6 +83,7 @@ class Task:
         self._reference, self._mistakes = reference, mistakes
         self._section, self._hint, self._draws = read, hint, draws
         self._aspects: dict[str, Aspect] = {}
+        self._kept: dict[tuple[Any, ...], Facts] = {}  # of the reference and of mistakes
         self._failed: tuple[str, str] | None = None
         self._made: tuple[Function, str, Mistake] | None = None  # of whom, and which
 
@@ -239,7 +240,6 @@ class Task:
         settings.seed(draw.seed())
         return draw
 
-    @functools.lru_cache(maxsize=4096)  # noqa: B019, tasks live as long as the program
     def _known(
         self,
         aspect: str,
@@ -257,11 +257,19 @@ class Task:
         Raises:
             RuntimeError: when the reference itself raised, which nothing could be compared with.
         """
+        key = aspect, function, seed, dtype, first
+        if key in self._kept:
+            return self._kept[key]
         facts = self._facts(aspect, function, seed, dtype, right={} if first else None)
         raised = next((fact for fact in facts.values() if isinstance(fact, Raised)), None)
         if function is self._reference and raised is not None:
             raise RuntimeError(f"{self.name}, {aspect}: the solution raised {raised.told(True)}")
+        self._kept[key] = facts
         return facts
+
+    def _remember(self, aspect: str, seed: str, facts: Facts) -> None:
+        """Take over facts of the reference, in float64, that another process has found."""
+        self._kept[aspect, self._reference, seed, torch.float64, False] = facts
 
     def _passes(
         self, aspect: str, function: Function, seed: str = VISIBLE, facts: Facts | None = None
