@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+from colours import contrast
 
 from book.diagrams import inlined, palettes
 from vaelib import plots
@@ -137,17 +138,6 @@ def test_ids_and_what_refers_to_them_are_prefixed(path: Path) -> None:
 
 
 # --- colours ---
-
-
-def luminance(colour: str) -> float:
-    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b
-
-
-def contrast(one: str, other: str) -> float:
-    low, high = sorted((luminance(one), luminance(other)))
-    return (high + 0.05) / (low + 0.05)
 
 
 def test_one_colour_for_one_thing_in_diagrams_and_plots() -> None:

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from colours import VISION, contrast, difference
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -76,65 +77,9 @@ def nothing_left() -> Iterator[None]:
 # Colours
 
 
-def luminance(rgb: np.ndarray) -> float:
-    """Relative luminance, by the definition of WCAG 2.2."""
-    return float(linear(rgb) @ [0.2126, 0.7152, 0.0722])
-
-
-def linear(rgb: np.ndarray) -> np.ndarray:
-    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-
-
-def contrast(one, other, seen: Callable[[np.ndarray], np.ndarray] = lambda rgb: rgb) -> float:
-    """The contrast ratio of WCAG 2.2, from 1 to 21."""
-    dark, light = sorted(luminance(seen(np.array(to_rgb(colour)))) for colour in (one, other))
-    return (light + 0.05) / (dark + 0.05)
-
-
 def dimmed(rgb: np.ndarray) -> np.ndarray:
     """As the book's theme shows pictures on its dark pages: brightness(0.8) contrast(1.2)."""
     return np.clip((0.8 * rgb - 0.5) * 1.2 + 0.5, 0, 1)
-
-
-def lab(rgb: np.ndarray) -> np.ndarray:
-    """CIE L*a*b* of linear sRGB, white point D65."""
-    to_xyz = np.array(
-        [
-            [0.4124564, 0.3575761, 0.1804375],
-            [0.2126729, 0.7151522, 0.0721750],
-            [0.0193339, 0.1191920, 0.9503041],
-        ]
-    )
-    t = to_xyz @ rgb.clip(0, 1) / to_xyz.sum(1)
-    x, y, z = np.where(t > 216 / 24389, np.cbrt(t), (24389 / 27 * t + 16) / 116)
-    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
-
-
-# Machado, Oliveira & Fernandes (2009), severity 1, for linear sRGB.
-VISION = {
-    "trichromat": np.eye(3),
-    "protanope": np.array(
-        [
-            [0.152286, 1.052583, -0.204868],
-            [0.114503, 0.786281, 0.099216],
-            [-0.003882, -0.048116, 1.051998],
-        ]
-    ),
-    "deuteranope": np.array(
-        [
-            [0.367322, 0.860646, -0.227968],
-            [0.280085, 0.672501, 0.047413],
-            [-0.011820, 0.042940, 0.968881],
-        ]
-    ),
-    "tritanope": np.array(
-        [
-            [1.255528, -0.076749, -0.178779],
-            [-0.078411, 0.930809, 0.147602],
-            [0.004733, 0.691367, 0.303900],
-        ]
-    ),
-}
 
 
 def test_contrast_is_that_of_the_standard():
@@ -156,9 +101,9 @@ def test_no_text_could_do_without_paper():
 
 @pytest.mark.parametrize("eye", VISION)
 def test_colours_differ_for_every_eye(eye):
-    # ΔE*ab of 2.3 is just noticed (Mahy et al. 1994); small marks need several times that.
-    seen = [lab(VISION[eye] @ linear(np.array(to_rgb(colour)))) for colour in plots.PALETTE]
-    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 15
+    # Small marks need several times what is just noticed.
+    pairs = itertools.combinations(plots.PALETTE, 2)
+    assert min(difference(a, b, eye) for a, b in pairs) > 15
 
 
 def test_lines_differ_by_more_than_colour():
