@@ -459,11 +459,13 @@ def _draw_tiles(tiles: list[NDArray[np.float64]], ax: Axes | None, gap: int | No
     height, width = tiles[0].shape[1:3]
     gap = max(1, round(width / 14)) if gap is None else gap
     pitch_y, pitch_x = height + gap, width + gap
-    canvas = np.ones((rows * pitch_y - gap, columns * pitch_x - gap, 3))
+    canvas = np.ones((rows * pitch_y - gap, columns * pitch_x - gap, 4))
+    canvas[..., 3] = 0  # the paper is seen between the tiles
     for i, row in enumerate(tiles):
         for j, tile in enumerate(row):
             y, x = i * pitch_y, j * pitch_x
-            canvas[y : y + height, x : x + width] = tile
+            canvas[y : y + height, x : x + width, :3] = tile
+            canvas[y : y + height, x : x + width, 3] = 1
     inches = min(6.0, 0.9 * columns)
     ax = _axes(ax, inches, inches * canvas.shape[0] / canvas.shape[1])
     right, bottom = columns - 1 + width / pitch_x / 2, rows - 1 + height / pitch_y / 2

@@ -224,7 +224,8 @@ def shown(ax: Axes, x: float, y: float) -> np.ndarray:
     rows, columns = image.get_array().shape[:2]
     row = int((y - top) / (bottom - top) * rows)
     column = int((x - left) / (right - left) * columns)
-    return np.asarray(image.get_array())[row, column]
+    *rgb, alpha = np.asarray(image.get_array())[row, column]
+    return alpha * np.array(rgb) + (1 - alpha) * np.array(to_rgb(plots.PAPER))
 
 
 def tile(ax: Axes, i: int, j: int) -> np.ndarray:
@@ -247,7 +248,9 @@ def test_images_are_read_like_a_text(channels):
 
 def test_a_grid_is_as_wide_as_high_by_default():
     (image,) = plots.image_grid(torch.zeros(9, 1, 7, 7)).get_images()
-    assert image.get_array().shape == (23, 23, 3)  # with a pixel of paper between
+    covered = np.asarray(image.get_array())[..., 3]
+    between = np.isin(np.arange(23), [7, 15])  # a pixel, where the paper is seen
+    np.testing.assert_array_equal(covered, ~(between | between[:, None]))
 
 
 def test_pixels_stay_square():
@@ -279,7 +282,7 @@ def test_manifold_shows_each_picture_at_its_z():
     ax = plots.manifold(model, n, tail=0.1)
     expected = generation.manifold(model, n, tail=0.1)
     (image,) = ax.get_images()
-    pixels = np.asarray(image.get_array()).reshape(n, 6, n, 5, 3).swapaxes(1, 2)
+    pixels = np.asarray(image.get_array()).reshape(n, 6, n, 5, 4).swapaxes(1, 2)
     np.testing.assert_allclose(pixels[..., 0], expected[:, :, 0], atol=1e-6)
     grid = generation.latent_grid(n, tail=0.1)
     for axis, places in ((ax.xaxis, grid[0, :, 0]), (ax.yaxis, grid[:, 0, 1])):
