@@ -2,7 +2,7 @@
 
 The download is the executed notebook with all outputs, not a copy of the page. Glued numbers are
 written into the prose, and a drawing is replaced by its description. What only the build needs is
-removed: metadata, and the hidden cells that check the prose.
+removed: metadata, the hidden cells that check the prose, and the figures' SVG beside their PNG.
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ def cleaned(notebook: NotebookNode) -> NotebookNode:
             for output in cell.outputs:
                 if "execution_count" in output:
                     output.execution_count = count
+                if "image/png" in output.get("data", {}):
+                    output.data.pop("image/svg+xml", None)
     return notebook
 
 

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlparse
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 from book import formats, whole
+from book.figures import on_paper
 
 if TYPE_CHECKING:
     import playwright.sync_api as playwright
@@ -89,7 +90,8 @@ def make(browser: playwright.Browser, book: whole.Book) -> Path:
     texts = _texts(book, contents, packed["chapters"])
     images = {name: drawing.encode() for name, drawing in packed["drawings"].items()}
     for name, url in packed["files"].items():
-        images[name] = Path(unquote(urlparse(url).path)).read_bytes()
+        image = Path(unquote(urlparse(url).path))
+        images[name] = on_paper(image).encode() if image.suffix == ".svg" else image.read_bytes()
     path = book.html / f"{book.file}.epub"
     with ZipFile(path, "w", ZIP_DEFLATED) as archive:
         archive.writestr("mimetype", "application/epub+zip", ZIP_STORED)

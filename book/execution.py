@@ -33,15 +33,19 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
 }
+# Each figure twice: the page shows the SVG, and the notebook that readers download has the PNG,
+# which JupyterLab shows also in a notebook that it does not trust.
+FIGURES = [f"--InlineBackend.figure_formats={kind}" for kind in ("svg", "png")]
 EXECUTED_WITH = (
     "vaelib/**/*.py",
     "vaelib/explorer.*",
     "vaelib/weights/*",
     "book/claims.py",
+    "book/execution.py",
     "requirements.txt",
     "constraints.txt",
 )
-READ_WITH = ("book/*.py", "book/*.yml")
+READ_WITH = ("book/*.py", "book/*.yml", "book/static/book.css")
 
 
 def fingerprint(root: Path, patterns: tuple[str, ...]) -> str:
@@ -99,6 +103,7 @@ def execute(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
                 app.config.nb_execution_timeout,
                 allow_errors=False,
                 config=TraitletsConfig(files),
+                extra_arguments=FIGURES,
             )
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

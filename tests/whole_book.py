@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
+
 from book import whole
+from book.figures import following
+from vaelib import plots
 
 LONG = "a_name_that_goes_on_" * 12
 WIDE = "<td>cell</td>" * 12
 ROOT = Path(__file__).parents[1]
+
+
+def plot() -> str:
+    """A figure as a page shows it."""
+    file = io.StringIO()
+    with plots.style():
+        figure, ax = plt.subplots(figsize=(3, 2))
+        ax.imshow([[0, 1]])
+        ax.fill_between([0, 1], [0, 1], hatch="//")
+        ax.set_title("A title")
+        figure.savefig(file, format="svg")
+        plt.close(figure)
+    return following(file.getvalue())
+
+
 DIAGRAM = (ROOT / "chapters/diagrams/map.svg").read_text("utf-8")
 
 FILES = {
@@ -73,6 +93,8 @@ $$
     "chapters/exercises/1-one.md": "# Exercise\n\n[a file](../one.md) of {doc}`/chapters/one`.\n",
     "chapters/two.md": f"""# Two
 
+![A plot.](plot.svg)
+
 <table><tr>{WIDE}</tr></table>
 
 <figure><div class="le-stage"><canvas width="20" height="20"></canvas></div></figure>
@@ -84,6 +106,7 @@ $$
 [Elsewhere](https://example.org/) and <a href="../_sources/chapters/two.md.txt">the source</a>.
 """,
     "chapters/diagrams/map.svg": DIAGRAM,
+    "chapters/plot.svg": plot(),
 }
 
 

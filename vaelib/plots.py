@@ -1,9 +1,10 @@
 """Figures for the book. Each function draws on the caller's axes or on new ones, and returns them.
 
-A figure has a white background, so that it looks the same on a light page, on a dark page and in
-print. (On a transparent background no colour of text would do: WCAG 2.2 asks for a contrast of
-4.5 : 1, and the most that one colour reaches on both white and #121212 is 4.33 : 1.) Colour is
-never the only sign: line styles, hatches or words repeat it.
+A figure has a white background, so that it looks the same in every notebook and in print. (On a
+transparent background no colour of text would do: WCAG 2.2 asks for a contrast of 4.5 : 1, and the
+most that one colour reaches on both white and #121212 is 4.33 : 1.) The book's dark pages have
+their own counterpart of each colour. Colour is never the only sign: line styles, hatches or words
+repeat it.
 
 `import vaelib` does not import this module, so the library works without matplotlib.
 """

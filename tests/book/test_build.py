@@ -27,6 +27,11 @@ kernelspec: {display_name: Python 3, name: python3}
 CELL
 ```
 """
+PLOT = """---
+mystnb: {image: {alt: A line.}}
+---
+import matplotlib.pyplot as plt
+plt.plot([0, 1]);"""
 FIGURE = """from IPython.display import SVG
 SVG('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')"""
 
@@ -88,6 +93,19 @@ def test_a_cell_that_raises_fails_the_build_and_is_shown(root: Path) -> None:
     code, said = make(root, NOTEBOOK.replace("CELL", "shape = 2\nraise KeyError(shape)"))
     assert code != 0
     assert "raise KeyError(shape)" in said
+
+
+def test_a_page_shows_the_svg_of_a_plot_and_its_notebook_the_png(root: Path) -> None:
+    code, said = make(root, NOTEBOOK.replace("CELL", PLOT))
+    assert code == 0, said
+    html = root / "_build/html"
+    page = (html / "chapters/page.html").read_text("utf-8")
+    image = re.search(r'<img alt="A line\." [^>]*src="\.\./(_images/[^"]*\.svg)"', page)
+    assert image
+    assert "prefers-color-scheme: dark" in (html / image[1]).read_text("utf-8")
+    notebook = (html / "_sources/chapters/page.ipynb").read_text("utf-8")
+    assert "image/png" in notebook
+    assert "svg" not in notebook
 
 
 def test_only_what_may_have_changed_is_executed_again(root: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from playwright.sync_api import Browser
 from whole_book import built
 
 from book import epub, whole
+from vaelib import plots
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -85,8 +86,11 @@ def test_a_tiny_book(build: Callable[..., Any], chromium: Browser) -> None:
     assert [a.get("href") for a in chapters["two"].iter(f"{XHTML}a")] == ["https://example.org/"]
     with ZipFile(path) as archive:
         drawing = archive.read("book/images/drawing-1.svg").decode()
+        figure = archive.read("book/images/plot.svg").decode()
     assert "var(" not in drawing
     assert "#0072b2" in drawing.lower() or "rgb(0, 114, 178)" in drawing
+    assert plots.ENCODER in figure
+    assert "@media" not in figure
 
 
 def test_the_real_book(book: Path, chromium: Browser) -> None:

@@ -14,6 +14,7 @@ USED = [
     "vaelib/explorer.js",
     "vaelib/weights/mnist-vae.safetensors",
     "book/claims.py",
+    "book/execution.py",
     "requirements.txt",
 ]
 
