@@ -36,7 +36,7 @@ DARK = {
 
 COLOUR = re.compile(r'\b(?:fill|stroke)(?:: |=")(#[0-9a-f]{6})\b')
 PATH = re.compile(r' d="[^"]*"')
-METADATA = re.compile(r" *<metadata>.*?</metadata>\n", re.DOTALL)
+NEEDLESS = re.compile(r"<!DOCTYPE[^>]*>\n| *<metadata>.*?</metadata>\n", re.DOTALL)
 STYLE = re.compile(r'<style class="dark">.*?</style>\n', re.DOTALL)
 
 
@@ -64,7 +64,8 @@ def following(svg: str) -> str:
         *rules,
         "}</style>\n",
     ]
-    svg = METADATA.sub("", svg)
+    svg = NEEDLESS.sub("", svg)
+    svg = re.sub(r'<path (?![^>]*\bd=")', '<path d="M 0 0" ', svg)  # a space: its path is empty
     svg = PATH.sub(lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0].replace(" \n", " ")), svg)
     return re.sub(r"(<svg\b[^>]*>\n?)", lambda tag: tag[1] + "\n".join(style), svg, count=1)
 
