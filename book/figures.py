@@ -35,7 +35,7 @@ DARK = {
 `book.css`, the others such that each can be told from every other there, too."""
 
 COLOUR = re.compile(r'\b(?:fill|stroke)(?:: |=")(#[0-9a-f]{6})\b')
-PATH = re.compile(r' d="[^"]*"')
+PLACES = re.compile(r' (?:d|x|y)="[^"]*"')
 NEEDLESS = re.compile(r"<!DOCTYPE[^>]*>\n| *<metadata>.*?</metadata>\n", re.DOTALL)
 STYLE = re.compile(r'<style class="dark">.*?</style>\n', re.DOTALL)
 
@@ -66,7 +66,7 @@ def following(svg: str) -> str:
     ]
     svg = NEEDLESS.sub("", svg)
     svg = re.sub(r'<path (?![^>]*\bd=")', '<path d="M 0 0" ', svg)  # a space: its path is empty
-    svg = PATH.sub(lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0].replace(" \n", " ")), svg)
+    svg = PLACES.sub(lambda place: re.sub(r"(\.\d\d)\d+", r"\1", place[0].replace(" \n", " ")), svg)
     return re.sub(r"(<svg\b[^>]*>\n?)", lambda tag: tag[1] + "\n".join(style), svg, count=1)
 
 
