@@ -46,7 +46,8 @@ def turned(colour: str) -> str:
         return DARK[colour]
     rgb = to_rgb(colour)
     change = 1 - max(rgb) - min(rgb)  # of the lightness alone: the hue stays
-    return to_hex([0.07 + 0.86 * (channel + change) for channel in rgb])
+    red, green, blue = (0.07 + 0.86 * (channel + change) for channel in rgb)
+    return to_hex((red, green, blue))
 
 
 def following(svg: str) -> str:
