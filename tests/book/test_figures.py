@@ -77,11 +77,11 @@ def test_the_figure_is_the_same_but_for_the_style() -> None:
     ElementTree.fromstring(after)
     for part in (r"(?:fill|stroke): [^;\"]+", r"base64,[^\"]+", r"<!-- .*? -->"):
         assert re.findall(part, STYLE.sub("", after)) == re.findall(part, before)
-    numbers = [
+    old, new = (
         np.array(re.findall(r"[\d.]+", " ".join(re.findall(r' d="([^"]+)"', svg))), dtype=float)
         for svg in (before, after)
-    ]
-    np.testing.assert_allclose(*numbers, atol=0.01)
+    )
+    np.testing.assert_allclose(old, new, atol=0.01)
     assert len(after) < len(before) + 3_000
 
 

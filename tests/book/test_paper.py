@@ -81,7 +81,7 @@ class Printed:
 
     def figures(self) -> Iterator[str]:
         """What is said of every figure to those who cannot see it."""
-        below = [self.pdf.trailer["/Root"]["/StructTreeRoot"]]
+        below: list[Any] = [self.pdf.root_object["/StructTreeRoot"]]
         while below:
             part = below.pop().get_object()
             if isinstance(part, list):
