@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Callable
@@ -25,6 +26,7 @@ MEANINGS = tomllib.loads(
 )
 x = torch.linspace(0.1, 0.9, 6).reshape(2, 3)
 leaf = torch.ones(3, requires_grad=True)
+counts = torch.ones(2, 3, dtype=torch.int64)
 
 
 def nothing() -> Any:
@@ -85,6 +87,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: F.binary_cross_entropy(4 * x, x), "wants probabilities"),
     (lambda: torch.log(2.0), "use `math`"),
     (lambda: float(x), "where one number is needed"),
+    (lambda: math.exp(x), "use torch's"),
     (lambda: 1 if x > 0.5 else 0, "where one number is needed"),
     (lambda: x.T.view(6), "use `reshape`"),
     (lambda: torch.stack([x, x.T]), "print them"),
@@ -96,6 +99,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: x.reshape(5, 3), "take it from `x.shape`"),
     (lambda: (2.0).log(), "make a tensor of it"),  # type: ignore[attr-defined]
     (lambda: Bernoulli(10 * x), "write `Bernoulli(logits=…)`"),
+    (lambda: exp(x), "write `torch.` before it"),  # type: ignore[name-defined] # noqa: F821
     (lambda: undefined, "define or import this name first"),  # type: ignore[name-defined] # noqa: F821
     (lambda: (lambda a: a)(1, 2), "compare with the line of its `def`"),
     (lambda: torch.linalg.cholesky(-torch.eye(2)), "not positive definite"),
@@ -105,6 +109,15 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: torch.bmm(x, x), "use `@`"),
     (lambda: torch.einsum("nij,nj->ni", x, x), "one letter for each dimension"),
     (lambda: x[:, 3], "counts beyond the end"),
+    (lambda: x[x.argmax()], "over which one did argmax run"),
+    (lambda: x[x.amax()], "argmax gives the place"),
+    (lambda: x[x.max(1)], "argmax gives the place"),  # type: ignore[index]
+    (lambda: x @ counts.T, "Integers stand where"),
+    (lambda: torch.linalg.solve(torch.eye(2), counts), "Integers stand where"),
+    (lambda: counts.mean(0), "Integers stand where"),
+    (lambda: counts.std(0), "Integers stand where"),
+    (lambda: F.one_hot(x), "Integers stand where"),
+    (lambda: F.nll_loss(x, x[:, 0]), "Integers stand where"),
     (lambda: torch.vmap(lambda a: torch.as_tensor(a.numpy()))(x), "call it outside"),
     (lambda: torch.autograd.grad(1.5, leaf), "stands where several things"),  # type: ignore[arg-type]
     (lambda: torch.stack([x, x.grad]), "a gradient that did not arrive"),  # type: ignore[list-item]
