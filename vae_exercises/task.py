@@ -84,7 +84,7 @@ class Task:
         self._section, self._hint, self._draws = read, hint, draws
         self._aspects: dict[str, Aspect] = {}
         self._kept: dict[tuple[Any, ...], Facts] = {}  # of the reference and of mistakes
-        self._failed: tuple[str, str] | None = None
+        self._failed: dict[str, str] = {}  # aspects that fail, the last one last, and second hints
         self._made: tuple[Function, str, Mistake] | None = None  # of whom, and which
 
     def __dir__(self) -> list[str]:
@@ -120,12 +120,13 @@ class Task:
         worth = f"{points} point" + "s" * (points > 1)
         right = self._known(aspect, self._reference, seed)
         facts = self._facts(aspect, function, seed, echo=True, right=right)
+        self._failed.pop(aspect, None)
         if self._passes(aspect, function, seed, facts):
             if seed == VISIBLE:
                 print(f"✓ {self.name}, {aspect} ({worth})")
             return
         headline, detail, more = self._verdict(aspect, function, seed, facts)
-        self._failed = (aspect, more)
+        self._failed[aspect] = more
         lines = [
             f"✗ {self.name}, {aspect} ({worth}): {headline}",
             *([filled(detail, "  ")] if detail else []),
@@ -136,11 +137,11 @@ class Task:
         raise CheckFailed("\n".join(lines))
 
     def hint(self) -> None:
-        """Print the second hint for the check of this task that failed last."""
-        if self._failed is None:
-            print(f"No check of {self.name} has failed: run its checks first.")
+        """Print the second hint for the check that failed last, of those that do not pass yet."""
+        if not self._failed:
+            print(f"No check of {self.name} that you have run is failing.")
             return
-        aspect, more = self._failed
+        aspect, more = list(self._failed.items())[-1]
         more = more or "there is no second hint; .read() opens the section that explains it."
         print(filled(f"{self.name}, {aspect}: {more}"))
 

@@ -98,6 +98,27 @@ def test_a_missing_hint_is_not_an_empty_line(capsys: pytest.CaptureFixture[str])
     assert "value: there is no second hint; .read() opens" in capsys.readouterr().out
 
 
+def test_a_hint_is_of_a_check_that_does_not_pass_yet(capsys: pytest.CaptureFixture[str]) -> None:
+    def negative(mu: Tensor, logvar: Tensor) -> Tensor:
+        return -0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(-1)
+
+    task = next(task for task in TASKS.values() if task.name == "kl_to_standard_normal")
+    for aspect in ("value", "gradient"):
+        with pytest.raises(CheckFailed):
+            task.check(aspect, negative)
+    task.hint()
+    task.check("gradient", task._reference)
+    task.hint()
+    task.check("value", task._reference)
+    task.hint()
+    told = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("✓")]
+    assert [line[:30] for line in told] == [
+        "kl_to_standard_normal, gradien",
+        "kl_to_standard_normal, value: ",
+        "No check of kl_to_standard_nor",
+    ]
+
+
 @each_task
 def test_no_two_mistakes_share_a_name_or_an_edit(name: str) -> None:
     mistakes = TASKS[name]._mistakes
