@@ -119,7 +119,14 @@ class Task:
         points = self._aspects[aspect].points
         worth = f"{points} point" + "s" * (points > 1)
         right = self._known(aspect, self._reference, seed)
-        facts = self._facts(aspect, function, seed, echo=True, right=right)
+        try:
+            facts = self._facts(aspect, function, seed, echo=True, right=right)
+        except KeyboardInterrupt as stop:
+            # Told as the line that was reached, without this package's frames.
+            line = Raised.by(stop).line
+            where = f" in the line `{line}`. Does a loop there never end?" if line else "."
+            vars(stop)["_render_traceback_"] = lambda: [f"The check was stopped{where}"]
+            raise
         self._failed.pop(aspect, None)
         if self._passes(aspect, function, seed, facts):
             if seed == VISIBLE:

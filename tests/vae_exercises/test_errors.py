@@ -158,6 +158,18 @@ def test_the_line_of_the_error_is_the_students_own() -> None:
     assert "RuntimeError was raised In the line `return mu @ torch.ones(7)`:" in told(wrong)
 
 
+def test_a_check_that_is_stopped_says_in_which_line() -> None:
+    def endless(mu: Tensor, logvar: Tensor) -> Tensor:
+        # As Kernel → Interrupt Kernel does, wherever the loop is.
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        kl.kl_to_standard_normal.check("value", endless)
+    assert type(stopped.value) is KeyboardInterrupt
+    (said,) = vars(stopped.value)["_render_traceback_"]()
+    assert said.startswith("The check was stopped in the line `raise KeyboardInterrupt`. Does")
+
+
 @pytest.mark.parametrize(
     ("result", "message"),
     [
