@@ -31,6 +31,7 @@ NOTEBOOKS = ("jupyterlab", "nbgrader")  # what students work in, beside what the
 UNREAD = shutil.ignore_patterns("*.map", "*.pdf", "*.epub", "locales", ".buildinfo", "objects.inv")
 # Of nbgrader's parts of JupyterLab, students keep Validate and the list of assignments.
 INSTRUCTORS = ("course-list", "create-assignment", "formgrader")
+NEWS = "@jupyterlab/apputils-extension:announcements"  # asks over the notebook whether to fetch it
 CPU = "https://download.pytorch.org/whl/cpu"
 GPU = """\
 # PyTorch for the processor. For an NVIDIA GPU on Windows or Linux, write cu130 instead of cpu in
@@ -105,7 +106,7 @@ def course_apart(folder: Path, *names: str, more: str = "") -> None:
 def wheel(folder: Path) -> str:
     """Build the students' wheel of `vaelib` into `folder`, and return its name.
 
-    Where it is installed, JupyterLab does without the instructors' parts of nbgrader.
+    Where it is installed, JupyterLab does without the instructors' parts of nbgrader and news.
     """
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
     with tempfile.TemporaryDirectory() as temporary:
@@ -117,7 +118,7 @@ def wheel(folder: Path) -> str:
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / name, source / name, ignore=ignored)
         disabled = {f"@jupyter/nbgrader:{part}": True for part in INSTRUCTORS}
-        page_config = json.dumps({"disabledExtensions": disabled})
+        page_config = json.dumps({"disabledExtensions": disabled | {NEWS: True}})
         (source / "page_config.json").write_text(page_config, "utf-8")
         with (source / "pyproject.toml").open("a", encoding="utf-8") as settings:
             settings.write("\n[tool.setuptools.data-files]\n")

@@ -20,7 +20,7 @@ from lab import Lab, serve
 from nbformat.v4 import new_code_cell
 from playwright.sync_api import Browser, expect
 
-from scripts.release import CPU
+from scripts.release import CPU, NEWS
 
 ROOT = Path(__file__).parents[2]
 START = (ROOT / "scripts" / "start.html").read_text("utf-8")
@@ -212,6 +212,16 @@ def test_students_see_validate_and_nothing_of_instructors(lab: Lab) -> None:
     lab.page.keyboard.press("Escape")
     expect(lab.page.get_by_role("tab", name="Property Inspector")).to_be_visible()
     assert "Create Assignment" not in lab.page.locator("body").inner_html()
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_no_question_about_news_lies_over_the_notebook(lab: Lab) -> None:
+    lab.open("3-kl/3-kl.ipynb")
+    settings = json.loads(lab.page.locator("#jupyter-config-data").text_content() or "")
+    assert NEWS in settings["disabledExtensions"]
+    lab.page.wait_for_timeout(3000)  # it comes after the notebook
+    expect(lab.page.get_by_text("Jupyter news")).to_have_count(0)
 
 
 @pytest.mark.slow
