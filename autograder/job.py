@@ -21,7 +21,7 @@ __all__ = [
     "told",
 ]
 
-VERSION = 9
+VERSION = 10
 """Of the grader's verdicts: raised when the same job may end otherwise, so that it runs again."""
 
 Role = Literal["student", "shared", "test"]
