@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future, InvalidStateError
 from typing import Any
 
 from autograder.course import CourseError
@@ -23,7 +24,8 @@ __all__ = ["executor", "workers"]
 _CONNECT = 20  # seconds for the scheduler to answer
 _FIRST = 60  # seconds for the first worker to come
 _INTERVAL = 2  # seconds between two looks at who is there
-_PATIENCE = 60  # seconds that a job waits for a worker when all are gone
+_PATIENCE = 60  # seconds that a job waits for a worker when all are gone, or for the scheduler
+_IDLE = 3  # looks in a row at which no worker has a job, though some have not come back
 _TLS = "start Dask with certificates (distributed.comm.tls in its configuration)"
 
 
@@ -135,6 +137,7 @@ class _Executor(Executor):
         self._executors: list[tuple[frozenset[str], Executor]] = []
         self._changed = threading.Condition()
         self._ended = threading.Event()
+        self._waiting: set[Future[Any]] = set()  # the jobs that have not come back
         self._look()
         self._watch = threading.Thread(target=self._look_again, daemon=True)
         self._watch.start()
@@ -166,9 +169,26 @@ class _Executor(Executor):
             old.shutdown(wait=False)  # cancels jobs that would wait for ever
 
     def _look_again(self) -> None:
+        idle, answered = 0, time.monotonic()
         while not self._ended.wait(_INTERVAL):
-            with contextlib.suppress(OSError):  # what becomes of its jobs, the client tells
+            waiting = self._waiting.copy()
+            try:
                 self._look()
+                busy = not self.usable or any(self._client.processing().values())
+            except Exception as error:  # the client's, which are of many kinds
+                if time.monotonic() - answered > _PATIENCE:
+                    self._fail(waiting, BrokenExecutor(f"the Dask scheduler is gone: {error}"))
+                continue
+            answered = time.monotonic()
+            idle = 0 if busy or not waiting else idle + 1
+            if idle == _IDLE:
+                # Dask forgets a result that was on a worker as it ended.
+                self._fail(waiting, RuntimeError("no worker has the job"))
+
+    def _fail(self, waiting: set[Future[Any]], error: Exception) -> None:
+        for future in waiting:
+            with contextlib.suppress(InvalidStateError):  # it has just come back
+                future.set_exception(error)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Has a job run.
@@ -179,7 +199,10 @@ class _Executor(Executor):
         with self._changed:
             if not self._changed.wait_for(lambda: self._executors, _PATIENCE):
                 raise BrokenExecutor("all workers that can run jobs are gone")
-            return self._executors[-1][1].submit(fn, *args, **kwargs)
+            future = self._executors[-1][1].submit(fn, *args, **kwargs)
+        self._waiting.add(future)
+        future.add_done_callback(self._waiting.discard)
+        return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Ends the watch over the workers; the client ends the jobs."""

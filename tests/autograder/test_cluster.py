@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,27 @@ def test_jobs_of_a_worker_that_is_gone_go_to_the_next_that_is_able(
         with pytest.raises(BrokenExecutor, match="gone"):
             dask.submit(os.getpid)
     assert len(told) == 1
+
+
+@in_sandbox
+@pytest.mark.slow
+def test_no_job_is_waited_for_in_vain(local: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed.cfexecutor import ClientExecutor
+
+    monkeypatch.setattr(module, "_PATIENCE", 5)
+    local.worker()
+    with executor(local.address, True, print) as dask:
+        with monkeypatch.context() as forgetful:
+            forgetful.setattr(ClientExecutor, "submit", lambda *_, **__: Future())
+            lost = dask.submit(os.getpid)
+        with pytest.raises(RuntimeError, match="no worker has the job"):
+            lost.result(60)
+        long = dask.submit(time.sleep, 12)  # longer than it may be lost
+        assert long.result(60) is None
+        long = dask.submit(time.sleep, 600)
+        local.processes[0].kill()
+        with pytest.raises((BrokenExecutor, CancelledError)):
+            long.result(120)
 
 
 def test_what_an_executor_drops_twice_is_no_fault_of_the_submission() -> None:
