@@ -62,7 +62,7 @@ class Printed:
 
     def text(self, page: int) -> str:
         if page not in self.texts:
-            self.texts[page] = " ".join(self.shown[page].get_textpage().get_text_range().split())
+            self.texts[page] = " ".join(self.pdf.pages[page].extract_text().split())
         return self.texts[page]
 
     def outline(self) -> list[tuple[str, int, float, int]]:
