@@ -174,8 +174,8 @@ class Task:
     def _is_stub(self, function: Function) -> bool:
         """Whether the function, or each method of the class, only raises as it was handed out."""
         parts = vars(function).values() if isinstance(function, type) else [function]
-        codes = [part.__code__ for part in parts if hasattr(part, "__code__")]
-        used = {name for code in codes for name in code.co_names}
+        codes = [getattr(part, "__code__", None) for part in parts]  # a grader shows none
+        used = {name for code in codes if code is not None for name in code.co_names}
         return used <= {"NotImplementedError", "super", "__init__"}
 
     def _facts(

@@ -108,7 +108,8 @@ def test_solutions_earn_all_points_and_blanks_none(graded: dict[str, list[Row]],
     )
     assert untouched.score == 0
     for check in untouched.checks:
-        assert check.manual or re.search("not written yet|is not defined", check.message), check
+        if check.line:  # of a test that failed; a text is marked by hand
+            assert re.search("not written yet|is not defined", check.message), check
     for found in (perfect, untouched):
         assert found.isolated
         assert not found.reasons
