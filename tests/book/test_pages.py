@@ -177,8 +177,10 @@ def test_search_finds_reparameterization(desk: Reader) -> None:
 def test_folds_open_by_keyboard(desk: Reader) -> None:
     folded = 0
     for name in PAGES:
-        page = desk.page
-        page.goto(f"{(desk.html / name).as_uri()}.html")
+        page, path = desk.page, desk.html / f"{name}.html"
+        if "<details" not in path.read_text("utf-8"):
+            continue
+        page.goto(path.as_uri())
         folds = page.locator("article details:not([open])")
         if folds.count():
             folded += 1
