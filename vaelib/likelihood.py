@@ -113,7 +113,7 @@ likelihood="grey bernoulli") and do not call the result a log-likelihood
         if self._validate_args:
             self._check_pixels(value)
         logits, x = self.logits, value.to(self.logits.dtype)
-        if logits.requires_grad:
+        if logits.requires_grad or logits.dtype.itemsize < 4:  # which autocast computes in float32
             if x.shape != logits.shape:
                 # Expand only x, which needs no gradient, if that is enough.
                 logits, x = _spread(logits, x)

@@ -84,6 +84,16 @@ class TestBernoulli:
         torch.testing.assert_close(ours.variance, torchs.variance)
         torch.testing.assert_close(ours.stddev, torchs.stddev)
 
+    def test_is_as_exact_without_gradients(self, logits: Tensor, grey: Tensor) -> None:
+        for asked, kind in ((logits.float(), None), (logits.bfloat16(), torch.bfloat16)):
+            with torch.autocast(asked.device.type, kind, enabled=kind is not None):
+                without, with_gradients = (
+                    Bernoulli(given, event_dims=1, pixels="grey").log_prob(grey.unsqueeze(1))
+                    for given in (asked, asked.clone().requires_grad_())
+                )
+            assert without.dtype == torch.float32
+            torch.testing.assert_close(without, with_gradients.detach())
+
     def test_equals_the_formula_on_paper(self, logits: Tensor, grey: Tensor) -> None:
         def on_paper(logits: Tensor, x: Tensor) -> Tensor:
             probability = 1 / (1 + torch.exp(-logits))
