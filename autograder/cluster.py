@@ -12,7 +12,13 @@ import ipaddress
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import BrokenExecutor, Executor, Future, InvalidStateError
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    InvalidStateError,
+)
 from typing import Any
 
 from autograder.course import CourseError
@@ -25,7 +31,7 @@ _CONNECT = 20  # seconds for the scheduler to answer
 _FIRST = 60  # seconds for the first worker to come
 _INTERVAL = 2  # seconds between two looks at who is there
 _PATIENCE = 60  # seconds that a job waits for a worker when all are gone, or for the scheduler
-_IDLE = 3  # looks in a row at which no worker has a job, though some have not come back
+_IDLE = 5  # looks in a row at which no worker has a job, though some have not come back
 _TLS = "start Dask with certificates (distributed.comm.tls in its configuration)"
 
 
@@ -170,6 +176,7 @@ class _Executor(Executor):
 
     def _look_again(self) -> None:
         idle, answered = 0, time.monotonic()
+        lost: set[Future[Any]] = set()
         while not self._ended.wait(_INTERVAL):
             waiting = self._waiting.copy()
             try:
@@ -177,18 +184,15 @@ class _Executor(Executor):
                 busy = not self.usable or any(self._client.processing().values())
             except Exception as error:  # the client's, which are of many kinds
                 if time.monotonic() - answered > _PATIENCE:
-                    self._fail(waiting, BrokenExecutor(f"the Dask scheduler is gone: {error}"))
+                    _fail(waiting, BrokenExecutor(f"the Dask scheduler is gone: {error}"))
                 continue
             answered = time.monotonic()
-            idle = 0 if busy or not waiting else idle + 1
+            lost = lost & waiting if idle else waiting
+            idle = 0 if busy else idle + 1
             if idle == _IDLE:
                 # Dask forgets a result that was on a worker as it ended.
-                self._fail(waiting, RuntimeError("no worker has the job"))
-
-    def _fail(self, waiting: set[Future[Any]], error: Exception) -> None:
-        for future in waiting:
-            with contextlib.suppress(InvalidStateError):  # it has just come back
-                future.set_exception(error)
+                _fail(lost, CancelledError("no worker has the job"))
+                idle = 0
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Has a job run.
@@ -208,3 +212,9 @@ class _Executor(Executor):
         """Ends the watch over the workers; the client ends the jobs."""
         self._ended.set()
         self._watch.join()
+
+
+def _fail(jobs: set[Future[Any]], error: Exception) -> None:
+    for job in jobs:
+        with contextlib.suppress(InvalidStateError):  # it has just come back
+            job.set_exception(error)
