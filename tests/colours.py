@@ -7,7 +7,23 @@ from collections.abc import Callable
 import numpy as np
 from matplotlib.colors import to_rgb
 
-__all__ = ["VISION", "contrast", "difference"]
+__all__ = ["CONTRAST", "VISION", "contrast", "difference"]
+
+# The same in a page's script, for whatever a browser calls a colour.
+CONTRAST = """
+    const pixel = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+    const luminance = (colour) => {
+        pixel.fillStyle = colour;
+        pixel.fillRect(0, 0, 1, 1);
+        const [r, g, b] = [...pixel.getImageData(0, 0, 1, 1).data].map((c) =>
+            c <= 10 ? c / 3294.6 : ((c / 255 + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const contrast = (one, other) => {
+        const [dark, light] = [luminance(one), luminance(other)].sort((a, b) => a - b);
+        return (light + 0.05) / (dark + 0.05);
+    };
+"""
 
 
 def luminance(rgb: np.ndarray) -> float:

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from colours import VISION, contrast, difference
+from colours import CONTRAST, VISION, contrast, difference
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from PIL import Image
@@ -139,29 +139,18 @@ def test_a_figure_of_a_dark_page_is_printed_on_white(page: Page) -> None:
 
 
 LOW = """() => {
-    const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
-    const light = (colour) => {
-        canvas.fillStyle = colour;
-        canvas.fillRect(0, 0, 1, 1);
-        const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((c) =>
-            c <= 10 ? c / 3294.6 : ((c / 255 + 0.055) / 1.055) ** 2.4);
-        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-    };
+    CONTRAST
     const figure = document.querySelector("figure");
-    const paper = light(getComputedStyle(figure.querySelector("[id=patch_1] path")).fill);
-    const contrast = (colour) => {
-        const a = light(colour);
-        return (Math.max(a, paper) + 0.05) / (Math.min(a, paper) + 0.05);
-    };
+    const paper = getComputedStyle(figure.querySelector("[id=patch_1] path")).fill;
     const lowest = (selector, part) => Math.min(...[...figure.querySelectorAll(selector)]
-        .map((e) => contrast(getComputedStyle(e)[part])));
+        .map((e) => contrast(getComputedStyle(e)[part], paper)));
     const words = ":is([id^='matplotlib.axis'], [id^=legend]) [id^=text_] use";
     return {
-        paper,
+        paper: luminance(paper),
         words: lowest(words, "fill"),
         curves: lowest("[id^=axes_] > [id^=line2d_] > path", "stroke"),
     };
-}"""
+}""".replace("CONTRAST", CONTRAST)
 
 
 def lowest_contrasts(page: Page, svg: str) -> Iterator[tuple[str, dict[str, float]]]:
