@@ -29,9 +29,10 @@ def tree(pid: int) -> list[int]:
 
 
 def _descendants(pid: int) -> Iterator[int]:
-    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+    for thread in threads(pid):
         with contextlib.suppress(OSError):
-            for child in map(int, listing.read_text().split()):
+            listing = Path(f"/proc/{pid}/task/{thread}/children").read_text()
+            for child in map(int, listing.split()):
                 yield child
                 yield from _descendants(child)
 

@@ -76,8 +76,7 @@ def execute(job: bytes, *, isolated: bool = True) -> bytes:
     run, cells = done
     reason = next((cell.reason for cell in cells if cell.reason), None)
     seconds = time.monotonic() - start
-    halves = run.halves
-    return Result(cells, reason, halves.tampering, seconds, isolated, halves.starved).to_bytes()
+    return Result(cells, reason, run.halves.tampering, seconds, isolated, run.starved).to_bytes()
 
 
 def _run(
@@ -88,7 +87,9 @@ def _run(
         run = _start(job, pairs, isolated, forks)
         if run is None:
             return None
-        return run, [run.cell(cell) for cell in job.cells if cell.needed or everything]
+        cells = [run.cell(cell) for cell in job.cells if cell.needed or everything]
+        run.starved = run.halves.starved  # its processes are still there to be asked
+        return run, cells
 
 
 def _start(job: Job, pairs: Pairs, isolated: bool, stack: contextlib.ExitStack) -> _Run | None:
@@ -143,6 +144,7 @@ class _Run:
 
     def __init__(self, job: Job, halves: Halves) -> None:
         self.halves = halves
+        self.starved = 0.0
         self._job = job
         self._bound: set[str] = set()
         self._left = _CELLS * job.limits.output
