@@ -1,4 +1,7 @@
-"""Build the book into `_build/html`. A warning fails this build, and the next one as well."""
+"""Build the book into `_build/html`. A warning fails this build, and the next one as well.
+
+Of several builds at once, each waits for the one before it.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+from filelock import FileLock
+
 ROOT = Path(__file__).parents[1]
 
 
 def main() -> int:
     """Build, and return the exit code."""
     build = ROOT / "_build"
+    build.mkdir(exist_ok=True)
+    with FileLock(build / "lock"):
+        return _build(build)
+
+
+def _build(build: Path) -> int:
     complete = build / "complete"
     # Sphinx reads only changed pages, and would not repeat the warnings of a failed build. Without
     # its notes it reads all pages; executed notebooks stay in their cache.

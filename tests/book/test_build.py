@@ -9,12 +9,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
+OUTPUT: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
 NOTEBOOK = """---
 file_format: mystnb
 kernelspec: {display_name: Python 3, name: python3}
@@ -106,6 +108,15 @@ def test_a_page_shows_the_svg_of_a_plot_and_its_notebook_the_png(root: Path) -> 
     notebook = (html / "_sources/chapters/page.ipynb").read_text("utf-8")
     assert "image/png" in notebook
     assert "svg" not in notebook
+
+
+def test_two_builds_at_once_build_one_after_the_other(root: Path) -> None:
+    (root / "chapters/page.md").write_text(NOTEBOOK.replace("CELL", "1 + 1"))
+    command = [sys.executable, "-m", "book"]
+    builds = [subprocess.Popen(command, cwd=root, **OUTPUT) for _ in range(2)]
+    said = [build.communicate()[0] for build in builds]
+    assert [build.returncode for build in builds] == [0, 0], said
+    assert sum("executed chapters/page" in text for text in said) == 1
 
 
 def test_only_what_may_have_changed_is_executed_again(root: Path, tmp_path: Path) -> None:
