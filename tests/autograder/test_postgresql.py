@@ -183,10 +183,10 @@ def test_a_dry_run_tells_what_the_next_run_changes_and_records_nothing(
     submit("carl", BLANK)
     before = rows(course), tree(course.root / "autograded")
     changes = run(course, dry_run=True).changes
-    assert changes == [("anna", 7 + 4, 4 + 4 - 0.5), ("carl", None, 0)]
+    assert changes == [("anna", 7 + 4, 4 + 4 - 0.5), ("bert", 7, 7 - 0.5), ("carl", None, 0)]
     assert before == (rows(course), tree(course.root / "autograded"))
     assert run(course, execute=never).changes == changes
-    assert course.points("ps1") == {"anna": 7.5, "bert": 7, "carl": 0}
+    assert course.points("ps1") == {"anna": 7.5, "bert": 6.5, "carl": 0}
 
 
 def test_points_that_are_added_in_another_order_are_no_change(course: Course, submit: Any) -> None:
