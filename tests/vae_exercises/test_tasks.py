@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -188,18 +186,12 @@ def test_strided_inputs_are_as_good(name: str, way: Callable[..., Any]) -> None:
     assert not TASKS[name]._fails(lambda *inputs: way(*map(strided, inputs))) - {"shape"}
 
 
-@pytest.fixture(scope="module")
-def processes() -> Iterator[ProcessPoolExecutor]:
-    """One process for each processor, for what is computed again and again."""
-    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-        yield pool
-
-
-def wrong_judgements(name: str, numbers: range) -> list[str]:
-    """Right solutions that fail and mistakes that pass, for the secrets of these numbers."""
-    torch.set_num_threads(1)
+@pytest.mark.slow
+@each_task
+def test_many_secrets(name: str) -> None:
+    """No right solution fails and no mistake passes, whatever inputs the secret draws."""
     task, found = TASKS[name], []
-    for i in numbers:
+    for i in range(SECRETS):
         seed = f"secret {i}"
         ways = [task._reference, *WAYS[name]]
         way = ways[i % len(ways)]
@@ -215,16 +207,7 @@ def wrong_judgements(name: str, numbers: range) -> list[str]:
                 exact = not task._passes(aspect, mistake.function, seed)
             if not exact:
                 found.append(f"{seed}: {mistake.name}")
-    return found
-
-
-@pytest.mark.slow
-@each_task
-def test_many_secrets(name: str, processes: ProcessPoolExecutor) -> None:
-    """No right solution fails and no mistake passes, whatever inputs the secret draws."""
-    parts = [range(start, min(start + 10, SECRETS)) for start in range(0, SECRETS, 10)]
-    judged = processes.map(wrong_judgements, [name] * len(parts), parts)
-    assert [wrong for part in judged for wrong in part] == []
+    assert found == []
 
 
 @each_task
