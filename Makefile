@@ -54,7 +54,7 @@ test: system lint ## check everything: lint, format, types, all tests, doctests
 	@echo "==> Tests of the library and of the exercises' checks, on all processors"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(LIBRARY)
 	@echo "==> All other tests, which start processes of their own: two files at a time"
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(LIBRARY))
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(LIBRARY))
 
 .PHONY: coverage
 coverage: $(INSTALLED) ## show which lines of the library and of the exercises no test runs

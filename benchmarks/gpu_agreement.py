@@ -31,18 +31,19 @@ DROPOUT, NOT_KEPT = "dropout", "–"  # its generator is torch's global one, whi
 
 def agreement(lines: Lines, setting: Setting) -> None:
     """`fit` with graphs against `fit` without, against itself, and against itself in two halves."""
+    smaller = 24 if setting.quick else 120
     cases: dict[str, tuple[Callable[[], VAE], dict[str, Any]]] = {
         "MLP": (mlp, {"precision": "float32"}),
         "MLP, bfloat16": (mlp, {"precision": "bfloat16"}),
         "MLP, as it comes": (mlp, {}),
-        "MLP, its last minibatch smaller": (mlp, {"precision": "float32", "batch_size": 120}),
+        "MLP, its last minibatch smaller": (mlp, {"precision": "float32", "batch_size": smaller}),
         "MLP, a schedule per epoch": (mlp, {"precision": "float32", "scheduled": True}),
         "batch normalisation": (with_modes, {"precision": "float32"}),
         DROPOUT: (partial(with_modes, 0.5), {"precision": "float32"}),
         "convolutional": (convolutional, {"precision": "float32"}),
         "residual": (residual, {"precision": "float32"}),
     }
-    images = setting.images(240 if setting.quick else 1_000).binarise("dynamic")
+    images = setting.images(60 if setting.quick else 1_000).binarise("dynamic")
     rows = []
     for name, (build, chosen) in cases.items():
         rows.append([name, *answered(lambda b=build, c=chosen: compare(b, images, setting, c))])
@@ -77,7 +78,7 @@ def compare(
 
 def refusals(lines: Lines, setting: Setting) -> None:
     """Models that a graph cannot hold must train as without one, and say why; so must changes."""
-    images = setting.images(240 if setting.quick else 1_000).binarise("dynamic")
+    images = setting.images(60 if setting.quick else 1_000).binarise("dynamic")
     cases: dict[str, tuple[Callable[[], VAE], dict[str, Any]]] = {
         "counts in Python": (Counting, {}),
         "assigns a buffer anew": (Averaging, {}),
@@ -149,8 +150,9 @@ def trained(
         adam = torch.optim.Adam(model.parameters())
         chosen["optimizer"] = adam
         chosen["on_epoch"] = lambda history, model: on_epoch(history, model, adam)
+    chosen = {"batch_size": 20 if setting.quick else 100, **chosen}
     with recorded() as steps:
-        fit(model, images, device=setting.device, progress=False, **{"batch_size": 100, **chosen})
+        fit(model, images, device=setting.device, progress=False, **chosen)
     return parameters(model), " ".join(map(told, steps)) or "none: there is no captured step"
 
 

@@ -95,10 +95,16 @@ class Reader:
         self.faults.append(fault)
 
     def open(self, name: str, query: str = "") -> Page:
-        """A page when its formulas are set, all folds open."""
+        """A page when its formulas are set, all folds open, the first of them by keyboard."""
         self.faults.clear()
         self.page.goto(f"{(self.html / name).as_uri()}.html{query}")
         self.page.evaluate("() => window.MathJax?.startup?.promise")
+        fold = self.page.query_selector("article details:not([open])")
+        summary = fold and fold.query_selector("summary")
+        if fold and summary:
+            summary.press("Enter")
+            if not fold.evaluate("fold => fold.open"):
+                self.note("a fold does not open by keyboard")
         self.page.evaluate(
             """() => document.querySelectorAll("article details:not([open]) > summary")
                 .forEach((summary) => summary.click())"""
@@ -219,25 +225,6 @@ def test_search_finds_reparameterization(desk: Reader) -> None:
     page.locator("#search-results li a").first.click()
     page.wait_for_load_state()
     assert "reparameterization" in page.locator("article").inner_text().lower()
-
-
-def test_folds_open_by_keyboard(desk: Reader) -> None:
-    folded = 0
-    for name in PAGES:
-        page, path = desk.page, desk.html / f"{name}.html"
-        if "<details" not in path.read_text("utf-8"):
-            continue
-        page.goto(path.as_uri())
-        folds = page.locator("article details:not([open])")
-        if folds.count():
-            folded += 1
-            fold = folds.first.element_handle()
-            assert fold
-            summary = fold.query_selector("summary")
-            assert summary
-            summary.press("Enter")
-            assert fold.evaluate("fold => fold.open")
-    assert folded or len(PAGES) < 9  # no fold at all would test nothing
 
 
 # One of each kind; `make pdf` prints them all.
