@@ -109,9 +109,9 @@ class TestBesideAHog:
         monkeypatch.setattr(Core, "__init__", lambda self: setattr(self, "_lock", None))
         for _ in range(3):
             spinning(core)
-        result = run(WORK.format(0.5), 1)
+        result = run(WORK.format(0.8), 1)  # of a core that is shared, halved at least
         assert result.cells[0].seconds > 1.2
-        assert result.starved > 0.7
+        assert result.starved > 0.5
         assert result.reason is None
         assert run("import time; time.sleep(60)", 1).reason == "timeout"
         assert run(SPIN, 0.5).reason == "timeout"
