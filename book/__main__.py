@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,8 +19,16 @@ def main() -> int:
     """Build, and return the exit code."""
     build = ROOT / "_build"
     build.mkdir(exist_ok=True)
-    with FileLock(build / "lock"):
+    lock = FileLock(build / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print("Another build is under way. This one waits for it.", flush=True)
+        lock.acquire()
+    try:
         return _build(build)
+    finally:
+        lock.release()
 
 
 def _build(build: Path) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from filelock import FileLock
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -48,13 +49,16 @@ def fill(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doc
 
 
 def update(html: Path) -> None:
-    """Write the sentence again, into the pages that have it."""
-    for path in html.rglob("*.html"):
-        old = path.read_text("utf-8")
-        name = path.relative_to(html).as_posix()
-        new = PLACE.sub(lambda _, name=name: sentence(html, name), old)
-        if new != old:
-            path.write_text(new, "utf-8")
+    """Write the sentence again, into the pages that have it, which others may be reading."""
+    with FileLock(html.parent / "lock"):  # as a build does: of two at once, neither forgets a file
+        for path in html.rglob("*.html"):
+            old = path.read_text("utf-8")
+            name = path.relative_to(html).as_posix()
+            new = PLACE.sub(lambda _, name=name: sentence(html, name), old)
+            if new != old:
+                beside = path.with_suffix(".new")
+                beside.write_text(new, "utf-8")
+                beside.replace(path)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -117,6 +117,7 @@ def test_two_builds_at_once_build_one_after_the_other(root: Path) -> None:
     said = [build.communicate()[0] for build in builds]
     assert [build.returncode for build in builds] == [0, 0], said
     assert sum("executed chapters/page" in text for text in said) == 1
+    assert sum("Another build is under way" in text for text in said) == 1
 
 
 def test_only_what_may_have_changed_is_executed_again(root: Path, tmp_path: Path) -> None:
