@@ -151,6 +151,7 @@ class _Run:
         self._earlier: list[tuple[str | None, str]] = []
         self._tried: list[str] = []  # the sources of tests judged inside
         self._doubted: set[str] = set()  # what tests have bound outside before they were
+        self._asked = False  # whether a test has called the submission since its last order
         self._helpers = {
             name: job.files[name].decode(errors="replace")
             for name in job.given
@@ -192,6 +193,7 @@ class _Run:
     def _given(self, cell: Cell, outputs: Outputs) -> Reason | None:
         """Run what is not a test in the student's process; if locked, in the tests' as well."""
         locked = cell.role == "shared"
+        self._settle()
         order = {"run": cell.source, "locked": locked}
         reason = self.halves.on(self.halves.student, outputs, order)
         if locked:
@@ -199,6 +201,15 @@ class _Run:
         else:
             self._bound |= _names((self.halves.student.done or {}).get("bound"))
         return reason
+
+    def _settle(self) -> None:
+        """Wait until all has come that tests made the submission print: no cell that follows did.
+
+        The submission answers a test before it sends what it has printed meanwhile.
+        """
+        if self._asked and self.halves.lives(self.halves.student):
+            self.halves.on(self.halves.student, Outputs(self._job.limits), {"files": []})
+        self._asked = False
 
     def _outputs(self) -> Outputs:
         """Room for a cell's outputs: its own limit, or what the notebook has left."""
@@ -244,6 +255,7 @@ class _Run:
         order |= {"bound": sorted(asked), "own": sorted(asked & vars(builtins).keys() - _NEVER)}
         self._bound.clear()
         reason = self.halves.on(self.halves.tests, outputs, order)
+        self._asked = True
         if self.halves.tests.done and self.halves.lives(self.halves.student):
             reason = self.halves.broken(self.halves.tests.done.get("broken"), cell.id) or reason
         return reason
@@ -256,6 +268,7 @@ class _Run:
 
     def _inside(self, cell: Cell, outputs: Outputs, noticed: bool = False) -> Reason | None:
         """Run a test cell in a fork of the student's process, which is then thrown away."""
+        self._settle()
         verdict = Verdict(self.halves.student.reports, self._job.limits)
         self.halves.loop.sinks[verdict] = outputs
         order = {

@@ -388,9 +388,16 @@ class TestTests:
         assert text(result.cells[2]) == "alive 1\n"
 
     def test_a_line_begun_in_a_test_does_not_end_in_the_next_cell(self) -> None:
+        slow = (
+            "import sys, time\nflush = sys.stdout.flush\n"
+            "sys.stdout.flush = lambda: (time.sleep(0.1), flush())"
+        )
         said = "def leak(x):\n    print(x, end='')\n    return x"
-        result = run(said, check("assert leak(3) == 3"), "print('mine')")
+        result = run(f"{slow}\n{said}", check("assert leak(3) == 3"), "print('mine')")
         assert text(result.cells[2]) == "mine\n"
+        inside = Cell("c", "test", "assert leak(4) == 4", mode="inside")
+        result = run(f"{slow}\n{said}", check("assert leak(3) == 3"), inside)
+        assert text(result.cells[2]) == "4"
 
     def test_what_the_student_prints_in_a_test_is_dropped(self) -> None:
         result = run(
