@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -47,12 +48,17 @@ def learning_rate_of(optimizer: torch.optim.Optimizer) -> float:
 
 
 def plain(value: Any) -> Any:
-    """Replace each scalar tensor by the shortest number that gives the same tensor."""
+    """Replace NumPy's numbers, and scalar tensors by the shortest number that gives the same one.
+
+    A checkpoint with a number of NumPy's could not be read again, because that would run code.
+    """
     if isinstance(value, Tensor) and value.dim() == 0:
         return float(str(value.detach().cpu().numpy()))
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, dict):
-        return {key: plain(part) for key, part in value.items()}
-    return [plain(part) for part in value] if isinstance(value, list) else value
+        return {plain(key): plain(part) for key, part in value.items()}
+    return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:

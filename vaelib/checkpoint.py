@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vaelib._checks import check_device
+from vaelib._optimizers import plain
 from vaelib.vae import VAE
 
 __all__ = [
@@ -123,7 +124,7 @@ def description(model: nn.Module) -> dict[str, Any]:
         >>> description(torch.nn.Linear(2, 1))
         {'class': 'torch.nn.modules.linear.Linear', 'arguments': None}
     """
-    return {"class": class_name(model), "arguments": getattr(model, "arguments", None)}
+    return {"class": class_name(model), "arguments": plain(getattr(model, "arguments", None))}
 
 
 def load_vae(

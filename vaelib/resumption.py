@@ -86,7 +86,7 @@ class Run:
         """The state of the run, as tensors and plain values."""
         return {
             **description(self.model),
-            "settings": self.settings,
+            "settings": plain(self.settings),
             "contents": self.contents,
             "probe": self.probe(),
             "best_model": self.best_model,

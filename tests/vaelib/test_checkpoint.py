@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from training_runs import parameters
 
 from vaelib import VAE, fit
 from vaelib.checkpoint import load_vae, read_checkpoint, save_vae, write_checkpoint
@@ -197,3 +201,38 @@ def test_counters_and_other_states_are_kept(tmp_path: Path) -> None:
     fit(resumed, x, epochs=1, checkpoint=tmp_path / "run.pt", resume=True, device="cpu",
         progress=False)  # fmt: skip
     assert resumed.names == ["second"]
+
+
+def test_numbers_of_numpy_can_be_read_again(tmp_path: Path) -> None:
+    save_vae(VAE((4,), 1, [3], likelihood="gaussian", sigma=np.float64(0.1)), tmp_path / "vae.pt")
+    assert load_vae(tmp_path / "vae.pt").arguments["sigma"] == 0.1
+
+
+def _scheduled(**numbers: Any) -> Callable[[nn.Module], dict[str, Any]]:
+    def settings(model: nn.Module) -> dict[str, Any]:
+        adam = torch.optim.Adam(model.parameters(), **numbers)
+        wave = torch.optim.lr_scheduler.LambdaLR(adam, lambda epoch: np.cos(epoch / 10))
+        return {"optimizer": adam, "scheduler": wave}
+
+    return settings
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        lambda _: {"learning_rate": np.float64(1e-3)},
+        lambda _: {"samples": np.int64(1)},
+        lambda _: {"beta": lambda epoch: np.clip(epoch / 10, 0, 1)},
+        _scheduled(),
+        _scheduled(lr=np.float64(0.1), betas=(np.float64(0.9), np.float64(0.99))),
+    ],
+    ids=["learning rate", "samples", "beta", "scheduler", "optimizer"],
+)
+def test_a_run_with_numbers_of_numpy_is_resumed(
+    settings: Callable[[nn.Module], dict[str, Any]], tmp_path: Path
+) -> None:
+    for epochs in (1, 2):
+        model = VAE((4,), 1, [3], likelihood="gaussian")
+        fit(model, torch.zeros(5, 4), epochs=epochs, checkpoint=tmp_path / "run.pt", resume=True,
+            device="cpu", progress=False, **settings(model))  # fmt: skip
+    assert torch.equal(parameters(load_vae(tmp_path / "run.pt")), parameters(model))
