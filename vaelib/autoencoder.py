@@ -144,7 +144,7 @@ class Autoencoder(nn.Module):
                 f"hidden must hold {len(HIDDEN[network])} numbers for a {network} network, "
                 f"not {hidden}"
             )
-        self.shape = tuple(shape)
+        self.shape = tuple(map(int, shape))
         self.code_dim = code_dim
         if network == "convolutional":
             self.encoder = convolutional_encoder(shape, hidden[0], code_dim)

@@ -106,7 +106,7 @@ def evaluate_elbo(
     conditional = _reads_labels(model, data)
     parts = []
     with evaluating(model):
-        for x, y in data.ordered(batch_size, generator):
+        for x, y in data.ordered(int(batch_size), generator):
             if not data.is_vouched_for:
                 check_finite(images=x)
             eps = noise((samples, len(x), noise_dim(model)), generator, like)
@@ -246,7 +246,7 @@ def log_likelihood(
             convention = convention or convention_of(
                 images if isinstance(images, Images) else block, model
             )
-            rows = chunk_size or _rows_at_once(like.device, block[0].numel())
+            rows = int(chunk_size or 0) or _rows_at_once(like.device, block[0].numel())
             # As many images as fit with a block of their samples, if all their noise fits too.
             noises = rows * block[0].numel() // (samples * noise_dim(model))
             together = max(1, min(rows // min(samples, _BLOCK), noises))

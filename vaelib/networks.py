@@ -105,7 +105,7 @@ def convolutional_decoder(n_features: int, width: int, shape: Sequence[int]) -> 
     return nn.Sequential(
         nn.Linear(n_features, 2 * width * small[0] * small[1]),
         nn.ReLU(),
-        nn.Unflatten(1, (2 * width, *small)),
+        nn.Unflatten(1, (int(2 * width), *small)),
         _doubling(2 * width, width, small, middle),
         nn.ReLU(),
         _doubling(width, channels, middle, (height, width_out)),
@@ -331,7 +331,7 @@ def image_shape(shape: Sequence[int], width: int) -> tuple[int, int, int]:
     check_shape(shape)
     if len(shape) != 3 or min(shape[1:]) < 4:
         raise ValueError(f"shape must be (C, H, W) with H and W at least 4, not {tuple(shape)}")
-    return shape[0], shape[1], shape[2]
+    return int(shape[0]), int(shape[1]), int(shape[2])
 
 
 def halved(size: int) -> int:

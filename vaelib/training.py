@@ -226,6 +226,8 @@ def fit(
     check_model(model)
     check_functions(objective=objective, on_epoch=on_epoch)
     check_optimizer(model, optimizer, scheduler, learning_rate, compile)
+    # PyTorch does not take NumPy's integers everywhere.
+    batch_size, samples, seed = int(batch_size), int(samples), int(seed)
     device = _choose_device(device)
     maximised = Objective(model, objective)
     data = _labelled_for(maximised, minibatches("train", train))

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -817,6 +818,25 @@ def saved(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_arguments_are_right(name: str) -> None:
     function, valid, _ = CASES[name]
     function(**valid)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_numbers_of_numpy_are_right_too(name: str) -> None:
+    function, valid, _ = CASES[name]
+    function(**{argument: _of_numpy(value) for argument, value in valid.items()})
+
+
+def _of_numpy(value: Any) -> Any:
+    match value:
+        case bool():
+            return value
+        case int():
+            return np.int64(value)
+        case float():
+            return np.float64(value)
+        case tuple() | list():
+            return type(value)(map(_of_numpy, value))
+    return value
 
 
 @pytest.mark.parametrize(("name", "argument", "wrong"), MISTAKES)

@@ -152,7 +152,7 @@ def fit_classifier(
         for epoch in trange(epochs, unit="epoch", file=sys.stdout, disable=not progress):
             order = torch.randperm(len(images), generator=generator, device=generator.device)
             total = torch.zeros((), device=images.pixels.device)
-            for chosen in order.to(images.pixels.device).split(batch_size):
+            for chosen in order.to(images.pixels.device).split(int(batch_size)):
                 x = shifted(images[chosen].floats(generator), shift, generator)
                 loss = F.cross_entropy(classifier(x), labels[chosen])
                 optimizer.zero_grad()

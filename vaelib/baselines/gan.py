@@ -109,7 +109,7 @@ def _normalised(
     large = math.ceil(height / 4), math.ceil(width_out / 4)
     generator = nn.Sequential(
         nn.Linear(latent_dim, 2 * width * large[0] * large[1], bias=False),
-        nn.Unflatten(1, (2 * width, *large)),
+        nn.Unflatten(1, (int(2 * width), *large)),
         nn.BatchNorm2d(2 * width),
         nn.ReLU(),
         nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1, bias=False),
