@@ -316,10 +316,11 @@ def _train_epoch(
     steps = data.steps(run.settings["batch_size"])
     done = len(run.history)
     betas = [_beta_at(done + i / steps, beta) for i in range(steps)]
-    if isinstance(step, CapturedStep):
-        rows, seen = step.epoch(betas, shown.step), len(data)
-    else:
-        rows, seen = _make_steps(run, step, data, betas, group, shown)
+    with training(run.model):  # in each epoch, since `on_epoch` may have set another mode
+        if isinstance(step, CapturedStep):
+            rows, seen = step.epoch(betas, shown.step), len(data)
+        else:
+            rows, seen = _make_steps(run, step, data, betas, group, shown)
     # Summed first, so that all processes stop if one of them diverges.
     totals = group.total(rows).cpu().double()
     check_finite_terms(totals, done * steps, run)

@@ -79,6 +79,15 @@ class TestModes:
             runs.append(parameters(vae))
         assert torch.equal(*runs)
 
+    def test_it_trains_in_training_mode_whatever_on_epoch_does(self, digits: Images) -> None:
+        runs = []
+        for look in (None, lambda _, model: model.eval()):
+            vae = with_modes()
+            torch.manual_seed(1)
+            fit(vae, digits, on_epoch=look, **RUN)
+            runs.append(parameters(vae))
+        assert torch.equal(*runs)
+
     def test_every_module_is_put_back_as_it_was_found(self, digits: Images) -> None:
         vae = with_modes()
         vae.encoder.eval()
