@@ -219,12 +219,13 @@ class InMemory:
         return self.read(torch.arange(0, len(self), step, device=self.device), generator)
 
     def fingerprint(self) -> str:
-        """A digest of the shape and of a thousand rows spread over the data."""
+        """A digest of the shape, of all labels and of a thousand rows spread over the data."""
         content = self.x.pixels if isinstance(self.x, Images) else self.x
-        rows = content[:: -(-len(content) // HASHED_ROWS)].detach().cpu().contiguous()
+        rows = content[:: -(-len(content) // HASHED_ROWS)]
         convention = self.x.convention if isinstance(self.x, Images) else ""
         digest = hashlib.sha256(f"{tuple(content.shape)} {content.dtype} {convention}".encode())
-        digest.update(rows.view(torch.uint8).numpy().tobytes())
+        for values in (rows,) if self.y is None else (rows, self.y):
+            digest.update(values.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
 
@@ -334,5 +335,4 @@ def _labels(values: Any) -> Tensor:
 
 
 def _digest(name: str, length: int, batch: Minibatch) -> str:
-    data = InMemory(name, batch[0])
-    return f"{length} {data.fingerprint()}"
+    return f"{length} {InMemory(name, *batch).fingerprint()}"

@@ -186,7 +186,8 @@ def fit(
         checkpoint_every: number of epochs between two writings of the checkpoint.
         resume: continue the run in `checkpoint` if it exists. N epochs and then M more equal N + M
             epochs bit for bit on the same machine, except with a `DataLoader`, which has its own
-            order.
+            order. Other data are refused, told by all labels and a thousand examples (of a
+            `Dataset` by ten, of a `DataLoader` by their number and shape).
         on_epoch: called after every epoch with the history so far and the model.
         progress: whether to show a bar or, without a terminal, one line per epoch.
 

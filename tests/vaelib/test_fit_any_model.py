@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,14 @@ class TestKinds:
             fit(model, torch.zeros(40, 64), **RUN)
         with pytest.raises(ValueError, match="validation must have labels"):
             fit(model, digits, torch.zeros(40, 64), **RUN)
+
+    def test_a_run_is_not_resumed_with_other_labels(self, digits: Images, tmp_path: Path) -> None:
+        settings = {**RUN, "checkpoint": tmp_path / "run.pt"}
+        fit(Conditional(), digits, **settings)
+        assert digits.labels is not None
+        other = replace(digits, labels=digits.labels.flip(0))
+        with pytest.raises(ValueError, match="a run of another training set"):
+            fit(Conditional(), other, resume=True, **{**settings, "epochs": 3})
 
     def test_importance_weighted_training_maximises_that_bound(
         self, digits: Images, validation: Images

@@ -69,6 +69,17 @@ def test_every_example_comes_once_with_its_label(source: str, shuffled: bool) ->
             assert torch.equal(y, LABELS[(rows[:, 0] / 6).long()])
 
 
+@pytest.mark.parametrize(
+    "kind", [TensorDataset, lambda *pair: Listed(list(zip(*pair, strict=True)))]
+)
+def test_data_are_told_apart_by_labels_too(kind: Any) -> None:
+    def fingerprint(labels: Tensor) -> str:
+        return minibatches("train", kind(ROWS, labels)).fingerprint()
+
+    assert fingerprint(LABELS) == fingerprint(LABELS.clone())
+    assert fingerprint(LABELS) != fingerprint(LABELS.flip(0))
+
+
 @pytest.mark.parametrize("source", ["tensor", "tensors", "data set"])
 def test_the_order_is_the_generators(source: str) -> None:
     data = minibatches("train", SOURCES[source]())
