@@ -255,6 +255,7 @@ def fit(
                 "parameters": str(example[0].dtype),
                 "batch_size": batch_size * group.count,
                 "optimizer": "Adam" if optimizer is None else type(optimizer).__name__,
+                "scheduler": None if scheduler is None else type(scheduler).__name__,
                 "samples": samples,
                 "objective": maximised.name,
                 "seed": seed,

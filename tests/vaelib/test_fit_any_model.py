@@ -457,6 +457,25 @@ class TestWhatIsKept:
         assert torch.equal(parameters(whole), parameters(resumed))
         assert read_checkpoint(path)["optimizer"]["param_groups"][0]["lr"] == 0.01 / 16
 
+    def test_a_schedule_goes_on_as_it_began(self, digits: Images, tmp_path: Path) -> None:
+        def run(epochs: int, kind: Any, **settings: Any) -> None:
+            vae = make_vae()
+            adam = torch.optim.Adam(vae.parameters())
+            scheduler = kind and kind(adam, **settings)
+            fit(vae, digits, optimizer=adam, scheduler=scheduler, checkpoint=tmp_path / "run.pt",
+                resume=True, **{**RUN, "epochs": epochs})  # fmt: skip
+
+        exponential, step = torch.optim.lr_scheduler.ExponentialLR, torch.optim.lr_scheduler.StepLR
+        run(1, step, step_size=1)
+        with pytest.raises(ValueError, match="a run with scheduler = StepLR, not ExponentialLR: "):
+            run(2, exponential, gamma=0.9)
+        with pytest.raises(ValueError, match="a run with scheduler = StepLR, not None: "):
+            run(2, None)
+        (tmp_path / "run.pt").unlink()
+        run(1, None)
+        with pytest.raises(ValueError, match="a run with scheduler = None, not StepLR: "):
+            run(2, step, step_size=1)
+
     def test_the_checkpoint_is_written_as_often_as_asked(
         self, digits: Images, tmp_path: Path
     ) -> None:
