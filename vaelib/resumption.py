@@ -118,22 +118,35 @@ class Run:
                     f"{self.checkpoint} holds a run of another {what}: resume with the same, or "
                     "start a new run in another file"
                 )
+        history, best_model = History(**state["history"]), state["best_model"]
+        self.generator.set_state(state["generator"])
         before = copy.deepcopy(self.model.state_dict())
-        self.model.load_state_dict(state["model"])
-        bound, expected = self.probe(), state["probe"]
-        if not torch.allclose(bound, expected, rtol=1e-3, atol=1e-6, equal_nan=True):
+        try:
+            self.model.load_state_dict(state["model"])
+            self._check_bound(state["probe"])
+            self._load_optimizer(state["optimizer"])
+            if self.scheduler is not None:
+                self.scheduler.load_state_dict(state["scheduler"])
+        except Exception:
             self.model.load_state_dict(before)
+            raise
+        self.history, self.best_model, self.begun_at = history, best_model, len(history)
+
+    def _check_bound(self, expected: Tensor) -> None:
+        if not torch.allclose(self.probe(), expected, rtol=1e-3, atol=1e-6, equal_nan=True):
             raise ValueError(
                 f"{self.checkpoint} holds a run of another model: with the same parameters, this "
                 "one computes another bound"
             )
-        load_optimizer(self.optimizer, state["optimizer"])
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
-        self.generator.set_state(state["generator"])
-        self.history = History(**state["history"])
-        self.begun_at = len(self.history)
-        self.best_model = state["best_model"]
+
+    def _load_optimizer(self, state: dict[str, Any]) -> None:
+        try:
+            load_optimizer(self.optimizer, state)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.checkpoint} holds a run whose optimizer has other parameter groups: build "
+                "it as before, or start a new run in another file"
+            ) from error
 
     def set_learning_rate(self, learning_rate: float) -> None:
         """Change the learning rate of the optimizer."""

@@ -77,3 +77,20 @@ def test_a_rate_that_is_a_tensor_stays_one(digits: Images, tmp_path: Path) -> No
 
     run(2, checkpoint=tmp_path / "run.pt")
     assert torch.equal(run(4, checkpoint=tmp_path / "run.pt", resume=True), run(4))
+
+
+@pytest.mark.parametrize("parts", [("encoder", "decoder"), ("encoder",)])
+def test_other_parameter_groups_are_named_and_change_nothing(
+    digits: Images, tmp_path: Path, parts: tuple[str, ...]
+) -> None:
+    settings: dict[str, Any] = {"device": "cpu", "checkpoint": tmp_path / "run.pt",
+                                "progress": False}  # fmt: skip
+    vae = make_vae()
+    adam = torch.optim.Adam(vae.parameters())
+    fit(vae, digits, epochs=1, optimizer=adam, **settings)
+    vae = make_vae()
+    before = parameters(vae)
+    adam = torch.optim.Adam([{"params": getattr(vae, part).parameters()} for part in parts])
+    with pytest.raises(ValueError, match=r"run\.pt holds a run whose optimizer has other param"):
+        fit(vae, digits, epochs=2, optimizer=adam, resume=True, **settings)
+    assert torch.equal(parameters(vae), before)
