@@ -148,10 +148,10 @@ class Run:
                 "it as before, or start a new run in another file"
             ) from error
 
-    def set_learning_rate(self, learning_rate: float) -> None:
-        """Change the learning rate of the optimizer."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+    def set_learning_rates(self, rates: list[Any]) -> None:
+        """Change the learning rate of each of the optimizer's groups."""
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
 
     def remember(self) -> None:
         """Keep the run as it is after a complete epoch, in case the next one fails."""

@@ -168,7 +168,7 @@ def fit(
         patience: stop after this many epochs without a better validation ELBO, and restore the
             parameters of the best epoch.
         optimizer: over the model's parameters, used instead of Adam. It keeps its state from call
-            to call.
+            to call. A resumed run restores this state, but the rate only with a scheduler.
         scheduler: of the optimizer's learning rate, from `torch.optim.lr_scheduler`. It makes one
             step per epoch (`ReduceLROnPlateau` with −ELBO), and is kept in the checkpoint.
         seed: of the order, the noise and dynamic pixels; not of the initial parameters, which are
@@ -271,9 +271,10 @@ def fit(
             probe=partial(bound_of, maximised, example),
         )
         if checkpoint is not None:
+            rates = [options["lr"] for options in run.optimizer.param_groups]
             run.begin(Path(checkpoint), resume, group, any_precision=precision == "auto")
-            if learning_rate is not None:
-                run.set_learning_rate(learning_rate)
+            if learning_rate is not None or (optimizer is not None and scheduler is None):
+                run.set_learning_rates(rates)  # the caller's, not those of the checkpoint
         steps = data.steps(batch_size * group.count)
         with (
             Progress(epochs, steps, len(run.history), progress and group.is_first) as shown,

@@ -434,6 +434,16 @@ class TestWhatIsKept:
                       **{**settings, "epochs": 4})  # fmt: skip
         assert history.learning_rate.tolist() == [1e-3, 1e-3, 1e-4, 1e-4]
 
+    def test_so_does_a_lower_rate_of_ones_own_optimizer(
+        self, digits: Images, tmp_path: Path
+    ) -> None:
+        for epochs, rate in ((1, 1e-3), (2, 1e-4)):
+            vae = make_vae()
+            adam = torch.optim.Adam(vae.parameters(), lr=rate)
+            history = fit(vae, digits, optimizer=adam, checkpoint=tmp_path / "run.pt", resume=True,
+                          **{**RUN, "epochs": epochs})  # fmt: skip
+        assert history.learning_rate.tolist() == [1e-3, 1e-4]
+
     def test_a_line_per_epoch_where_there_is_no_terminal(
         self, digits: Images, capsys: pytest.CaptureFixture[str]
     ) -> None:
