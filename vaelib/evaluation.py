@@ -36,7 +36,7 @@ from vaelib.elbo import (
     takes_labels,
 )
 from vaelib.likelihood import Bernoulli
-from vaelib.minibatches import Data, Minibatches, minibatches
+from vaelib.minibatches import Data, Minibatches, minibatches, named
 from vaelib.networks import BernoulliDecoder
 from vaelib.reparameterization import noise
 
@@ -105,7 +105,7 @@ def evaluate_elbo(
     data, like = minibatches("images", images), _like(model)
     conditional = _reads_labels(model, data)
     parts = []
-    with evaluating(model):
+    with evaluating(model), named("images"):
         for x, y in data.ordered(int(batch_size), generator):
             if not data.is_vouched_for:
                 check_finite(images=x)
@@ -239,7 +239,7 @@ def log_likelihood(
             "knows its importance weights"
         )
     conditional = _reads_labels(getattr(model, "log_weights", None), data)
-    with evaluating(model):
+    with evaluating(model), named("images"):
         for block, labels in data.ordered(_BLOCK, pixels):
             if not data.is_vouched_for:
                 check_finite(images=block)

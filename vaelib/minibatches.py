@@ -6,6 +6,7 @@ Data in memory are read by index, in an order drawn here, so that a run can be r
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ __all__ = [
     "first_minibatch",
     "minibatch_sizes",
     "minibatches",
+    "named",
     "to_device",
 ]
 
@@ -143,6 +145,25 @@ def first_minibatch(data: Minibatches, batch_size: int, like: Tensor) -> Minibat
     """The first minibatch in order, in the dtype and on the device of a parameter."""
     x, y = next(iter(data.ordered(batch_size, torch.Generator(like.device).manual_seed(0))))
     return x.to(like), None if y is None else y.to(like.device)
+
+
+@contextlib.contextmanager
+def named(name: str) -> Iterator[None]:
+    """Say in an error about x, a minibatch, which argument it comes from.
+
+    Example:
+        >>> from vaelib import VAE
+        >>> with named("validation"):
+        ...     VAE((6,)).encoder(torch.zeros(4, 5))
+        Traceback (most recent call last):
+        ValueError: validation: x must be (N, 6), but is (4, 5)
+    """
+    try:
+        yield
+    except ValueError as error:
+        if str(error).startswith("x "):
+            error.args = (f"{name}: {error}",)
+        raise
 
 
 class InMemory:

@@ -18,7 +18,7 @@ from vaelib._optimizers import load_optimizer, optimizer_state, plain
 from vaelib.checkpoint import description, read_checkpoint, write_checkpoint
 from vaelib.elbo import ELBO, noise_dim
 from vaelib.history import History
-from vaelib.minibatches import Minibatch
+from vaelib.minibatches import Minibatch, named
 from vaelib.objective import Objective
 from vaelib.parallel import Processes
 
@@ -204,6 +204,6 @@ def bound_of(objective: Objective, example: Minibatch) -> Tensor:
         else torch.zeros_like(labels[:1]).repeat(2, *[1] * (labels.dim() - 1))
     )
     eps = torch.full((1, 2, noise_dim(objective.model)), 0.5, dtype=x.dtype, device=x.device)
-    with torch.no_grad(), evaluating(objective), value_checks(False):
+    with torch.no_grad(), evaluating(objective), value_checks(False), named("train"):
         bound: ELBO = objective(x, eps, y)
         return torch.stack([bound.reconstruction, bound.kl.sum(-1)]).cpu().double()

@@ -44,6 +44,7 @@ from vaelib.minibatches import (
     Minibatches,
     first_minibatch,
     minibatches,
+    named,
     to_device,
 )
 from vaelib.objective import Objective, Precision, bound_in, slopes, term_sums
@@ -319,7 +320,8 @@ def _train_epoch(
     steps = data.steps(run.settings["batch_size"])
     done = len(run.history)
     betas = [_beta_at(done + i / steps, beta) for i in range(steps)]
-    with training(run.model):  # in each epoch, since `on_epoch` may have set another mode
+    # In each epoch, since `on_epoch` may have set another mode.
+    with named("train"), training(run.model):
         if isinstance(step, CapturedStep):
             rows, seen = step.epoch(betas, shown.step), len(data)
         else:
@@ -447,7 +449,8 @@ def _choose_precision(
         return check_precision(precision, '"auto", ')
     x, y = example
     eps = noise((samples, len(x), noise_dim(objective.model)), 0, like=x)
-    return faster_precision(objective, x, eps, y)
+    with named("train"):
+        return faster_precision(objective, x, eps, y)
 
 
 def _labelled_for(objective: Objective, data: Minibatches) -> Minibatches:

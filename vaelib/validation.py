@@ -13,7 +13,7 @@ from vaelib.codes import active_units
 from vaelib.divergence import divergence, divergence_named
 from vaelib.elbo import noise_dim
 from vaelib.history import History, NonFiniteError
-from vaelib.minibatches import Minibatches
+from vaelib.minibatches import Minibatches, named
 from vaelib.reparameterization import noise
 from vaelib.resumption import Run
 
@@ -27,7 +27,7 @@ def validate(run: Run, data: Minibatches, validation: Minibatches | None) -> Non
     """Measure the epoch that has just ended."""
     last_step = len(run.history) * data.steps(run.settings["batch_size"]) - 1
     measured = data if validation is None else validation
-    with torch.no_grad(), evaluating(run.objective):
+    with torch.no_grad(), evaluating(run.objective), named(measured.name):
         # The same noise each time, so that epochs differ only by their parameters; not drawn from
         # the training's own stream.
         generator = torch.Generator(run.generator.device).manual_seed(run.settings["seed"])

@@ -842,8 +842,8 @@ def _of_numpy(value: Any) -> Any:
 @pytest.mark.parametrize(("name", "argument", "wrong"), MISTAKES)
 def test_a_wrong_argument_is_named(name: str, argument: str, wrong: Any) -> None:
     function, valid, _ = CASES[name]
-    # Of two that do not fit each other either may be named; what is trained on is the model's x.
-    names = {argument, "x"} if argument in ("images", "train", "validation") else {argument}
+    names = {argument, "x"} if argument == "images" else {argument}
+    # Of two that do not fit each other either may be named.
     if isinstance(wrong, Tensor) and wrong.shape != valid[argument].shape:
         names |= set(valid)
     with pytest.raises(ValueError, match="|".join(rf"\b{name}\b" for name in names)):

@@ -350,8 +350,20 @@ class TestEveryMinibatchIsChecked:
     def test_wherever_the_wrong_example_is(self, wrong: float) -> None:
         x = torch.ones(100, 1, 8, 8)
         x[37, 0, 3, 3] = wrong
-        with pytest.raises(ValueError, match=r"^x "):
+        with pytest.raises(ValueError, match=r"^train: x "):
             fit(make_vae(), x, **RUN)
+        with pytest.raises(ValueError, match=r"^validation: x "):
+            fit(make_vae(), torch.ones(100, 1, 8, 8), x, **RUN)
+
+    def test_and_told_apart_from_those_of_the_other_argument(self) -> None:
+        good, other = torch.ones(9, 1, 8, 8), torch.ones(9, 64)
+        message = r": x must be \(N, 1, 8, 8\), but is \(9, 64\)"
+        with pytest.raises(ValueError, match="^train" + message):
+            fit(make_vae(), other, good, **RUN)
+        with pytest.raises(ValueError, match="^validation" + message):
+            fit(make_vae(), good, other, **RUN)
+        with pytest.raises(ValueError, match="^images" + message):
+            evaluate_elbo(make_vae(), other, 0)
 
     def test_by_every_thread_for_itself(self) -> None:
         """One thread's training must not switch off the checks of others, nor its own for good."""
