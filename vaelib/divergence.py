@@ -47,13 +47,13 @@ def check_finite_terms(rows: Tensor, first_step: int, run: Run) -> None:
 
 def divergence(run: Run, step: int, what: str) -> NonFiniteError:
     """The error for a term that diverged in a step, counted from 0."""
-    kept = f" and the run in {run.checkpoint} are" if run.checkpoint else " is"
+    kept = f", and the run in {run.checkpoint} as last written" if run.checkpoint else ""
     if step or len(run.history):  # which has the epoch once its steps are made
-        advice = "A lower learning_rate often helps" + ", with resume=True" * bool(run.checkpoint)
+        advice = "A lower learning rate often helps" + ", with resume=True" * bool(run.checkpoint)
     else:
         advice = "The parameters were still the initial ones: scale the data (`standardise`)"
     return NonFiniteError(
         f"{what} became NaN or infinite in step {step + 1} (epoch {len(run.whole_history) + 1}); "
-        f"the model{kept} as before that epoch. {advice}",
+        f"the model is as before that epoch{kept}. {advice}",
         run.history,
     )
