@@ -107,9 +107,10 @@ class Run:
         mine = {**(description(self.model)["arguments"] or {}), **self.settings}
         theirs = {**(state["arguments"] or {}), **state["settings"]}
         for name, value in mine.items():
-            if theirs.get(name) != value:
+            # A shorter run has fewer weights β.
+            if theirs.get(name, value) != value:
                 raise ValueError(
-                    f"{self.checkpoint} holds a run with {name} = {theirs.get(name)}, not {value}: "
+                    f"{self.checkpoint} holds a run with {name} = {theirs[name]}, not {value}: "
                     "resume with the same, or start a new run in another file"
                 )
         for what, digest in self.contents.items():

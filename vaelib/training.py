@@ -261,8 +261,8 @@ def fit(
                 "objective": maximised.name,
                 "seed": seed,
                 "precision": _choose_precision(precision, maximised, example, samples),
-                "beta": [beta(t / 2) for t in range(20)] if callable(beta) else float(beta),
                 "compile": compile,
+                **_first_betas(beta, epochs),
             },
             contents={
                 "model": fingerprint(model),
@@ -344,6 +344,12 @@ def _beta_at(epoch: float, beta: float | Callable[[float], float]) -> float:
     value = float(beta(epoch))
     check_not_negative(**{f"beta({epoch:g})": value})
     return value
+
+
+def _first_betas(beta: float | Callable[[float], float], epochs: int) -> dict[str, float]:
+    """The weights of the first ten epochs, but of none that the run does not reach."""
+    halves = [half / 2 for half in range(min(20, 2 * epochs))]
+    return {f"beta({t:g})": float(beta(t) if callable(beta) else beta) for t in halves}
 
 
 def _make_steps(

@@ -159,6 +159,18 @@ def test_warm_up_raises_beta_from_zero(digits: Images) -> None:
     torch.testing.assert_close(history.beta, torch.tensor([2 / 9, 5 / 9, 8 / 9, 1.0]).double() * 2)
 
 
+def test_beta_is_asked_only_for_epochs_of_the_run(digits: Images, tmp_path: Path) -> None:
+    def run(betas: list[float]) -> None:
+        fit(make_vae(), digits, epochs=len(betas), beta=lambda epoch: betas[int(epoch)],
+            batch_size=100, checkpoint=tmp_path / "run.pt", resume=True, device="cpu",
+            progress=False)  # fmt: skip
+
+    run([0.0, 0.5])
+    run([0.0, 0.5, 1.0])
+    with pytest.raises(ValueError, match=r"a run with beta\(1\) = 0\.5, not 0\.75: "):
+        run([0.0, 0.75, 1.0, 1.0])
+
+
 def test_early_stopping_waits_and_leaves_the_best_epoch(
     digits: Images, validation: Images, tmp_path: Path
 ) -> None:
