@@ -80,7 +80,7 @@ def training_step(
     Arguments:
         model: `model(x, eps)`, or `model(x, eps, y)` with labels, returns the `ELBO`.
         optimizer: makes exactly one step. Earlier gradients are discarded.
-        x: (N, …) the minibatch.
+        x: (N, …) the minibatch, N ≥ 1.
         eps: (S, N, K) standard normal noise.
         y: (N, …) labels, for a model that takes them.
         beta: weight of the KL term.
@@ -91,8 +91,8 @@ def training_step(
         The bound before the step, detached, in nats.
 
     Raises:
-        ValueError: when a number is out of range, the precision is unknown, or the model refuses
-            its input.
+        ValueError: when a number is out of range, the precision is unknown, x is empty, or the
+            model refuses its input.
 
     Example:
         >>> from vaelib import VAE
@@ -105,6 +105,8 @@ def training_step(
         True
     """
     check_floating(x=x, eps=eps)
+    if not x.dim() or not len(x):
+        raise ValueError(f"x must hold at least one example, (N ≥ 1, …), but is {tuple(x.shape)}")
     size = len(x) if size is None else size
     check_positive(size=size)
     check_precision(precision)

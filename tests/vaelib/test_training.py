@@ -381,6 +381,14 @@ def test_a_step_names_a_bad_setting(change: dict[str, Any], message: str) -> Non
                       torch.zeros(1, 2, 3), **change)  # fmt: skip
 
 
+@pytest.mark.parametrize("shape", [(0, 1, 8, 8), ()])
+def test_a_step_needs_an_example(shape: tuple[int, ...]) -> None:
+    vae = make_vae()
+    with pytest.raises(ValueError, match="^x must hold at least one example"):
+        training_step(vae, torch.optim.SGD(vae.parameters()), torch.zeros(shape),
+                      torch.zeros(1, 0, 3))  # fmt: skip
+
+
 @pytest.mark.parametrize("lost", ["settings", "history", "generator", "optimizer"])
 def test_a_run_that_is_not_whole_is_not_resumed(digits: Images, tmp_path: Path, lost: str) -> None:
     path = tmp_path / "run.pt"
