@@ -257,7 +257,8 @@ class _FromDataset:
         if isinstance(data, IterableDataset):
             raise ValueError(f"{name} is an IterableDataset: put it into a DataLoader")
         self.name, self.data = name, data
-        self.is_labelled = len(self) > 0 and isinstance(data[0], Sequence)
+        example = data[0] if len(self) else None
+        self.is_labelled = isinstance(example, Sequence) and len(example) > 1
         self.is_in_memory = self.is_vouched_for = False
 
     def steps(self, batch_size: int) -> int:
@@ -334,6 +335,8 @@ def _pairs(name: str, batches: DataLoader[Any]) -> Iterator[Minibatch]:
             x, *rest = batch if isinstance(batch, Sequence) else [batch]
             if not isinstance(x, Tensor):
                 raise TypeError(f"it gives {type(x).__name__}")
+            if len(rest) > 1:
+                raise TypeError(f"it gives {len(batch)} values for each example")
             check_floating(**{name: x})
             check_finite(**{name: x})
             if len(x):

@@ -17,6 +17,7 @@ from torch.utils.data import (
     DataLoader,
     Dataset,
     IterableDataset,
+    Subset,
     TensorDataset,
     WeightedRandomSampler,
 )
@@ -126,6 +127,15 @@ def test_labels_of_a_loader_reach_the_model() -> None:
     assert torch.equal(torch.cat(model.seen[:5]), LABELS)
 
 
+def test_a_tuple_of_one_has_no_label() -> None:
+    data = minibatches("train", Subset(TensorDataset(ROWS), range(7)))
+    assert not data.is_labelled
+    assert next(data.ordered(5, torch.Generator()))[1] is None
+    with pytest.raises(ValueError, match="train must have labels, because the model takes them"):
+        fit(Conditional(), Subset(TensorDataset(torch.zeros(N, 64)), range(7)), device="cpu",
+            progress=False)  # fmt: skip
+
+
 class Stream(IterableDataset[Tensor]):
     def __iter__(self) -> Iterator[Tensor]:
         yield from ROWS
@@ -218,6 +228,7 @@ def test_data_are_not_trained() -> None:
         (Listed([(torch.zeros(2), "seven")]), "train must give .*: the labels .*'seven'"),
         (Listed([(torch.zeros(2), {"digit": 7})]), "train must give .*: the labels .*'digit'"),
         (Listed([(torch.zeros(2), None)]), "train must give .*: default_collate: "),
+        (TensorDataset(*[torch.zeros(3, 2)] * 3), "train must give .*: it gives 3 values for each"),
     ],
 )
 def test_what_cannot_be_read_is_named(data: Data, message: str) -> None:

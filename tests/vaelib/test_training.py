@@ -384,7 +384,7 @@ def test_a_step_names_a_bad_setting(change: dict[str, Any], message: str) -> Non
 @pytest.mark.parametrize("shape", [(0, 1, 8, 8), ()])
 def test_a_step_needs_an_example(shape: tuple[int, ...]) -> None:
     vae = make_vae()
-    with pytest.raises(ValueError, match="^x must hold at least one example"):
+    with pytest.raises(ValueError, match=r"^x must hold at least one example"):
         training_step(vae, torch.optim.SGD(vae.parameters()), torch.zeros(shape),
                       torch.zeros(1, 0, 3))  # fmt: skip
 
