@@ -225,6 +225,8 @@ def fit(
         check_not_negative(beta=beta)
     if resume and checkpoint is None:
         raise ValueError("resume needs a checkpoint to continue from")
+    if checkpoint is not None and Path(checkpoint).is_dir():
+        raise ValueError(f"checkpoint must be a file, but {checkpoint} is a folder")
     if patience is not None and validation is None:
         raise ValueError("patience needs a validation set to wait for")
     check_model(model)

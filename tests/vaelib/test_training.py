@@ -316,6 +316,12 @@ def test_a_run_is_not_overwritten_nor_mixed_with_another(digits: Images, tmp_pat
         fit(make_vae(latent_dim=4), digits, epochs=2, resume=True, **settings)
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_checkpoint_is_no_folder(digits: Images, tmp_path: Path, resume: bool) -> None:
+    with pytest.raises(ValueError, match=r"checkpoint must be a file, but .* is a folder"):
+        fit(make_vae(), digits, checkpoint=tmp_path, resume=resume, device="cpu", progress=False)
+
+
 def test_a_run_goes_on_in_its_own_precision(digits: Images, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"device": "cpu", "checkpoint": tmp_path / "run.pt",
                                 "progress": False}  # fmt: skip
