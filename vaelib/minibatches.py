@@ -285,7 +285,10 @@ class _FromDataset:
 
     def fingerprint(self) -> str:
         some = torch.linspace(0, len(self) - 1, min(len(self), 10)).long()
-        return _digest(self.name, len(self), next(self._batches(some, len(some))))
+        (x, y), (again, _) = (next(self._batches(some, len(some))) for _ in range(2))
+        if torch.equal(x, again):
+            return f"{len(self)} {InMemory(self.name, x, y).fingerprint()}"
+        return f"{_kind(self, x)} of random values"
 
 
 class _Loader:
@@ -325,7 +328,7 @@ class _Loader:
     def fingerprint(self) -> str:
         # The order may be random, so only the kind of data is certain.
         x, _ = self._first()
-        return f"{len(self)} × {tuple(x.shape[1:])} {x.dtype} by DataLoader"
+        return f"{_kind(self, x)} by DataLoader"
 
 
 def _pairs(name: str, batches: DataLoader[Any]) -> Iterator[Minibatch]:
@@ -358,5 +361,5 @@ def _labels(values: Any) -> Tensor:
         raise TypeError(f"the labels of a minibatch are {values!r}") from error
 
 
-def _digest(name: str, length: int, batch: Minibatch) -> str:
-    return f"{length} {InMemory(name, *batch).fingerprint()}"
+def _kind(data: Minibatches, x: Tensor) -> str:
+    return f"{len(data)} × {tuple(x.shape[1:])} {x.dtype}"

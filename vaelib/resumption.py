@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from vaelib.minibatches import Minibatch, named
 from vaelib.objective import Objective
 from vaelib.parallel import Processes
 
-__all__ = ["Run", "bound_of", "fingerprint"]
+__all__ = ["Run", "fingerprint"]
 
 
 @dataclass
@@ -40,7 +41,7 @@ class Run:
     history: History
     settings: dict[str, Any]
     contents: dict[str, str | None]  # digests of the model and the data
-    probe: Callable[[], Tensor]  # a bound, which tells models apart that have the same digest
+    example: Minibatch  # whose bound tells models apart that have the same digest
     best_model: dict[str, Tensor] | None = None
     checkpoint: Path | None = None
     last_good: dict[str, Any] | None = None
@@ -88,7 +89,8 @@ class Run:
             **description(self.model),
             "settings": plain(self.settings),
             "contents": self.contents,
-            "probe": self.probe(),
+            # With the examples, because a `DataLoader` may begin with others the next time.
+            "probe": {"example": list(self.example), "bound": self.bound_of(*self.example)},
             "best_model": self.best_model,
             **self._changing(),
             "history": {part.name: getattr(self.history, part.name) for part in fields(History)},
@@ -124,7 +126,7 @@ class Run:
         before = copy.deepcopy(self.model.state_dict())
         try:
             self.model.load_state_dict(state["model"])
-            self._check_bound(state["probe"])
+            self._check_bound(state["probe"]["example"], state["probe"]["bound"])
             self._load_optimizer(state["optimizer"])
             if self.scheduler is not None:
                 self.scheduler.load_state_dict(state["scheduler"])
@@ -133,12 +135,28 @@ class Run:
             raise
         self.history, self.best_model, self.begun_at = history, best_model, len(history)
 
-    def _check_bound(self, expected: Tensor) -> None:
-        if not torch.allclose(self.probe(), expected, rtol=1e-3, atol=1e-6, equal_nan=True):
+    def _check_bound(self, example: list[Any], expected: Tensor) -> None:
+        bound = self.bound_of(*example)
+        if not torch.allclose(bound, expected, rtol=1e-3, atol=1e-6, equal_nan=True):
             raise ValueError(
                 f"{self.checkpoint} holds a run of another model: with the same parameters, this "
                 "one computes another bound"
             )
+
+    def bound_of(self, x: Tensor, y: Tensor | None) -> Tensor:
+        """The terms of the bound of some examples: of fixed noise, in evaluation mode."""
+        like = next(self.model.parameters())
+        x, y = x.to(like), None if y is None else y.to(like.device)
+        eps = torch.full((1, len(x), noise_dim(self.model)), 0.5, dtype=x.dtype, device=x.device)
+        with (
+            torch.no_grad(),
+            evaluating(self.objective),
+            value_checks(False),
+            named("train"),
+            _seeded(like.device),
+        ):
+            bound: ELBO = self.objective(x, eps, y)
+            return torch.stack([bound.reconstruction, bound.kl.sum(-1)]).cpu().double()
 
     def _load_optimizer(self, state: dict[str, Any]) -> None:
         try:
@@ -191,20 +209,12 @@ def fingerprint(model: nn.Module) -> str:
     return hashlib.sha256(f"{model} {shapes}".encode()).hexdigest()
 
 
-def bound_of(objective: Objective, example: Minibatch) -> Tensor:
-    """The terms of the bound for two fixed patterns, in evaluation mode.
-
-    They tell models apart that have the same modules, but use them differently in `forward`.
-    """
-    like, labels = example
-    x = torch.zeros_like(like[:1]).repeat(2, *[1] * (like.dim() - 1))
-    x.view(-1)[::3] = 1
-    y = (
-        None
-        if labels is None
-        else torch.zeros_like(labels[:1]).repeat(2, *[1] * (labels.dim() - 1))
-    )
-    eps = torch.full((1, 2, noise_dim(objective.model)), 0.5, dtype=x.dtype, device=x.device)
-    with torch.no_grad(), evaluating(objective), value_checks(False), named("train"):
-        bound: ELBO = objective(x, eps, y)
-        return torch.stack([bound.reconstruction, bound.kl.sum(-1)]).cpu().double()
+@contextlib.contextmanager
+def _seeded(device: torch.device) -> Iterator[None]:
+    """Seed the global generators for a model that draws from them, and put them back."""
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng([device] if on_gpu else []):
+        torch.default_generator.manual_seed(0)  # which leaves GPUs alone
+        if on_gpu:
+            torch.cuda.manual_seed(0)
+        yield

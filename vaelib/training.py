@@ -11,7 +11,6 @@ import contextlib
 import math
 import os
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,7 +51,7 @@ from vaelib.parallel import Processes, processes
 from vaelib.precision import check_precision, faster_precision
 from vaelib.progress import Progress
 from vaelib.reparameterization import noise
-from vaelib.resumption import Run, bound_of, fingerprint
+from vaelib.resumption import Run, fingerprint
 from vaelib.steps import Step, step_for
 from vaelib.validation import has_waited, validate
 
@@ -185,12 +184,14 @@ def fit(
             Compilation takes from ten seconds to minutes, and on the CPU it needs a C++ compiler
             and Python's headers. Then steps are faster, and parameters agree to rounding with those
             of a run without it. Hooks on gradients are not called.
-        checkpoint: file for the run as it was after a complete epoch.
+        checkpoint: file for the run as it was after a complete epoch. It also holds two of the
+            training examples, to tell whether a run is resumed with the same model.
         checkpoint_every: number of epochs between two writings of the checkpoint.
         resume: continue the run in `checkpoint` if it exists. N epochs and then M more equal N + M
             epochs bit for bit on the same machine, except with a `DataLoader`, which has its own
-            order. Other data are refused, told by all labels and a thousand examples (of a
-            `Dataset` by ten, of a `DataLoader` by their number and shape).
+            order. Other data are refused, told by all labels and a thousand examples; of a
+            `Dataset` by ten; of a `DataLoader`, or if they are drawn anew each time, as by random
+            crops, by their number and shape alone.
         on_epoch: called after every epoch with the history so far and the model.
         progress: whether to show a bar or, without a terminal, one line per epoch.
 
@@ -273,7 +274,7 @@ def fit(
                 "training set": data.fingerprint(),
                 "validation set": None if validated is None else validated.fingerprint(),
             },
-            probe=partial(bound_of, maximised, example),
+            example=_first_two(*example),
         )
         if checkpoint is not None:
             rates = [options["lr"] for options in run.optimizer.param_groups]
@@ -461,6 +462,11 @@ def _choose_precision(
     eps = noise((samples, len(x), noise_dim(objective.model)), 0, like=x)
     with named("train"):
         return faster_precision(objective, x, eps, y)
+
+
+def _first_two(x: Tensor, y: Tensor | None) -> Minibatch:
+    # Copied, since a view would be saved with all that it is a view of.
+    return x[:2].clone(), None if y is None else y[:2].clone()
 
 
 def _labelled_for(objective: Objective, data: Minibatches) -> Minibatches:

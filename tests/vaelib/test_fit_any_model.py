@@ -44,6 +44,21 @@ RUN: dict[str, Any] = {
 KINDS = [LearntPrior, MixturePrior, FullPosterior, TwoLayers]
 
 
+class OfPositiveNumbers(VAE):
+    """Its likelihood gives nothing but positive numbers a probability."""
+
+    def forward(self, x: Tensor, eps: Tensor) -> ELBO:
+        p = torch.distributions.LogNormal(self.decoder(self.encoder(x).reparameterize(eps)).mean, 1)
+        return ELBO(p.log_prob(x).sum(-1).mean(0), super().forward(x, eps).kl)
+
+
+class Noisy(VAE):
+    """Draws from the global generator, in evaluation mode too."""
+
+    def forward(self, x: Tensor, eps: Tensor) -> ELBO:
+        return super().forward(x + torch.randn_like(x), eps)
+
+
 def modes(model: nn.Module) -> list[bool]:
     return [module.training for module in model.modules()]
 
@@ -546,6 +561,16 @@ class TestWhatIsKept:
             fit(Scaled((1, 8, 8), 3, [16]), digits, checkpoint=path, resume=True, **RUN)
         with pytest.raises(ValueError, match=r"run\.pt holds a run of another model"):
             fit(make_vae(), digits, checkpoint=path, resume=True, **RUN)
+
+    @pytest.mark.parametrize("kind", [OfPositiveNumbers, Noisy])
+    def test_a_model_of_any_kind_is_resumed(self, tmp_path: Path, kind: type[VAE]) -> None:
+        settings = {**RUN, "checkpoint": tmp_path / "run.pt", "resume": True}
+        x = torch.rand(7, 4, generator=torch.Generator().manual_seed(0)) + 0.1
+        for epochs in (1, 2):
+            model = kind((4,), 2, [3], likelihood="gaussian")
+            before = torch.get_rng_state()
+            assert len(fit(model, x, **{**settings, "epochs": epochs})) == epochs
+            assert kind is Noisy or torch.equal(torch.get_rng_state(), before)
 
     def test_other_examples_are_not_resumed(
         self, digits: Images, validation: Images, tmp_path: Path

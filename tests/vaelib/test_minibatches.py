@@ -119,6 +119,22 @@ def test_a_run_on_each_is_resumed_bit_for_bit(source: str, tmp_path: Path) -> No
     assert torch.equal(run(4, checkpoint=path, resume=True), whole)
 
 
+class Augmented(Pairs):
+    """Examples that are drawn anew each time, as by random crops."""
+
+    def __getitem__(self, index: int) -> Any:
+        return ROWS[index] + torch.rand(6)
+
+
+@pytest.mark.parametrize("source", [SOURCES["shuffling loader"], Augmented])
+def test_a_run_on_random_data_is_resumed(source: Any, tmp_path: Path) -> None:
+    for epochs in (1, 2):
+        history = fit(VAE((6,), 2, [8], likelihood="gaussian"), source(), epochs=epochs,
+                      batch_size=5, checkpoint=tmp_path / "run.pt", resume=True, device="cpu",
+                      progress=False)  # fmt: skip
+        assert len(history) == epochs
+
+
 def test_labels_of_a_loader_reach_the_model() -> None:
     x = torch.zeros(N, 64)
     loader = DataLoader(TensorDataset(x, LABELS), batch_size=5)
