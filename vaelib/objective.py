@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -41,7 +42,7 @@ class Objective(nn.Module):
     @property
     def name(self) -> str:
         """The name of the function, which checkpoints compare."""
-        return getattr(self.function, "__name__", str(self.function))
+        return "None" if self.function is None else _name(self.function)
 
     def forward(self, x: Tensor, eps: Tensor, y: Tensor | None = None) -> ELBO:
         """The bound of x (N, …) with noise eps (S, N, K); y is used only if labels are taken."""
@@ -50,6 +51,16 @@ class Objective(nn.Module):
             return model_bound(self.model, x, eps, y)
         arguments: list[Any] = [self.model, x, eps] if y is None else [self.model, x, eps, y]
         return check_bound("objective", self.function(*arguments), len(x))
+
+
+def _name(value: object) -> str:
+    """A text that is the same in every process; that of an object often holds its address."""
+    if isinstance(value, partial):
+        given = [*map(_name, value.args), *(f"{k}={_name(v)}" for k, v in value.keywords.items())]
+        return f"{_name(value.func)}({', '.join(given)})"
+    if not callable(value):
+        return repr(value)
+    return getattr(value, "__name__", type(value).__name__)
 
 
 def bound_in(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from vaelib import ELBO, VAE, fit, training_step
-from vaelib.objective import slopes
+from vaelib import ELBO, VAE, evidence_lower_bound, fit, training_step
+from vaelib.objective import Objective, slopes
 from vaelib.reparameterization import DiagonalGaussian
 
 
@@ -48,3 +52,30 @@ def test_a_bound_without_parameters_is_an_error() -> None:
     sgd = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
     with pytest.raises(RuntimeError, match="does not require grad"):
         training_step(model, sgd, torch.ones(8, 6), torch.zeros(1, 8, 2))
+
+
+def scaled(model: Any, x: Tensor, eps: Tensor, *, by: float) -> ELBO:
+    bound = evidence_lower_bound(model, x, eps)
+    return ELBO(by * bound.reconstruction, by * bound.kl)
+
+
+class Scaled:
+    def __call__(self, model: Any, x: Tensor, eps: Tensor) -> ELBO:
+        return scaled(model, x, eps, by=0.5)
+
+
+@pytest.mark.parametrize("objective", [lambda: partial(scaled, by=0.5), Scaled])
+def test_an_objective_may_be_any_callable_when_a_run_is_resumed(
+    objective: Any, tmp_path: Path
+) -> None:
+    for epochs in (1, 2):
+        history = fit(VAE((6,), 1, [4]), torch.ones(5, 6), epochs=epochs, objective=objective(),
+                      checkpoint=tmp_path / "run.pt", resume=True, device="cpu",
+                      progress=False)  # fmt: skip
+    assert len(history) == 2
+
+
+def test_the_name_of_an_objective_holds_its_settings() -> None:
+    names = [Objective(VAE((6,)), partial(scaled, by=by)).name for by in (0.5, 0.5, 2.0)]
+    assert names == ["scaled(by=0.5)", "scaled(by=0.5)", "scaled(by=2.0)"]
+    assert Objective(VAE((6,))).name == "None"
