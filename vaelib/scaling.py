@@ -25,7 +25,8 @@ _BLOCK = 2**22
 class Scaling:
     """The map x ↦ (x − shift) / scale, and its inverse.
 
-    log p(x) in the original units is log p of the scaled row minus `scale.log().sum()`, in nats.
+    log p(x) in the original units is log p of the scaled row minus the sum of log scale over its D
+    values, `scale.log().expand(D).sum()`, in nats.
 
     Arguments:
         shift, scale: float64, one for all values () or one for each column (D,); scale > 0.
@@ -97,8 +98,13 @@ def standardise(table: Array) -> tuple[Tensor, Scaling]:
             f"table must be finite, but column {column} (from 0) holds NaN or infinity: drop the "
             "rows that lack a value, or fill them in"
         )
-    deviation = values.std(0, correction=0)
-    scaling = Scaling(values.mean(0), torch.where(deviation > 0, deviation, 1.0))
+    mean, deviation = values.mean(0), values.std(0, correction=0)
+    # Rounding gives equal numbers another mean, and a deviation above 0.
+    is_constant = (values == values[0]).all(0)
+    scaling = Scaling(
+        torch.where(is_constant, values[0], mean),
+        torch.where(is_constant | (deviation == 0), 1.0, deviation),
+    )
     return scaling.apply(values), scaling
 
 

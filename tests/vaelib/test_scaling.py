@@ -149,6 +149,15 @@ def test_a_table_is_standardised_and_comes_back(kind: Any) -> None:
     assert (np.abs(back - TABLE) <= 1e-6 * np.array([5.0, 1e-6, 7.0])).all()
 
 
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 1e9 + 0.1, -7e-5, 0.0])
+@pytest.mark.parametrize("rows", [2, 3, 1000])
+def test_a_constant_column_becomes_exactly_0(value: float, rows: int) -> None:
+    x, scaling = standardise(np.full((rows, 2), value))
+    assert torch.equal(x, torch.zeros(rows, 2))
+    assert scaling.shift.tolist() == [value] * 2
+    assert scaling.scale.tolist() == [1.0, 1.0]
+
+
 def test_other_rows_are_scaled_by_the_same_numbers() -> None:
     x, scaling = standardise(TABLE)
     assert torch.equal(scaling.apply(TABLE[:50]), x[:50])
@@ -159,13 +168,14 @@ def test_other_rows_are_scaled_by_the_same_numbers() -> None:
         scaling.undo(x[:, :1])
 
 
-def test_a_density_in_the_units_of_the_table() -> None:
-    mean, deviation = torch.tensor([3.0, -40.0]), torch.tensor([0.2, 9.0])
+@pytest.mark.parametrize("deviation", [[0.2, 9.0], 9.0], ids=["columns", "one for all"])
+def test_a_density_in_the_units_of_the_table(deviation: Any) -> None:
+    mean, deviation = torch.tensor([3.0, -40.0]), torch.tensor(deviation)
     scaling = Scaling(mean.double(), deviation.double())
     rows = mean + deviation * torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
     standard = torch.distributions.Normal(0.0, 1.0).log_prob(scaling.apply(rows)).sum(-1)
     own = torch.distributions.Normal(mean, deviation).log_prob(rows).sum(-1)
-    torch.testing.assert_close(standard - scaling.scale.log().sum().float(), own)
+    torch.testing.assert_close(standard - scaling.scale.log().expand(2).sum().float(), own)
 
 
 def test_a_read_only_table_is_read(tmp_path: Any) -> None:
