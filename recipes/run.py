@@ -69,6 +69,8 @@ class Run:
             weakref.finalize(self, shutil.rmtree, elsewhere)
             self.checkpoint = options.checkpoint or elsewhere / f"{name}.pt"
             self.folder = options.export or elsewhere
+        if self.as_it_is and not self.checkpoint.exists():
+            parser.error(f"there is no run in {self.checkpoint} to export as it is")
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         self.clock = self.checkpoint.with_suffix(".clock")
         self.epochs, self.seconds = 0, 0.0
@@ -105,7 +107,10 @@ class Run:
             "commits": self.commits,
             "devices": self.devices,
         }
-        self.clock.write_text(json.dumps(kept))
+        # Renamed, so that a crash leaves the old file or the new one.
+        beside = self.clock.with_suffix(".part")
+        beside.write_text(json.dumps(kept))
+        beside.replace(self.clock)
         said = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in values.items())
         print(f"{self.name}: epoch {self.epochs}, {self.seconds / 60:.1f} min: {said}", flush=True)
 
@@ -165,13 +170,15 @@ class Run:
             state = read_checkpoint(self.checkpoint)
             for name, part in parts.items():
                 part.load_state_dict(state[name])
+            # Not the clock's, which is written after the checkpoint.
+            self.epochs = state["epochs"]
         with self.interruptible():
             while self.epochs < epochs and not enough() and not self.as_it_is:
                 # Seeded by the epoch, so that a resumed run draws the same numbers.
                 generator = torch.Generator(self.device).manual_seed(1000 * SEED + self.epochs)
                 values = epoch(self.epochs, generator)
                 state = {name: part.state_dict() for name, part in parts.items()}
-                write_checkpoint(self.checkpoint, state)
+                write_checkpoint(self.checkpoint, state | {"epochs": self.epochs + 1})
                 self.tick(self.epochs + 1, **values)
 
     def export(

@@ -76,6 +76,52 @@ def test_a_run_is_exported_as_it_is(tmp_path: Path) -> None:
     assert record.hours > 0
 
 
+@pytest.mark.parametrize("name", ["mnist_autoencoder", "mnist_plane"])
+def test_a_run_that_was_never_started_is_not_exported(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run(name, tmp_path, "--as-it-is")
+    assert f"there is no run in {tmp_path / 'run.pt'} to export" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_dies_between_its_two_files_repeats_no_epoch(tmp_path: Path) -> None:
+    epochs: list[int] = []
+
+    def epoch(number: int, generator: torch.Generator) -> dict[str, float]:
+        epochs.append(number)
+        return {}
+
+    def train() -> None:
+        run = Run("x", "x", ["--quick", "--checkpoint", str(tmp_path / "run.pt")])
+        run.train(3, {"model": torch.nn.Linear(1, 1)}, epoch)
+
+    def die(self: Run, epochs: int, **values: float) -> None:
+        raise MemoryError
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(Run, "tick", die)
+        train()
+    train()
+    assert epochs == [0, 1, 2]
+
+
+def test_a_clock_is_written_completely_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocked = Run("x", "x", ["--quick"])
+    clocked.tick(1)
+    write = Path.write_text
+
+    def write_half(path: Path, text: str) -> None:
+        write(path, text[: len(text) // 2])
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(Path, "write_text", write_half)
+    with pytest.raises(OSError, match="full"):
+        clocked.tick(2)
+    assert json.loads(clocked.clock.read_text())["epochs"] == 1
+
+
 def test_a_run_that_is_continued_elsewhere_names_all_its_commits_and_devices(
     tmp_path: Path,
 ) -> None:
