@@ -90,15 +90,21 @@ class LinearGaussian:
             raise ValueError(f"latent_dim must lie in 1…{n_dims - 1}, not {latent_dim}")
         mean = x.double().mean(0)
         centred = x.double() - mean
-        values, vectors = torch.linalg.eigh(centred.mT @ centred / len(x))  # ascending
-        variance = values[: n_dims - latent_dim].mean()
-        if not variance > n_dims * torch.finfo(values.dtype).eps * values[-1]:
+        if len(x) < n_dims:
+            # The other eigenvalues are 0, and a D × D matrix of thousands of pixels takes minutes.
+            _, singular, rows = torch.linalg.svd(centred, full_matrices=False)
+            values, vectors = singular.square() / len(x), rows.mT
+        else:
+            ascending = torch.linalg.eigh(centred.mT @ centred / len(x))
+            values, vectors = (part.flip(-1) for part in ascending)
+        variance = values[latent_dim:].sum() / (n_dims - latent_dim)
+        if not variance > n_dims * torch.finfo(values.dtype).eps * values[0]:
             raise ValueError(
                 f"x must vary in more than latent_dim = {latent_dim} dimensions: its likelihood "
                 "grows without bound as sigma goes to 0"
             )
-        scale = (values[-latent_dim:] - variance).clamp(min=0).sqrt()
-        weight = (vectors[:, -latent_dim:] * scale).flip(-1)
+        scale = (values[:latent_dim] - variance).clamp(min=0).sqrt()
+        weight = vectors[:, :latent_dim] * scale
         return cls(weight.to(x.dtype), mean.to(x.dtype), variance.sqrt().to(x.dtype))
 
     @property

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from largest_tensor import LargestTensor
 from laws import assert_well_behaved, real_line
 from sklearn.decomposition import PCA
 from statistical import assert_mean_equals
@@ -174,6 +175,28 @@ class TestLinearGaussian:
             -0.5 * (log_det + 784), rel=1e-4
         )
 
+    @pytest.mark.parametrize("n", [5, 29, 30, 31, 90])
+    def test_maximum_likelihood_is_that_of_the_covariance(
+        self, n: int, generator: torch.Generator
+    ) -> None:
+        x = linear_gaussian(30, 2, generator).sample(n, generator)
+        model = LinearGaussian.maximum_likelihood(x, latent_dim=2)
+        values, vectors = torch.linalg.eigh(torch.cov(x.mT, correction=0))
+        variance = values[:-2].mean()
+        top = vectors[:, -2:]
+        expected = top * (values[-2:] - variance) @ top.mT + variance * torch.eye(30).to(x)
+        torch.testing.assert_close(marginal_covariance(model), expected)
+        lengths = model.weight.norm(dim=0)
+        assert lengths[0] > lengths[1]
+
+    def test_maximum_likelihood_of_few_examples_needs_no_covariance_matrix(
+        self, generator: torch.Generator
+    ) -> None:
+        x = torch.randn(20, 1000, generator=generator, device=generator.device)
+        with LargestTensor() as largest:
+            LinearGaussian.maximum_likelihood(x, latent_dim=5)
+        assert largest.numel <= x.numel()
+
     def test_samples_have_the_marginal_moments(
         self, linear: LinearGaussian, generator: torch.Generator
     ) -> None:
@@ -260,3 +283,11 @@ class TestLinearGaussian:
         )
         with pytest.raises(ValueError, match="x must vary in more than latent_dim = 2 dimensions"):
             LinearGaussian.maximum_likelihood(plane, latent_dim=2)
+
+    @pytest.mark.parametrize("latent_dim", [3, 4, 7])
+    def test_maximum_likelihood_refuses_as_few_examples_as_latent_dimensions(
+        self, latent_dim: int, generator: torch.Generator
+    ) -> None:
+        x = torch.randn(4, 9, generator=generator, device=generator.device)
+        with pytest.raises(ValueError, match=f"x must vary in more than .* {latent_dim} dim"):
+            LinearGaussian.maximum_likelihood(x, latent_dim)
