@@ -37,6 +37,7 @@ __all__ = [
     "model_bound",
     "needs_labels",
     "noise_dim",
+    "noise_like",
     "takes_labels",
 ]
 
@@ -308,6 +309,21 @@ def noise_dim(model: Any) -> int:
             f"model.prior must have events (K,), but has events {tuple(event)}: {remedy}"
         )
     return int(event[0])
+
+
+def noise_like(model: Any) -> Tensor:
+    """A tensor in the model's dtype and on its device, as noise for it must be.
+
+    It is a parameter, or the prior's mean for a model without parameters.
+
+    Example:
+        >>> from vaelib import VAE
+        >>> noise_like(VAE(shape=(6,), hidden=[4]).double()).dtype
+        torch.float64
+    """
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    mean: Tensor = model.prior.mean if parameter is None else parameter
+    return mean
 
 
 def has_own_weights(model: Any) -> bool:

@@ -33,6 +33,7 @@ from vaelib.elbo import (
     model_bound,
     needs_labels,
     noise_dim,
+    noise_like,
     takes_labels,
 )
 from vaelib.likelihood import Bernoulli
@@ -102,7 +103,7 @@ def evaluate_elbo(
     """
     check_at_least(1, samples=samples, batch_size=batch_size)
     generator = check_generator(generator)
-    data, like = minibatches("images", images), _like(model)
+    data, like = minibatches("images", images), noise_like(model)
     conditional = _reads_labels(model, data)
     parts = []
     with evaluating(model), named("images"):
@@ -222,7 +223,7 @@ def log_likelihood(
     if chunk_size is not None:
         check_at_least(1, chunk_size=chunk_size)
     keep_freed_memory()
-    like = _like(model)
+    like = noise_like(model)
     generator = check_generator(generator, like.device)
     pixels = generator
     if isinstance(images, Images) and images.convention == "dynamic":
@@ -383,13 +384,6 @@ def sharpness(images: Tensor) -> Tensor:
     laplacian = images.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
     edges = F.conv2d(images.mean(1, keepdim=True), laplacian.view(1, 1, 3, 3))
     return edges.flatten(1).var(1, correction=0)
-
-
-def _like(model: Any) -> Tensor:
-    """A tensor in the model's dtype, on its device."""
-    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-    mean: Tensor = model.prior.mean if parameter is None else parameter
-    return mean
 
 
 def _wide(device: torch.device) -> torch.dtype:

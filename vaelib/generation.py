@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vaelib._checks import check_alike, check_at_least, check_device, check_floats
 from vaelib._modes import evaluating
-from vaelib.elbo import LatentVariableModel, noise_dim
+from vaelib.elbo import LatentVariableModel, noise_dim, noise_like
 from vaelib.reparameterization import noise
 
 __all__ = [
@@ -63,7 +63,7 @@ def sample_prior(model: LatentVariableModel, n: int, generator: torch.Generator 
             "model.prior must have the method reparameterize(eps), as DiagonalGaussian has, but is "
             f"{type(prior).__name__}: draw z from it, and call model.decoder(z)"
         )
-    eps = noise((n, noise_dim(model)), generator, like=prior.mean)
+    eps = noise((n, noise_dim(model)), generator, like=noise_like(model))
     with evaluating(model):
         return model.decoder(prior.reparameterize(eps))
 
@@ -156,13 +156,13 @@ def manifold(model: LatentVariableModel, n: int, tail: float = 0.05) -> Tensor:
         >>> manifold(VAE(shape=(1, 8, 8), latent_dim=2, hidden=[16]), 4).shape
         torch.Size([4, 4, 1, 8, 8])
     """
-    prior: Any = model.prior
     if noise_dim(model) != 2:
         raise ValueError(
             "model must have 2 latent dimensions to be laid out in a plane, but has "
             f"{noise_dim(model)}"
         )
-    grid = latent_grid(n, tail, dtype=prior.mean.dtype, device=prior.mean.device)
+    like = noise_like(model)
+    grid = latent_grid(n, tail, dtype=like.dtype, device=like.device)
     with evaluating(model):
         pictures: Tensor = model.decoder(grid).mean
     return pictures

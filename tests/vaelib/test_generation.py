@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ from models import with_modes
 from scipy.stats import norm
 from statistical import assert_mean_equals
 from torch import nn
+from torch.distributions.transforms import AffineTransform
 
+from vaelib.flow import TransformedGaussian
 from vaelib.generation import (
     interpolate,
     interpolate_spherical,
@@ -19,6 +22,7 @@ from vaelib.generation import (
 )
 from vaelib.latent_variable import NonlinearGaussian
 from vaelib.linear_gaussian import LinearGaussian
+from vaelib.reparameterization import noise
 from vaelib.vae import VAE
 
 DTYPES = [torch.float32, torch.float64]
@@ -78,6 +82,21 @@ def test_samples_leave_the_global_generator_alone(device, generator):
     before = torch.get_rng_state()
     sample_prior(vae(device), 3, generator).draw(generator)
     assert torch.equal(before, torch.get_rng_state())
+
+
+class FlowPrior(VAE):
+    """z = 3ε + 1 by a flow, which torch gives no mean."""
+
+    @property
+    def prior(self) -> Any:
+        return TransformedGaussian(super().prior, AffineTransform(1.0, 3.0, event_dim=1))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_samples_of_a_flow_prior_are_moved_by_the_flow(device, dtype):
+    model = FlowPrior((1, 4, 5), 2, hidden=[6]).to(device, dtype)
+    eps = noise((4, 2), 0, like=next(model.parameters()))
+    torch.testing.assert_close(sample_prior(model, 4, 0).mean, model.decoder(3 * eps + 1).mean)
 
 
 @pytest.mark.gpu
