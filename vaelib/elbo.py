@@ -133,9 +133,10 @@ def log_weights(
 
     Raises:
         ValueError: when eps is not (S, N, K), finite and of q's dtype, x is not what the encoder
-            and the likelihood accept, a distribution of the model cannot be moved from noise or
-            does not give one value for each sample and example, a model's own weights are not (S,
-            N), or labels are given to a model whose weights do not depend on them.
+            and the likelihood accept, q has other events than the prior, a distribution of the
+            model cannot be moved from noise or does not give one value for each sample and example,
+            a model's own weights are not (S, N), or labels are given to a model whose weights do
+            not depend on them.
 
     Example:
         >>> from vaelib import LinearGaussian
@@ -410,6 +411,13 @@ def _sample(
         raise ValueError(
             "model.encoder(x) must be a distribution with the methods reparameterize(eps) and "
             f"log_prob_at(eps), such as DiagonalGaussian, but is {type(q).__name__}"
+        )
+    event = tuple(model.prior.event_shape)
+    if event and q.event_shape != event:
+        raise ValueError(
+            f"q(z|x) must have events {event}, as model.prior has, but has events "
+            f"{tuple(q.event_shape)}: a diagonal Gaussian needs 2K = {2 * math.prod(event)} "
+            "numbers from the encoder for each example"
         )
     expected = (len(x), *q.event_shape)
     if eps.dim() != 3 or eps.shape[1:] != expected or not len(eps):

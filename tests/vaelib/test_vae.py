@@ -549,7 +549,7 @@ BAD_CALLS: dict[str, tuple[Call, str]] = {
     ),
     "features of another number": (
         lambda vae, x, eps: VAE(SHAPE, K, [4], encoder=OwnEncoder(8)).to(x)(x, eps),
-        r"eps must be \(S, 5, 4\)",
+        r"q\(z\|x\) must have events \(3,\), as model.prior .* events \(4,\): .* 2K = 6 numbers",
     ),
     "vector for residual blocks": (
         lambda *_: VAE((64,), network="residual"),
