@@ -54,8 +54,12 @@ def check_at_least(least: int, **numbers: int) -> None:
 def check_integers(least: int, **sequences: Sequence[int]) -> None:
     """Refuse anything but a sequence of integers of at least `least`."""
     for name, value in sequences.items():
+        if not isinstance(value, Sequence):
+            raise ValueError(
+                f"{name} must be a list or tuple of integers of at least {least}, not {value!r}"
+            )
         # A string is a sequence too, but its letters are not integers.
-        if not isinstance(value, Sequence) or not all(_is_count(n) and n >= least for n in value):
+        if not all(_is_count(n) and n >= least for n in value):
             raise ValueError(f"{name} must hold integers of at least {least}, not {value!r}")
 
 

@@ -7,7 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaelib._checks import check_alike, check_finite, check_floats, value_checks
+from vaelib._checks import (
+    check_alike,
+    check_finite,
+    check_floats,
+    check_integers,
+    value_checks,
+)
 
 BAD_TENSORS: dict[str, tuple[Any, str]] = {
     "list": ([1.0, 2.0], "^b must be a tensor, but is list"),
@@ -89,3 +95,19 @@ def test_the_dtype_is_named_with_the_sizes() -> None:
         check(torch.zeros(3, 2))
     with pytest.raises(ValueError, match="x must be finite"):
         check(torch.full((3, 2), math.nan, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (512, "hidden must be a list or tuple of integers of at least 1, not 512"),
+        (None, "hidden must be a list or tuple of integers of at least 1, not None"),
+        ([0], r"hidden must hold integers of at least 1, not \[0\]"),
+        ([2.5], r"hidden must hold integers of at least 1, not \[2.5\]"),
+        ("12", "hidden must hold integers of at least 1, not '12'"),
+    ],
+)
+def test_integers_that_are_none(bad: Any, message: str) -> None:
+    check_integers(1, hidden=[1, 2], shape=(3,), sizes=range(1, 3))
+    with pytest.raises(ValueError, match=message):
+        check_integers(1, hidden=bad)
