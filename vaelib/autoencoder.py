@@ -223,10 +223,12 @@ def fit_autoencoder(
     check_images(images=images)
     generator = check_generator(generator)
     optimizer = torch.optim.Adam(autoencoder.parameters(), lr=learning_rate, fused=True)
+    dtype = next(autoencoder.parameters()).dtype
     losses: list[float] = []
     for epoch in trange(epochs, unit="epoch", disable=not progress):
         total = torch.zeros((), device=images.pixels.device)
         for x in images.batches(batch_size, generator):
+            x = x.to(dtype)
             # Pixels are finite, and divergence has its own error.
             with training(autoencoder), value_checks(False):
                 errors = reconstruction_error(x, autoencoder(x))

@@ -213,7 +213,8 @@ def _fine_tune(
     seed: int,
 ) -> Tensor:
     generator = check_generator(seed)
-    x, x_test = train.floats(), test.floats()
+    dtype = next(classifier.parameters()).dtype
+    x, x_test = (images.floats().to(dtype) for images in (train, test))
     y, y_test = check_labels("train", train), check_labels("test", test)
     optimizer = torch.optim.Adam(classifier.parameters(), lr=learning_rate, fused=True)
     errors = []

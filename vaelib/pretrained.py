@@ -197,7 +197,8 @@ class Pretrained:
                 for name, value in state.items()
             }
         )
-        return model.to(device).eval()
+        # Whatever dtype torch gives new parameters.
+        return model.to(device, torch.float32).eval()
 
 
 def write_pretrained(folder: Path, record: Record, state: Mapping[str, Tensor]) -> None:

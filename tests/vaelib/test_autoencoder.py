@@ -288,6 +288,15 @@ def test_training_replays_and_looks_at_no_label(device, digits):
         assert all(torch.equal(value, runs[0][1][name]) for name, value in parameters.items())
 
 
+def test_training_in_double_precision_is_alike(device, digits):
+    losses = []
+    for dtype in (torch.float32, torch.float64):
+        torch.manual_seed(0)
+        autoencoder = Autoencoder(digits.shape, code_dim=4, hidden=[8]).to(device, dtype)
+        losses.append(fit_autoencoder(autoencoder, digits[:100], 3, epochs=2))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
 def test_a_training_that_diverges_stops(device, digits):
     autoencoder = Autoencoder(digits.shape, code_dim=4, network="linear").to(device)
     with pytest.raises(FloatingPointError, match=r"epoch \d: lower learning_rate \(1e\+30\)"):

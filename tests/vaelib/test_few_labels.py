@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import pytest
@@ -176,6 +177,15 @@ def test_an_error_is_the_share_of_wrong_answers(trained, digits):
     test = load_dataset("digits", "test", device=digits.pixels.device)
     share = (test.labels != 0).float().mean().cpu()
     torch.testing.assert_close(result.pretrained, share.expand(2, 2, 2))
+
+
+def test_an_autoencoder_in_double_precision_gives_the_same_errors(trained, digits):
+    # Equal logits at the start: an image near the border between classes may change sides.
+    single, double = (
+        experiment(trained, digits),
+        experiment(copy.deepcopy(trained).double(), digits),
+    )
+    torch.testing.assert_close(single.pretrained, double.pretrained, rtol=0, atol=0.03)
 
 
 @pytest.mark.parametrize("steps", [[], [5, 5], [5, 2]])

@@ -94,6 +94,15 @@ def has_mnist() -> bool:
     return folder is not None and (Path(folder) / "mnist").is_dir()
 
 
+def test_parameters_are_float32_whatever_torch_gives_new_ones() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = pretrained("mnist-plane")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {value.dtype for value in (*model.parameters(), *model.buffers())} == {torch.float32}
+
+
 @pytest.mark.parametrize(("name", "measured"), measurements("mnist5k"))
 def test_finds_its_numbers_again_on_data_that_ships(name: str, measured: Measurement) -> None:
     # The same images with other draws, of pixels and of z: how far apart two of them lie for each

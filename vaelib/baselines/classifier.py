@@ -88,8 +88,9 @@ class Classifier(nn.Module):
         check_images(images=images)
         labels = check_labels("images", images)
         batches = images.batches(1000, check_generator(generator), shuffle=False)
+        dtype = self.head.weight.dtype
         with evaluating(self):
-            found = torch.cat([self(x).argmax(1) for x in batches])
+            found = torch.cat([self(x.to(dtype)).argmax(1) for x in batches])
         return found == labels
 
 
@@ -147,6 +148,7 @@ def fit_classifier(
     generator = check_generator(generator)
     if optimizer is None:
         optimizer = torch.optim.Adam(classifier.parameters(), lr=learning_rate, fused=True)
+    dtype = classifier.head.weight.dtype
     losses: list[float] = []
     with products(images.pixels.device, precision), training(classifier):
         for epoch in trange(epochs, unit="epoch", file=sys.stdout, disable=not progress):
@@ -154,7 +156,7 @@ def fit_classifier(
             total = torch.zeros((), device=images.pixels.device)
             for chosen in order.to(images.pixels.device).split(int(batch_size)):
                 x = shifted(images[chosen].floats(generator), shift, generator)
-                loss = F.cross_entropy(classifier(x), labels[chosen])
+                loss = F.cross_entropy(classifier(x.to(dtype)), labels[chosen])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

@@ -225,7 +225,7 @@ def fit_gan(
             total = torch.zeros(2, device=images.pixels.device)
             for x in images.batches(batch_size, generator):
                 z = gan.noise(len(x), generator)
-                losses = adversarial_step(gan, of_discriminator, of_generator, x, z)
+                losses = adversarial_step(gan, of_discriminator, of_generator, x.to(z), z)
                 total += len(x) * torch.stack(losses)
             told, fooled = (total / len(images)).tolist()
             history.append((told, fooled))

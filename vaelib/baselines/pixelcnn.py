@@ -260,6 +260,7 @@ def fit_pixelcnn(
     if optimizer is None:
         optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
     steps = epochs * math.ceil(len(images) / batch_size)
+    dtype = next(model.parameters()).dtype
     history: list[float] = []
     with products(images.pixels.device, precision), training(model):
         for _ in trange(epochs, unit="epoch", file=sys.stdout, disable=not progress):
@@ -268,7 +269,7 @@ def fit_pixelcnn(
                 if falls:
                     rate = learning_rate * min(1.0, 4 * (1 - step / steps))
                     optimizer.param_groups[0]["lr"] = rate
-                log_p = model.log_prob(x)
+                log_p = model.log_prob(x.to(dtype))
                 optimizer.zero_grad()
                 (-log_p.mean()).backward()
                 optimizer.step()

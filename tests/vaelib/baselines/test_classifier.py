@@ -92,6 +92,17 @@ def test_training_goes_on_with_an_optimizer_of_ones_own(device):
     assert torch.equal(*ends)
 
 
+def test_double_precision_trains_and_measures_alike(device):
+    digits = load_dataset("digits", device=device)[:100]
+    losses, right = [], []
+    for dtype in (torch.float32, torch.float64):
+        classifier = small_classifier(device).to(dtype)
+        losses.append(fit_classifier(classifier, digits, 1, epochs=2))
+        right.append(classifier.accuracy(digits).double().mean().item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert right[0] == pytest.approx(right[1], abs=0.02)
+
+
 def test_a_shift_moves_each_image_by_itself_and_no_pixel_changes_its_value(device, generator):
     x = torch.zeros(200, 1, 7, 9, device=device)
     x[:, 0, 3, 4] = torch.arange(1, 201, device=device)

@@ -147,6 +147,15 @@ def test_training_is_deterministic_on_a_gpu_and_leaves_the_settings(device):
 
 
 @pytest.mark.slow
+def test_training_in_double_precision_is_alike(device):
+    digits = load_dataset("digits", device=device)[:100]
+    single, double = (
+        fit_gan(small_gan(device).to(dtype), digits, 1, epochs=2)
+        for dtype in (torch.float32, torch.float64)
+    )
+    assert single[-1] == pytest.approx(double[-1], rel=1e-3)
+
+
 def test_products_of_bfloat16_train_alike(device):
     # Not with the weights of the first step, which autocast would keep: the loss changes.
     images, losses = load_dataset("digits")[:500].to(device), {}

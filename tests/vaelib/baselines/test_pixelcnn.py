@@ -129,6 +129,14 @@ def test_training_goes_on_with_an_optimizer_of_ones_own(device):
 
 
 @pytest.mark.slow
+def test_training_in_double_precision_is_alike(device):
+    single, double = (
+        fit_pixelcnn(pixelcnn(device, (1, 8, 8)).to(dtype), digits().to(device)[:50], 1, epochs=2)
+        for dtype in (torch.float32, torch.float64)
+    )
+    assert single == pytest.approx(double, rel=1e-3)
+
+
 def test_products_of_bfloat16_train_alike(device):
     images, histories, cudnn = digits()[:300].to(device), {}, torch.backends.cudnn
     for precision in ("float32", "bfloat16"):
