@@ -220,7 +220,7 @@ def fit_autoencoder(
 
     check_at_least(1, epochs=epochs, batch_size=batch_size)
     check_positive(learning_rate=learning_rate)
-    check_images(images=images)
+    check_images(autoencoder.shape, images=images)
     generator = check_generator(generator)
     optimizer = torch.optim.Adam(autoencoder.parameters(), lr=learning_rate, fused=True)
     dtype = next(autoencoder.parameters()).dtype

@@ -501,8 +501,8 @@ class Images:
         return max(1, _BLOCK // max(1, channels * height * width))
 
 
-def check_images(**images: Images) -> None:
-    """Refuse anything but `Images` that hold at least one image.
+def check_images(shape: Sequence[int] | None = None, /, **images: Images) -> None:
+    """Refuse anything but `Images` that hold at least one image, of this shape if it is given.
 
     Example:
         >>> check_images(train=torch.zeros(5, 1, 8, 8))
@@ -515,7 +515,11 @@ def check_images(**images: Images) -> None:
             kind = type(value).__name__
             raise ValueError(f"{name} must be Images, as load_dataset gives them, but is {kind}")
         if not len(value):
-            raise ValueError(f"{name} must hold at least one image, but are empty")
+            raise ValueError(f"{name} must hold at least one image, but is empty")
+        if shape is not None and value.shape != tuple(shape):
+            raise ValueError(
+                f"{name} must have the model's shape {tuple(shape)}, but has {value.shape}"
+            )
 
 
 def check_labels(name: str, images: Images) -> Tensor:

@@ -297,6 +297,12 @@ def test_training_in_double_precision_is_alike(device, digits):
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
+def test_images_of_another_shape_are_named(device, digits):
+    autoencoder = Autoencoder((1, 8, 6), code_dim=4).to(device)
+    with pytest.raises(ValueError, match=r"^images must have .* \(1, 8, 6\), .* \(1, 8, 8\)"):
+        fit_autoencoder(autoencoder, digits, 0)
+
+
 def test_a_training_that_diverges_stops(device, digits):
     autoencoder = Autoencoder(digits.shape, code_dim=4, network="linear").to(device)
     with pytest.raises(FloatingPointError, match=r"epoch \d: lower learning_rate \(1e\+30\)"):

@@ -13,7 +13,7 @@ import torch
 from statistical import assert_mean_equals
 from torch import Tensor
 
-from vaelib.images import Images, binarise, check_labels
+from vaelib.images import Images, binarise, check_images, check_labels
 
 
 def seeded(seed: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
@@ -564,3 +564,12 @@ def test_bad_batch_size_is_refused_at_the_call(images: Images, batch_size: int) 
 def test_shuffling_needs_a_generator(images: Images) -> None:
     with pytest.raises(ValueError, match=r"shuffle=True .* needs a generator"):
         images.batches(8)
+
+
+def test_images_that_a_model_cannot_take_are_named() -> None:
+    images = Images(torch.zeros(5, 1, 4, 3, dtype=torch.uint8))
+    check_images((1, 4, 3), train=images, test=images)
+    with pytest.raises(ValueError, match=r"^train must hold at least one image, but is empty"):
+        check_images(train=images[:0])
+    with pytest.raises(ValueError, match=r"^test must have .* \(1, 3, 4\), but has \(1, 4, 3\)"):
+        check_images([1, 3, 4], test=images)

@@ -67,7 +67,9 @@ class Classifier(nn.Module):
         """The hidden layer, which `frechet_distance` compares: (N, *shape) → (N, F)."""
         check_fits("x", x, self)
         if x.shape[1:] != self.shape:
-            raise ValueError(f"x must be (N, *{self.shape}), but is {tuple(x.shape)}")
+            raise ValueError(
+                f"x must be (N, {', '.join(map(str, self.shape))}), but is {tuple(x.shape)}"
+            )
         check_finite(x=x)
         h: Tensor = self.body(x)
         return h
@@ -85,7 +87,7 @@ class Classifier(nn.Module):
             images: with labels.
             generator: draws dynamic pixels; or an integer seed.
         """
-        check_images(images=images)
+        check_images(self.shape, images=images)
         labels = check_labels("images", images)
         batches = images.batches(1000, check_generator(generator), shuffle=False)
         dtype = self.head.weight.dtype
@@ -143,8 +145,14 @@ def fit_classifier(
     check_at_least(1, epochs=epochs, batch_size=batch_size)
     check_at_least(0, shift=shift)
     check_positive(learning_rate=learning_rate)
-    check_images(images=images)
+    check_images(classifier.shape, images=images)
     labels = check_labels("images", images)
+    classes = classifier.head.out_features
+    if not ((labels >= 0) & (labels < classes)).all():
+        raise ValueError(
+            f"images must have labels from 0 to {classes - 1}, as the classifier has {classes} "
+            f"classes, but theirs are from {labels.min()} to {labels.max()}"
+        )
     generator = check_generator(generator)
     if optimizer is None:
         optimizer = torch.optim.Adam(classifier.parameters(), lr=learning_rate, fused=True)

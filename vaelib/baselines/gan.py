@@ -64,6 +64,7 @@ class GAN(nn.Module):
         self.latent_dim = latent_dim
         # Built in either case, since this checks the shape.
         generator = convolutional_decoder(latent_dim, width, shape)
+        self.shape = tuple(shape)
         self.discriminator = convolutional_encoder(shape, width, 1)
         if batch_norm:
             generator, self.discriminator = _normalised(latent_dim, width, shape)
@@ -198,7 +199,8 @@ def fit_gan(
         For each epoch, the mean losses of the discriminator and the generator, in nats.
 
     Raises:
-        ValueError: when a number is out of range, or there are no images.
+        ValueError: when a number is out of range, or there are no images or they have another
+            shape.
         FloatingPointError: when a loss becomes NaN or infinite.
 
     Example:
@@ -213,7 +215,7 @@ def fit_gan(
 
     check_at_least(1, epochs=epochs, batch_size=batch_size)
     check_positive(learning_rate=learning_rate)
-    check_images(images=images)
+    check_images(gan.shape, images=images)
     generator = check_generator(generator)
     of_discriminator, of_generator = optimizers or (
         torch.optim.Adam(player.parameters(), lr=learning_rate, betas=(0.5, 0.999), fused=True)

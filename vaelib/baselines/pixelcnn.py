@@ -150,7 +150,9 @@ class PixelCNN(nn.Module):
         """All p(x_d|x_1, …, x_{d−1}) at once: (N, 1, H, W) → batch (N,), events (1, H, W)."""
         check_fits("x", x, self)
         if x.shape[1:] != self.shape:
-            raise ValueError(f"x must be (N, *{self.shape}), but is {tuple(x.shape)}")
+            raise ValueError(
+                f"x must be (N, {', '.join(map(str, self.shape))}), but is {tuple(x.shape)}"
+            )
         check_finite(x=x)
         h = self.first(_signed(x))
         for layer in self.layers:
@@ -238,8 +240,9 @@ def fit_pixelcnn(
         own step.
 
     Raises:
-        ValueError: when a number is out of range, there are no images, they are grey, or training
-            diverges and the logits are no longer finite; then lower learning_rate.
+        ValueError: when a number is out of range, there are no images, they are grey or have
+            another shape, or training diverges and the logits are no longer finite; then lower
+            learning_rate.
 
     Example:
         >>> from vaelib.data import load_dataset
@@ -254,7 +257,7 @@ def fit_pixelcnn(
 
     check_at_least(1, epochs=epochs, batch_size=batch_size)
     check_positive(learning_rate=learning_rate)
-    check_images(images=images)
+    check_images(model.shape, images=images)
     generator = check_generator(generator)
     step, falls = 0, optimizer is None
     if optimizer is None:

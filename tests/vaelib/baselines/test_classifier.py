@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vaelib.baselines import Classifier, fit_classifier, frechet_distance
 from vaelib.baselines.classifier import shifted
-from vaelib.data import load_dataset
+from vaelib.data import Images, load_dataset
 
 
 def small_classifier(device: torch.device) -> Classifier:
@@ -133,12 +133,20 @@ def test_names_bad_arguments(device, generator):
     classifier, images = small_classifier(device), load_dataset("digits")[:20].to(device)
     with pytest.raises(ValueError, match=r"^classes must be an integer of at least 2, not 1"):
         Classifier((1, 8, 8), classes=1)
-    with pytest.raises(ValueError, match=r"^x must be \(N, \*\(1, 8, 8\)\), but is \(2, 1, 3, 3\)"):
+    with pytest.raises(ValueError, match=r"^x must be \(N, 1, 8, 8\), but is \(2, 1, 3, 3\)"):
         classifier(torch.zeros(2, 1, 3, 3, device=device))
     with pytest.raises(ValueError, match=r"^shift must be an integer of at least 0, not -1"):
         fit_classifier(classifier, images, generator, shift=-1)
     with pytest.raises(ValueError, match=r"^precision must be .float32. or .bfloat16., not 'half'"):
         fit_classifier(classifier, images, generator, precision="half")
+    small = Images(images.pixels[..., 2:], images.labels)
+    for function in (fit_classifier, Classifier.accuracy):
+        with pytest.raises(ValueError, match=r"^images must have .* \(1, 8, 8\), .* \(1, 8, 6\)"):
+            function(classifier, small, generator)
+    for labels, message in ((images.labels + 1, "1 to 10"), (images.labels - 1, "-1 to 8")):
+        relabelled = Images(images.pixels, labels)
+        with pytest.raises(ValueError, match=rf"^images must have labels from 0 to 9, .*{message}"):
+            fit_classifier(classifier, relabelled, generator)
     with pytest.raises(FloatingPointError, match=r"in epoch \d+: lower learning_rate \(1e\+30\)"):
         fit_classifier(classifier, images, generator, learning_rate=1e30, epochs=3)
     a = torch.zeros(5, 3)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vaelib.baselines import GAN, adversarial_step, discriminator_loss, fit_gan, generator_loss
-from vaelib.data import load_dataset
+from vaelib.data import Images, load_dataset
 
 PLAYERS = ("discriminator", "generator")
 
@@ -216,6 +216,8 @@ def test_names_bad_arguments(device, generator):
         gan.sample(0, generator)
     with pytest.raises(ValueError, match=r"^batch_size must be an integer of at least 1, not 0"):
         fit_gan(gan, images, generator, batch_size=0)
+    with pytest.raises(ValueError, match=r"^images must have .* \(1, 8, 8\), .* \(1, 8, 6\)"):
+        fit_gan(gan, Images(images.pixels[..., 2:]), generator)
     with pytest.raises(FloatingPointError, match=r"in epoch \d+: lower learning_rate \(1e\+30\)"):
         fit_gan(gan, images, generator, learning_rate=1e30)
 

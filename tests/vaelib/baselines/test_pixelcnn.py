@@ -176,12 +176,14 @@ def test_names_bad_arguments(device, generator):
         PixelCNN((1, 8, 8), layers=0)
     with pytest.raises(ValueError, match=r"^size must be odd and at least 3"):
         PixelCNN((1, 8, 8), size=4)
-    with pytest.raises(ValueError, match=r"^x must be \(N, \*\(1, 8, 8\)\), but is \(2, 1, 2, 3\)"):
+    with pytest.raises(ValueError, match=r"^x must be \(N, 1, 8, 8\), but is \(2, 1, 2, 3\)"):
         model.log_prob(torch.zeros(2, 1, 2, 3, device=device))
     with pytest.raises(ValueError, match=r"^n must be an integer of at least 1, not 0"):
         model.sample(0, generator)
     with pytest.raises(ValueError, match="grey pixels"):
         fit_pixelcnn(model, grey, generator)
+    with pytest.raises(ValueError, match=r"^images must have .* \(1, 8, 8\), .* \(1, 8, 6\)"):
+        fit_pixelcnn(model, Images(grey.pixels[..., 2:]).binarise("static", 0), generator)
     with pytest.raises(ValueError, match=r"^epochs must be an integer of at least 1, not 0"):
         fit_pixelcnn(model, digits().to(device), generator, epochs=0)
     with pytest.raises(ValueError, match=r"^logits must be finite"):
