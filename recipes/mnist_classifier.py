@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def measure(model: Classifier) -> list[Measurement]:
         return [
-            measurement("accuracy", model.accuracy(images), images, unit="of 1")
+            measurement("accuracy", model.accuracy(images), images, unit="as a fraction")
             for grey in (test, ships)
             for images in (grey, grey.binarise("dynamic"))
         ]

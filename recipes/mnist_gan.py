@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 len(test),
                 beside=f"{halves:.4f} between two halves of the test images",
             ),
-            measurement("probability of the likeliest digit", sure, test, unit="of 1"),
+            measurement("probability of the likeliest digit", sure, test, unit="as a fraction"),
         ]
 
     parts = {"model": gan, "average": average, "best": best}

@@ -65,7 +65,7 @@ class Measurement:
 
     def __str__(self) -> str:
         samples = f", {self.samples:,} samples" if self.samples > 1 else ""
-        beside = f"; beside it {self.beside}" if self.beside else ""
+        beside = f"; for comparison: {self.beside}" if self.beside else ""
         digits = 2 if abs(self.value) >= 1 or self.standard_error >= 0.01 else 4
         return (
             f"{self.quantity} = {self.value:.{digits}f} ± {self.standard_error:.{digits}f} "

@@ -238,7 +238,8 @@ def test_a_measurement_says_what_it_is_beside() -> None:
         "ELBO", -90.0, 0.1, "nats per image", "mnist test", "dynamic", 10, 1, "PPCA: −100"
     )
     assert str(measured) == (
-        "ELBO = -90.00 ± 0.10 nats per image (mnist test, dynamic, 10 images); beside it PPCA: −100"
+        "ELBO = -90.00 ± 0.10 nats per image (mnist test, dynamic, 10 images); "
+        "for comparison: PPCA: −100"
     )
 
 
