@@ -20,7 +20,7 @@ from vaelib._checks import (
 )
 from vaelib._modes import evaluating, gradients, training
 from vaelib.autoencoder import Autoencoder
-from vaelib.data import Images, check_images, check_labels
+from vaelib.images import Images, check_images, check_labels, check_not_dynamic
 
 __all__ = [
     "FewLabels",
@@ -131,7 +131,7 @@ def few_labels_experiment(
 
     Arguments:
         autoencoder: trained without labels on all of `train`; it is not changed.
-        train: the images of which some are labelled, equally many of each class.
+        train: grey or static images, of which some are labelled, equally many of each class.
         test: the images on which errors are measured.
         n_labels: numbers of labels, each at most `len(train)`.
         seeds: each draws labels, minibatches and the random encoder.
@@ -143,8 +143,8 @@ def few_labels_experiment(
         training.
 
     Raises:
-        ValueError: when a number is out of range, steps do not increase, there are no images, or
-            n_labels, seeds or steps are empty.
+        ValueError: when a number is out of range, steps do not increase, there are no images or
+            they are dynamic, or n_labels, seeds or steps are empty.
 
     Example:
         >>> from vaelib import fit_autoencoder, load_dataset
@@ -158,6 +158,7 @@ def few_labels_experiment(
         (torch.Size([2, 3, 2]), torch.Size([2, 3, 2]))
     """
     check_images(train=train, test=test)
+    check_not_dynamic(train=train, test=test)
     labels = check_labels("train", train)
     check_labels("test", test)
     check_at_least(1, batch_size=batch_size)
@@ -171,7 +172,10 @@ def few_labels_experiment(
             f"n_labels must be at most {len(train)}, the images of train, not {max(n_labels)}"
         )
     if not steps or any(a >= b for a, b in pairwise(steps)):
-        raise ValueError(f"steps must be one or more and increase, not {list(steps)}")
+        raise ValueError(
+            "steps must hold at least one number, each greater than the one before, not "
+            f"{list(steps)}"
+        )
     n_classes = int(labels.max()) + 1
     pretrained = initialise_classifier(autoencoder, autoencoder.code_dim, n_classes)
     errors = torch.zeros(2, len(n_labels), len(seeds), len(steps))

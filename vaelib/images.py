@@ -30,6 +30,7 @@ __all__ = [
     "binarise",
     "check_images",
     "check_labels",
+    "check_not_dynamic",
 ]
 
 Convention = Literal["grey", "dynamic", "static"]
@@ -520,6 +521,21 @@ def check_images(shape: Sequence[int] | None = None, /, **images: Images) -> Non
             raise ValueError(
                 f"{name} must have the model's shape {tuple(shape)}, but has {value.shape}"
             )
+
+
+def check_not_dynamic(**images: Images) -> None:
+    """Refuse images whose pixels are drawn anew each time that they are read.
+
+    Example:
+        >>> images = Images(torch.zeros(5, 1, 8, 8, dtype=torch.uint8), convention="dynamic")
+        >>> check_not_dynamic(train=images)
+        Traceback (most recent call last):
+            ...
+        ValueError: train must be grey or static, not dynamic
+    """
+    for name, value in images.items():
+        if value.convention == "dynamic":
+            raise ValueError(f"{name} must be grey or static, not dynamic")
 
 
 def check_labels(name: str, images: Images) -> Tensor:

@@ -190,8 +190,15 @@ def test_an_autoencoder_in_double_precision_gives_the_same_errors(trained, digit
 
 @pytest.mark.parametrize("steps", [[], [5, 5], [5, 2]])
 def test_steps_that_do_not_increase_are_named(trained, digits, steps):
-    with pytest.raises(ValueError, match="steps must be one or more and increase"):
+    with pytest.raises(ValueError, match="steps must hold at least one number, each greater"):
         experiment(trained, digits, steps=steps)
+
+
+def test_dynamic_images_are_named(trained, digits):
+    with pytest.raises(ValueError, match=r"^train must be grey or static, not dynamic"):
+        experiment(trained, digits.binarise("dynamic"))
+    with pytest.raises(ValueError, match=r"^test must be grey or static, not dynamic"):
+        few_labels_experiment(trained, digits, digits.binarise("dynamic"))
 
 
 def test_more_labels_than_there_are_is_named(trained, digits):

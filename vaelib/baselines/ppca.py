@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from vaelib._checks import check_at_least, check_floating
-from vaelib.data import Images
+from vaelib._checks import check_at_least, check_floating, check_floats
+from vaelib.images import Images, check_not_dynamic
 from vaelib.linear_gaussian import LinearGaussian
 from vaelib.networks import BernoulliDecoder, DiscretisedLogisticDecoder
 from vaelib.reparameterization import noise
@@ -56,20 +56,31 @@ class PPCA:
         """Maximise the likelihood of the images, with K = k latent dimensions.
 
         Arguments:
-            images: grey `Images`, or floating-point numbers (N, …).
+            images: grey or static `Images`, or floating-point numbers (N, …) with N ≥ 2.
             k: at least 1 and below D.
 
         Raises:
-            ValueError: when k is out of range, or the images do not vary in more than k dimensions.
+            ValueError: when k is out of range, or the images are dynamic, not finite or too few, or
+                do not vary in more than k dimensions.
         """
-        x = images.floats() if isinstance(images, Images) else images
-        check_floating(images=x)
-        if x.dim() < 2:
-            raise ValueError(f"images must be (N, …), one in each row, but are {tuple(x.shape)}")
+        if isinstance(images, Images):
+            check_not_dynamic(images=images)
+            images = images.floats()
+        check_floats("images", images, "N ≥ 2", "D", ...)
         check_at_least(1, k=k)
         # Double precision: log-likelihoods of thousands of pixels are sums of large numbers.
-        model = LinearGaussian.maximum_likelihood(x.flatten(1).double(), k)
-        return cls(model, tuple(x.shape[1:]))
+        x = images.flatten(1).double()
+        if k >= x.shape[1]:
+            raise ValueError(f"k must be below {x.shape[1]}, the numbers in an image, not {k}")
+        try:
+            model = LinearGaussian.maximum_likelihood(x, k)
+        except ValueError as error:
+            # All else has been checked.
+            raise ValueError(
+                f"images must vary in more than k = {k} dimensions: their likelihood grows without "
+                "bound as sigma goes to 0"
+            ) from error
+        return cls(model, tuple(images.shape[1:]))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """The exact log *density* log N(x; μ, WWᵀ + σ²I): (N, *shape) → (N,), in nats."""

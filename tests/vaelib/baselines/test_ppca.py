@@ -154,8 +154,18 @@ class TestInitialise:
 
 Call = Callable[[PPCA], object]
 BAD_CALLS: dict[str, tuple[Call, str]] = {
-    "k": (lambda _: PPCA.fit(torch.rand(5, 4), 4), r"latent_dim must lie in 1…3, not 4"),
-    "constant images": (lambda _: PPCA.fit(torch.ones(5, 4), 1), r"x must vary in more than"),
+    "k": (lambda _: PPCA.fit(torch.rand(5, 4), 4), r"^k must be below 4, .* not 4"),
+    "k of a picture": (lambda _: PPCA.fit(torch.rand(5, 1, 2, 3), 7), r"^k must be below 6, .* 7"),
+    "constant images": (
+        lambda _: PPCA.fit(torch.ones(5, 4), 1),
+        r"^images must vary in more than k = 1 dim",
+    ),
+    "one image": (lambda _: PPCA.fit(torch.rand(1, 4), 1), r"^images must be \(N ≥ 2, D, …\)"),
+    "NaN": (lambda _: PPCA.fit(torch.rand(5, 4) * torch.nan, 1), "^images must be finite"),
+    "dynamic images": (
+        lambda _: PPCA.fit(load_dataset("digits").binarise("dynamic"), 1),
+        "^images must be grey or static, not dynamic",
+    ),
     "shape": (lambda p: p.log_prob(torch.rand(5, 4, 5)), r"x must be \(N, 2, 4, 5\)"),
     "pixels": (lambda p: PPCA(p.model, (3,)), r"shape must hold the model's 40 pixels, not \(3,\)"),
     "another network": (
