@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ from vaelib.vae import VAE
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+T = TypeVar("T")
 
 CHECKPOINT = "checkpoint.pt"
 DATA = "data.json"  # beside the checkpoint: what the run is trained on
@@ -82,39 +85,24 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action) if has_one else action.help
 
 
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+def _converter(
+    what: str, kind: Callable[[str], T], fits: Callable[[T], bool]
+) -> Callable[[str], T]:
+    """Turn an option's text into a number, or say that it must be `what`."""
+
+    def convert(text: str) -> T:
+        with contextlib.suppress(ValueError):
+            if fits(number := kind(text)):
+                return number
+        raise argparse.ArgumentTypeError(f"must be {what}, not {text!r}")
+
+    return convert
 
 
-def _seed(text: str) -> int:
-    number = int(text)
-    if not 0 <= number < 2**63:
-        raise ValueError
-    return number
-
-
-def _rate(text: str) -> float:
-    number = float(text)
-    if not 0 < number < math.inf:
-        raise ValueError
-    return number
-
-
-def _weight(text: str) -> float:
-    number = float(text)
-    if not 0 <= number < math.inf:
-        raise ValueError
-    return number
-
-
-# These names make argparse say: argument --n: invalid whole number of at least 1 value: '0'
-_count.__name__ = "whole number of at least 1"
-_seed.__name__ = "whole number from 0"
-_rate.__name__ = "positive number"
-_weight.__name__ = "number of at least 0"
+_count = _converter("a whole number of at least 1", int, lambda number: number >= 1)
+_seed = _converter("a whole number from 0 to 2⁶³ − 1", int, lambda number: 0 <= number < 2**63)
+_rate = _converter("a positive number", float, lambda number: 0 < number < math.inf)
+_weight = _converter("a number of at least 0", float, lambda number: 0 <= number < math.inf)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -325,14 +325,19 @@ def test_mistakes_are_one_line(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "--epochs", "0"], "--epochs: invalid whole number of at least 1 value: '0'"),
-        (["train", "--beta", "-1"], "--beta: invalid number of at least 0 value: '-1'"),
-        (["train", "--patience", "0"], "--patience: invalid whole number"),
+        (["train", "--epochs", "0"], "--epochs: must be a whole number of at least 1, not '0'"),
+        (["train", "--beta", "-1"], "--beta: must be a number of at least 0, not '-1'"),
+        (["train", "--patience", "0"], "--patience: must be a whole number"),
         (["train", "--network", "deep"], "--network: invalid choice: 'deep'"),
-        (["train", "--hidden", "8", "0"], "--hidden: invalid whole number"),
-        (["train", "--seed", "9" * 23], "--seed: invalid whole number from 0"),
-        (["train", "--learning-rate", "inf"], "--learning-rate: invalid positive number"),
-        (["evaluate", "--samples", "0"], "--samples: invalid whole number"),
+        (["train", "--hidden", "8", "0"], "--hidden: must be a whole number"),
+        (["train", "--seed", "9" * 23], "--seed: must be a whole number from 0 to 2⁶³ − 1"),
+        (
+            ["train", "--learning-rate", "inf"],
+            "--learning-rate: must be a positive number, not 'inf'",
+        ),
+        (["train", "--learning-rate", "nan"], "must be a positive number, not 'nan'"),
+        (["evaluate", "--samples", "0"], "--samples: must be a whole number"),
+        (["sample", "--n", "many"], "--n: must be a whole number of at least 1, not 'many'"),
     ],
 )
 def test_impossible_options_are_refused_before_anything_is_made(
