@@ -270,7 +270,9 @@ def _train(options: argparse.Namespace) -> None:
     )
     print(f"  validation ELBO  {history.validation_elbo[best]:8.2f}", end="")
     print(_in_bits(model, history.validation_elbo[best]))
-    print(f"  {history.active_units[best]} of {options.latent_dim} latent dimensions active")
+    # −1 if a single image was measured, whose q says nothing of the others'.
+    if history.active_units[best] >= 0:
+        print(f"  {history.active_units[best]} of {options.latent_dim} latent dimensions active")
     # Imported late, because matplotlib takes longer to import than everything else.
     from vaelib import plots
 
@@ -289,7 +291,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     data.check_same(options.out / DATA)
     generator = torch.Generator().manual_seed(options.seed)
     bound = evaluate_elbo(model, images, generator).per_example
-    print(f"{images}, ± standard error over images:")
+    print(f"{images}{', ± standard error over images' if len(images) > 1 else ''}:")
     print(f"  ELBO      {_mean(bound)} nats{_in_bits(model, bound.mean())}", flush=True)
     result = log_likelihood(model, images, generator, samples=options.samples)
     print(
@@ -394,7 +396,8 @@ def _device(options: argparse.Namespace) -> str:
 
 
 def _mean(values: Tensor) -> str:
-    return f"{values.mean():8.2f} ± {values.std() / len(values) ** 0.5:.2f}"
+    mean = f"{values.mean():8.2f}"
+    return f"{mean} ± {values.std() / len(values) ** 0.5:.2f}" if len(values) > 1 else mean
 
 
 def _save(drawn: Axes | Figure, path: Path) -> None:

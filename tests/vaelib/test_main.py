@@ -258,6 +258,23 @@ def test_a_run_knows_its_data(
     assert f"the folder {mine} does not exist any more" in capsys.readouterr().err
 
 
+def test_one_image_has_neither_active_units_nor_a_standard_error(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for i in range(12):
+        shutil.copy(photographs / "ab"[i % 2] / f"{i}.png", few)
+    out = ["--out", str(tmp_path / "run")]
+    assert main(["train", *out, "--data", str(few), *SMALL_RUN]) == 0
+    assert main(["evaluate", *out, "--samples", "5", "--device", "cpu"]) == 0
+    told = capsys.readouterr().out
+    assert "few test: 1 × " in told
+    assert "active" not in told
+    assert "±" not in told
+    assert "nan" not in told
+
+
 def test_what_is_measured_on_was_not_trained_on(photographs: Path) -> None:
     parts = RunData(str(photographs), 8, "grey").load("train", "validation", "test")
     assert [len(part) for part in parts] == [32, 4, 4]
