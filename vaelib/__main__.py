@@ -19,6 +19,7 @@ from vaelib._checks import check_device
 from vaelib._run_data import RunData, named
 from vaelib.baselines import PPCA
 from vaelib.checkpoint import load_vae
+from vaelib.compiled import CompilationError
 from vaelib.data import Images, available_datasets
 from vaelib.evaluation import evaluate_elbo, log_likelihood
 from vaelib.generation import sample_prior
@@ -60,6 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"{options.command}: {error}", file=sys.stderr)
+        return 1
+    except CompilationError as error:
+        print(
+            f"{options.command}: {str(error).replace('compile=True', '--compile')}", file=sys.stderr
+        )
         return 1
     except (MemoryError, RuntimeError) as error:
         # torch reports a lack of memory as a RuntimeError; any other is a bug, and is shown whole.

@@ -14,7 +14,11 @@ from torch.distributions import Distribution
 
 from vaelib.objective import Precision, bound_in, slopes, term_sums
 
-__all__ = ["CompiledStep", "compiler"]
+__all__ = ["CompilationError", "CompiledStep", "compiler"]
+
+
+class CompilationError(RuntimeError):
+    """torch.compile failed, for example because there is no C++ compiler."""
 
 
 @contextlib.contextmanager
@@ -22,7 +26,7 @@ def compiler() -> Iterator[None]:
     """Set torch.compile up so that a step becomes one graph, and explain its failures.
 
     Raises:
-        RuntimeError: when no C++ compiler is found.
+        CompilationError: when no C++ compiler is found.
     """
     # torch.compile turns validation off for the whole process, because a graph reads no values.
     before = Distribution._validate_args
@@ -43,9 +47,9 @@ def compiler() -> Iterator[None]:
             yield
     except torch._dynamo.exc.BackendCompilerFailed as error:
         reason = str(error).splitlines()[0]
-        raise RuntimeError(
+        raise CompilationError(
             f"compile=True failed ({reason}): torch.compile needs a C++ compiler such as g++, and "
-            "Python's headers; without compile, fit reaches the same parameters, only more slowly"
+            "Python's headers; without it, training reaches the same parameters, only more slowly"
         ) from error
     finally:
         Distribution.set_default_validate_args(before)

@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch._dynamo.exc import BackendCompilerFailed
 
 from vaelib import VAE
 from vaelib.__main__ import main
 from vaelib._run_data import RunData
 from vaelib.baselines import PPCA
 from vaelib.checkpoint import load_vae, read_checkpoint, save_vae
+from vaelib.compiled import compiler
 from vaelib.data import Images, available_datasets
 from vaelib.evaluation import evaluate_elbo
 from vaelib.likelihood import bits_per_dim
@@ -365,6 +367,32 @@ def test_impossible_options_are_refused_before_anything_is_made(
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "absent").exists()
+
+
+def test_pictures_of_several_sizes_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for size in (10, 12):
+        Image.new("L", (9, size)).save(tmp_path / f"{size}.png")
+    assert main(["train", "--data", str(tmp_path), "--out", str(tmp_path / "run")]) == 1
+    error = capsys.readouterr().err
+    assert error.endswith("12.png has 12 × 9: --size crops and resizes them all\n")
+    assert error.count("\n") == 1
+
+
+def test_a_missing_compiler_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compile_nothing(*_: object, **__: object) -> None:
+        with compiler():
+            raise BackendCompilerFailed(None, FileNotFoundError("no g++"), None)
+
+    monkeypatch.setattr("vaelib.__main__.fit", compile_nothing)
+    assert main(["train", "--out", str(tmp_path), "--compile", *SMALL]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("train: --compile failed (")
+    assert "needs a C++ compiler such as g++" in error
+    assert error.count("\n") == 1
 
 
 def test_other_files_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
