@@ -384,7 +384,7 @@ def log_marginal_monte_carlo(log_likelihood: Tensor) -> Tensor:
 def effective_sample_size(log_w: Tensor) -> Tensor:
     """(Σ w)² / Σ w², between 1 and S: (S, N) → (N,). How many equal weights these are worth.
 
-    Kong 1992.
+    Kong 1992. NaN if all weights are 0.
 
     Raises:
         ValueError: when log_w is not (S, N) with S ≥ 1, or holds NaN or +∞.

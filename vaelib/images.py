@@ -178,7 +178,8 @@ class Images:
         """Read the pictures in a folder and its sub-folders, or in a zip file of one.
 
         Pictures are read in the order of their paths and kept in memory, one byte per value. Hidden
-        files are ignored. A picture that the camera marks as turned is turned back.
+        files are ignored, and links to folders are not followed. A picture that the camera marks as
+        turned is turned back.
 
         Arguments:
             path: of the folder or zip file.

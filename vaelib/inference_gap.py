@@ -61,8 +61,9 @@ def fit_posterior(
 
     Cremer et al. 2018 call it the optimal approximation q*.
 
-    The search starts at the encoder's q if that is a diagonal Gaussian, otherwise at the prior. The
-    result is the average over the last half of the steps, because each step is noisy.
+    The search starts at the encoder's q if that is a diagonal Gaussian, otherwise at N(0, I),
+    whatever the prior. The result is the average over the last half of the steps, because each step
+    is noisy.
 
     Arguments:
         model: its parameters stay as they are.

@@ -438,6 +438,12 @@ class TestEffectiveSampleSize:
         torch.testing.assert_close(size, weights.sum(0).square() / weights.square().sum(0))
         torch.testing.assert_close(effective_sample_size(log_w - 40_000), size)
 
+    def test_is_nan_where_no_weight_is_above_0(self) -> None:
+        log_w = torch.tensor([[-math.inf, -math.inf], [-math.inf, 0.0]])
+        size = effective_sample_size(log_w)
+        assert size[0].isnan()
+        assert size[1] == 1
+
     def test_of_naive_samples_is_what_their_variance_leaves(
         self, toy: NonlinearGaussian, toy_x: Tensor, generator: torch.Generator
     ) -> None:

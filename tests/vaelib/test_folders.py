@@ -61,6 +61,17 @@ def test_a_zip_file_is_read_like_the_folder(folder: Path, tmp_path: Path) -> Non
         Path(archive).unlink()
 
 
+def test_links_to_pictures_are_read_and_links_to_folders_are_not(
+    folder: Path, tmp_path: Path
+) -> None:
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "blue.png").symlink_to(folder / "blue" / "a.png")
+    (linked / "red").symlink_to(folder / "red")
+    (linked / "circle").symlink_to(linked)
+    assert len(Images.from_folder(linked)) == 1
+
+
 @pytest.mark.parametrize(
     ("names", "labelled"),
     [
