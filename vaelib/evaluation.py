@@ -166,9 +166,10 @@ sample size: median 20.0, minimum 20.0)
 
     def __str__(self) -> str:
         size = self.effective_sample_size
+        what = "examples" if self.convention == "real numbers" else "images"
         return (
             f"log p(x) = {self.mean():.2f} ± {self.mean_standard_error():.2f} nats "
-            f"({self.convention}, {len(self.per_example)} images, {self.samples} samples each; "
+            f"({self.convention}, {len(self.per_example)} {what}, {self.samples} samples each; "
             f"effective sample size: median {size.median():.1f}, minimum {size.min():.1f})"
         )
 
@@ -322,7 +323,8 @@ def _rows_at_once(device: torch.device, numbers: int) -> int:
 def convention_of(data: Images | Tensor, model: Any) -> str:
     """How the pixels of `data` are read, for example "static binarisation".
 
-    If a Bernoulli reads grey pixels, the text says that this is not a log-likelihood.
+    Numbers outside [0, 1], as in a standardised table, are no pixels but "real numbers". If a
+    Bernoulli reads grey pixels, the text says that this is not a log-likelihood.
 
     Arguments:
         data: `Images`, which know their convention; or a tensor (N, …), of which at most some 1,000
@@ -340,7 +342,10 @@ def convention_of(data: Images | Tensor, model: Any) -> str:
         name = f"{data.convention} {'binarisation' if binarised else 'pixels'}"
     else:
         some = data[:: len(data) // 1000 + 1]
-        name = "binary pixels" if ((some == 0) | (some == 1)).all() else "grey pixels"
+        if ((some == 0) | (some == 1)).all():
+            name = "binary pixels"
+        else:
+            name = "grey pixels" if ((some >= 0) & (some <= 1)).all() else "real numbers"
     if name == "grey pixels" and _is_bernoulli(model):
         name += ": not a log-likelihood"
     return name

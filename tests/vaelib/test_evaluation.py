@@ -233,6 +233,15 @@ class TestAnyModel:
         assert convention_of(x, vae) == "binary pixels"
         assert convention_of(x[5:6], vae) == "grey pixels: not a log-likelihood"
 
+    @pytest.mark.parametrize("outside", [-0.1, 1.1])
+    def test_numbers_that_are_no_pixels_are_not_called_so(self, outside: float):
+        x = torch.tensor([[0.0, 0.5], [1.0, outside]])
+        vae = VAE((2,), latent_dim=1, hidden=[1], likelihood="gaussian")
+        assert convention_of(x, vae) == "real numbers"
+        assert convention_of(x[:1], vae) == "grey pixels"
+        assert "(real numbers, 2 examples, 3" in str(log_likelihood(vae, x, 0, samples=3))
+        assert "(grey pixels, 1 images, 3" in str(log_likelihood(vae, x[:1], 0, samples=3))
+
     def test_grey_pixels_of_any_bernoulli_have_no_log_likelihood(self, device):
         class Own:
             prior = DiagonalGaussian.standard(2, like=torch.zeros(1, device=device))
