@@ -61,12 +61,13 @@ def _count_active(run: Run, data: Minibatches, generator: torch.Generator, last_
     x, y = data.some(FEW, generator)
     x, y = x.to(like), None if y is None else y.to(like.device)
     eps = like.new_zeros(1, len(x), noise_dim(run.model))
-    given = (x, y) if run.objective.takes_labels and y is not None else (x,)
+    ways = [(x, y), (x,)] if run.objective.takes_labels and y is not None else [(x,)]
     units = -1
-    if len(x) > 1:
+    for given in ways if len(x) > 1 else []:
         try:
             with divergence_named(run, last_step, x, eps, y):
                 units = int(active_units(run.model.encoder(*given)).sum())  # type: ignore[operator]
+            break
         except NonFiniteError:
             raise
         except Exception:

@@ -236,6 +236,33 @@ class TestKinds:
         history = fit(OfRows(), digits, digits, **RUN)
         assert history.active_units.tolist() == [-1, -1]
 
+    @pytest.mark.parametrize("reads_labels", [False, True])
+    def test_active_units_are_counted_whether_or_not_the_encoder_reads_labels(
+        self, digits: Images, reads_labels: bool
+    ) -> None:
+        class Encoder(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.means = nn.Linear(64, 2)
+
+            def forward(self, x: Tensor, *labels: Tensor) -> DiagonalGaussian:
+                if len(labels) != reads_labels:
+                    raise TypeError("labels")
+                mu = 10 * self.means(x.flatten(1))
+                return DiagonalGaussian(mu, torch.zeros_like(mu))
+
+        class Labelled(VAE):
+            def __init__(self) -> None:
+                super().__init__((1, 8, 8), 2, [8])
+                self.encoder: nn.Module = Encoder()  # type: ignore[assignment]
+
+            def forward(self, x: Tensor, eps: Tensor, y: Tensor) -> ELBO:
+                q = self.encoder(x, y) if reads_labels else self.encoder(x)
+                return evidence_lower_bound(self, x, eps, q)
+
+        history = fit(Labelled(), digits, digits, **RUN)
+        assert history.active_units.tolist() == [2, 2]
+
     def test_labels_may_be_optional(self, digits: Images) -> None:
         class Optional(Conditional):
             def forward(self, x: Tensor, eps: Tensor, y: Tensor | None = None) -> ELBO:
