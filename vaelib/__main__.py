@@ -276,7 +276,7 @@ def _train(options: argparse.Namespace) -> None:
     )
     print(f"  validation ELBO  {history.validation_elbo[best]:8.2f}", end="")
     print(_in_bits(model, history.validation_elbo[best]))
-    # −1 if a single image was measured, whose q says nothing of the others'.
+    # −1 if only one image was measured.
     if history.active_units[best] >= 0:
         print(f"  {history.active_units[best]} of {options.latent_dim} latent dimensions active")
     # Imported late, because matplotlib takes longer to import than everything else.
