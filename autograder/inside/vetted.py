@@ -2,7 +2,8 @@
 
 Outside, no object of a submission's decides a comparison. Inside it does, so what the test comes to
 see of it is vetted. An object that equals several unlike values is not an answer. Nor is a plain
-result of a submission's own arithmetic, where its answers alone have brought the cell inside.
+result of arithmetic that the submission has written itself, where its answers alone have brought
+the cell inside.
 """
 
 from __future__ import annotations
@@ -44,6 +45,13 @@ _OPERATORS: dict[type[ast.operator], Any] = {
     ast.RShift: operator.rshift,
 }  # fmt: skip
 _BY_NAME = {kind.__name__: function for kind, function in _OPERATORS.items()}
+#: By which NumPy and torch let a class have its say in what is done with it and another value.
+_PROTOCOLS = (
+    "__array_finalize__", "__array_function__", "__array_ufunc__", "__array_wrap__",
+    "__torch_dispatch__", "__torch_function__",
+)  # fmt: skip
+# As Python itself finds them, whatever a metaclass says.
+_mro, _own_names = type.__dict__["__mro__"].__get__, type.__dict__["__dict__"].__get__
 
 
 class NoAnswer(BaseException):
@@ -188,10 +196,28 @@ def _alike(leaf: Any) -> int:
     return alike
 
 
+def _decides(cls: type, *methods: str) -> bool:
+    """Whether the submission has written one of these methods, or of the protocols, of a class."""
+    if not is_own(cls):
+        return False
+    if is_own(type(cls)):
+        return True
+    every = [_own_names(one) for one in _mro(cls)]
+    given = [_own_names(one) for one in _mro(cls) if not is_own(one)]
+    return any(
+        next((names[method] for names in every if method in names), None)
+        is not next((names[method] for names in given if method in names), None)
+        for method in (*methods, *_PROTOCOLS)
+    )
+
+
 def _work_out(name: str, left: Any, right: Any) -> Any:
-    result = _BY_NAME[name](left, right)
-    if (is_own(type(left)) or is_own(type(right))) and not is_own(type(result)):
-        raise NoAnswer(f"arithmetic of class {type(left).__name__} gives no plain value here")
+    function = _BY_NAME[name]
+    result = function(left, right)
+    method = function.__name__.strip("_")
+    for cls, called in ((type(left), f"__{method}__"), (type(right), f"__r{method}__")):
+        if _decides(cls, called) and not is_own(type(result)):
+            raise NoAnswer(f"arithmetic of class {cls.__name__} gives no plain value here")
     return result
 
 

@@ -451,6 +451,12 @@ class TestNoticed:
                 "assert f() == 3 and f() != 4 and f()",
             ),
             ("class L(list): pass\ndef f(): return L([1])", "assert f() == [1]"),
+            ("class F(float): pass\ndef f(): return F(4)", "assert abs(f() - 4) < 1e-9"),
+            ("class F(float): pass\ndef f(): return F(4)", "assert 4 * f() == 16"),
+            ("import enum\nclass C(enum.IntEnum): RED = 4\ndef f(): return C.RED",
+             "assert abs(f() - 4) < 1e-9 and 4 * f() == 16"),
+            ("import enum\nclass C(enum.IntFlag): A = 1; B = 2\ndef f(): return C.A",
+             "assert f() | 4 == 5"),
             ("import json\ndef f(): return json.loads('{')", "import json\ntry: f()\n"
              "except json.JSONDecodeError: pass\nelse: assert False"),
             ("async def f(): return 1", "assert await f() == 1"),
@@ -498,6 +504,15 @@ class TestNoticed:
         (_, cell) = run(student(f"{lie}\ndef f(): return Yes()"), check(test)).cells
         worth = [o for o in cell.outputs if o.get("data", {}).get("text/plain") == "1.0"]
         assert not passed(cell) or (test.endswith("/ 1") and not worth)
+
+    @pytest.mark.parametrize("method", ["__sub__", "__rsub__", "__array_ufunc__"])
+    @pytest.mark.parametrize("test", ["abs(f() - 3) < 0.1", "abs(np.float64(3) - f()) < 0.1"])
+    def test_arithmetic_of_its_own_gives_no_answer(self, method: str, test: str) -> None:
+        source = f"class F(float): {method} = lambda *x, **y: 0.0\ndef f(): return F(5)"
+        (_, cell) = run(student(source), check(f"import numpy as np\nassert {test}")).cells
+        assert not passed(cell)
+        (said,) = errors(cell)
+        assert "Error" in said or said.endswith("arithmetic of class F gives no plain value here")
 
     def test_a_file_that_the_submission_has_written_is_the_one_that_is_read(self) -> None:
         def graded(source: str) -> CellResult:
