@@ -276,6 +276,7 @@ class _Run:
             "before": self._before(cell),
             "token": verdict.token,
             "given": self._helpers,
+            "asked": self._job.asked,
             "noticed": noticed,
         }
         self._tried.append(cell.source)

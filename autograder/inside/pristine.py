@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import functools
 import gc
 import importlib
 import os
@@ -18,18 +19,19 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["Pristine"]
+__all__ = ["Pristine", "functions_of"]
 
 _JUDGES = (
     "ast", "asyncio", "builtins", "cmath", "collections", "copy", "dataclasses", "datetime",
-    "decimal", "doctest", "enum", "fractions", "functools", "inspect", "io", "itertools", "json",
-    "json.decoder", "json.encoder", "linecache", "math", "operator", "os", "posixpath", "re",
-    "socket", "statistics", "struct", "subprocess", "sys", "threading", "traceback", "types",
-    "typing", "unittest", "unittest.case", "unittest.mock", "warnings", "weakref",
-    "numpy", "numpy.linalg", "numpy.testing", "numpy.testing._private.utils",
+    "decimal", "difflib", "doctest", "enum", "fractions", "functools", "inspect", "io", "itertools",
+    "json", "json.decoder", "json.encoder", "linecache", "math", "operator", "os", "posixpath",
+    "pprint", "re", "socket", "statistics", "struct", "subprocess", "sys", "threading",
+    "traceback", "types", "typing", "unittest", "unittest.case", "unittest.mock", "warnings",
+    "weakref", "numpy", "numpy._core.fromnumeric", "numpy._core.numeric", "numpy.linalg",
+    "numpy.testing", "numpy.testing._private.utils",
     "torch", "torch.linalg", "torch.testing", "torch.testing._comparison",
     "pandas", "pandas.testing", "pandas._testing", "pandas._testing.asserters",
-    "pytest", "_pytest.python_api", "_pytest.raises",
+    "pytest", "_pytest.approx", "_pytest.python_api", "_pytest.raises",
     "IPython.core.interactiveshell", "IPython.core.inputtransformer2", "IPython.core.magic",
     "IPython.core.magics.execution", "IPython.core.magics.osm", "IPython.core.magics.script",
     "IPython.lib.pretty", "IPython.utils.capture", "IPython.utils.process",
@@ -39,7 +41,8 @@ _JUDGES = (
 class Pristine:
     """Functions and classes of the modules that tests judge by.
 
-    Only those are put back, and the shell's own magics: data of a module may rightly change.
+    Only those are put back, and the shell's own magics: data of a module may rightly change. A
+    function is put back with its code, its defaults, and the functions that it has closed over.
 
     Args:
         shell: that the student's cells run in.
@@ -48,13 +51,16 @@ class Pristine:
     def __init__(self, shell: Any) -> None:
         for name in ("doctest", "statistics", "unittest.mock", "numpy.testing"):
             importlib.import_module(name)
+        with contextlib.suppress(ImportError):
+            importlib.import_module("pytest")
         self._modules: dict[str, tuple[types.ModuleType, dict[str, Any]]] = {}
         self._classes: dict[type, dict[str, Any]] = {}
+        self._insides: dict[types.FunctionType, _Inside] = {}
         own = [name for name in sys.modules if name.startswith("autograder.")]
         for name in (*_JUDGES, *own):
             if name in sys.modules:
                 self.add(sys.modules[name])
-        self._classes[type(shell)] = dict(vars(type(shell)))
+        self._keep_class(type(shell))
         self._shell = shell
         self._magics = {kind: dict(found) for kind, found in shell.magics_manager.magics.items()}
         self._finders = list(sys.meta_path), list(sys.path_hooks)
@@ -72,8 +78,20 @@ class Pristine:
         )
         top = name.partition(".")[0]
         for value in vars(module).values():
-            if isinstance(value, type) and value.__module__.partition(".")[0] == top:
-                self._classes.setdefault(value, dict(vars(value)))
+            if not isinstance(value, type):
+                self.keep(value)
+            elif value.__module__.partition(".")[0] == top:
+                self._keep_class(value)
+
+    def _keep_class(self, cls: type) -> None:
+        self._classes.setdefault(cls, dict(vars(cls)))
+        self.keep(cls)
+
+    def keep(self, value: Any) -> None:
+        """Keep the insides of a function, or of a class's methods, as they are now."""
+        for function in functions_of(value):
+            if function not in self._insides:
+                self._insides[function] = _Inside(function)
 
     @contextlib.contextmanager
     def forking(self) -> Iterator[None]:
@@ -99,6 +117,8 @@ class Pristine:
         os.environ.pop("LD_PRELOAD", None)
         self._put_back_modules()
         self._put_back_classes()
+        for function, inside in self._insides.items():
+            inside.put_back(function)
         for key in [key for key in vars(self._shell) if key in dir(type(self._shell))]:
             if callable(vars(self._shell)[key]):
                 del vars(self._shell)[key]
@@ -127,6 +147,62 @@ class Pristine:
                     continue
                 with contextlib.suppress(AttributeError, TypeError):
                     delattr(cls, key) if kept is None else setattr(cls, key, kept)
+
+
+class _Inside:
+    """What a function does and works with, beside the names of its module."""
+
+    def __init__(self, function: types.FunctionType) -> None:
+        self._code, self._defaults = function.__code__, function.__defaults__
+        self._by_name = function.__kwdefaults__ and dict(function.__kwdefaults__)
+        self._closed = [(cell, found) for cell, found in _closed(function) if callable(found)]
+
+    def put_back(self, function: types.FunctionType) -> None:
+        if function.__code__ is not self._code:
+            function.__code__ = self._code
+        if function.__defaults__ is not self._defaults:
+            function.__defaults__ = self._defaults
+        if self._by_name or function.__kwdefaults__:
+            function.__kwdefaults__ = self._by_name and dict(self._by_name)
+        for cell, found in self._closed:
+            cell.cell_contents = found
+
+
+def functions_of(value: Any) -> Iterator[types.FunctionType]:
+    """The functions written in Python that a function, a method or a class consists of.
+
+    >>> class A:
+    ...     half = property(lambda self: 0.5)
+    ...     @staticmethod
+    ...     def one(): return 1
+    >>> [function.__name__ for function in functions_of(A)]
+    ['<lambda>', 'one']
+    """
+    left, seen = [value], set()
+    while left:
+        one = left.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, types.FunctionType):
+            yield one
+            left += [found for _, found in _closed(one)]
+        elif isinstance(one, staticmethod | classmethod | types.MethodType):
+            left.append(one.__func__)
+        elif isinstance(one, property):
+            left += [one.fget, one.fset, one.fdel]
+        elif isinstance(one, functools.partial):
+            left.append(one.func)
+        elif type(one).__name__ in ("_ArrayFunctionDispatcher", "_lru_cache_wrapper"):
+            left += [getattr(one, "_implementation", None), vars(one).get("__wrapped__")]
+        elif one is value and isinstance(one, type):
+            left += vars(one).values()
+
+
+def _closed(function: types.FunctionType) -> Iterator[tuple[types.CellType, Any]]:
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # it is empty
+            yield cell, cell.cell_contents
 
 
 def _fork_hooks() -> list[tuple[list[Any], list[Any]]]:

@@ -28,6 +28,7 @@ import numpy as np
 
 from autograder.inside.control import Channel
 from autograder.inside.helpers import course_modules
+from autograder.inside.locked import Locked
 from autograder.inside.magics import Magics
 from autograder.inside.output import Messages, capture
 from autograder.inside.plain import imported, judges, run_plain, shown, starred
@@ -66,7 +67,7 @@ class Throwaway:
         self._shell, self._pristine, self._limit = shell, pristine, limit
         self._reports, self._ends = reports, ends
         self._space: dict[str, Any] = shell.user_ns
-        self._get_ipython = shell.get_ipython
+        self._data = Locked(self._space)
         self._locked: dict[str, Any] = {}
         self._imported: dict[str, tuple[str, str]] = {}
         self._vetters: dict[str, Any] = {}
@@ -90,6 +91,9 @@ class Throwaway:
         names = judges(source) & self._space.keys()
         names |= {name for name in bound if self._is_helper(self._space[name])}
         self._locked |= {name: self._space[name] for name in names}
+        for name in names:
+            self._pristine.keep(self._space[name])
+        self._data.keep(source, bound)
         self._imported |= imported(source)
         self._starred += starred(source)
 
@@ -146,6 +150,10 @@ class Throwaway:
             found = vars(importlib.import_module(module))
             names = found.get("__all__") or [name for name in found if name[:1] != "_"]
             self._locked |= {name: found[name] for name in names}
+        if message["asked"] is not None:
+            tests = [*message["before"], message["inside"]]
+            judging = self._locked.values()
+            self._data.put_back(tests, judging, message["asked"], message["noticed"])
         for source in message["before"]:
             with (
                 contextlib.redirect_stdout(io.StringIO()),

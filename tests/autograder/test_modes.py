@@ -291,6 +291,18 @@ class TestInside:
             "def total(v):\n    import os\n    os._exit(0)",
             "import numpy as np\nnp.allclose = np.testing.assert_allclose = lambda *x, **y: True",
             "import math\nmath.isclose = lambda *x, **y: True",
+            "import numpy as np\n"
+            "np.allclose._implementation.__defaults__ = 1e9, 1e9, False\n"
+            "np.testing.assert_allclose.__kwdefaults__ = {'atol': 1e9}\n"
+            "np._core.numeric.isclose = lambda *x, **y: True",
+            "import numpy as np, unittest\nf = lambda *x, **y: True\n"
+            "np.allclose._implementation.__code__ = f.__code__\n"
+            "judge.__code__ = unittest.TestCase.assertEqual.__code__ = f.__code__",
+            "import difflib, pytest\npytest.approx = lambda v: 0\n"
+            "difflib.SequenceMatcher.ratio = lambda *x: 1",
+            "import pytest, sys\nApprox = sys.modules[pytest.approx.__module__].ApproxScalar\n"
+            "Approx.__eq__ = lambda *x: True\n"
+            "pytest.approx.__code__ = (lambda *x, **y: 0).__code__",
             "import unittest\nunittest.TestCase.assertEqual = lambda *x: None",
             "get_ipython = lambda: None",
             "shell = get_ipython()\ntype(shell).run_cell_magic = lambda *x: None\n"
@@ -354,6 +366,9 @@ class TestInside:
             "assert total([1, 2]) == 3 and total([2, 2]) == 4",
             "import math\nassert math.isclose(total([1, 2]), 3)",
             "import unittest\nunittest.TestCase().assertEqual(total([1, 2]), 3)",
+            "import pytest\nassert total([1, 2]) == pytest.approx(3)",
+            "import difflib\n"
+            "assert difflib.SequenceMatcher(None, str(total([1, 2])), '3').ratio() == 1",
             "judge(total([1, 2]) == 3)",
             "import helper\nhelper.judge_too(total([1, 2]) == 3)",
             "open('sum', 'w').write(str(total([1, 2])))",
@@ -372,6 +387,54 @@ class TestInside:
         del found["open('sum', 'w').write(str(total([1, 2])))"]
         assert not any(found.values()), found
         assert passed(result.cells[-1])
+
+    @pytest.mark.parametrize(
+        ("rebound", "test"),
+        [
+            ("CASES = []", "for x, y in CASES: assert f(x) == y"),
+            ("del CASES\nCASES = [(2, 0)]", "for x, y in CASES: assert f(x) == y"),
+            ("WANT = 0", "check(f(2))"),
+            ("check.__code__ = (lambda v: None).__code__", "check(f(2))"),
+            ("check_all.__closure__[0].cell_contents = lambda v: None", "check_all(f(2))"),
+            ("Judge.check.__code__ = (lambda *x: None).__code__", "Judge().check(f(2))"),
+            ("all = lambda v: True", "assert all([f(2) == 4])"),
+            ("all = lambda v: True", "every(f(2) == 4)"),
+            ("abs = lambda v: 0", "assert abs(f(2) - 4) < 1e-9"),
+        ],
+    )
+    def test_what_locked_cells_and_python_bind_is_put_back(self, rebound: str, test: str) -> None:
+        locked = (
+            "CASES = [(2, 4)]\nWANT = 4\ndef check(v): assert v == WANT\n"
+            "def every(*v): assert all(v)\n"
+            "def wrapped(f): return lambda v: f(v)\ncheck_all = wrapped(lambda v: check(v))\n"
+            "class Judge:\n    def check(self, v): assert v == WANT"
+        )
+        for f, works in (("lambda x: 0", False), ("lambda x: 2 * x", True)):
+            cells = shared(locked), student(f"f = {f}\n{rebound}")
+            result = run(*cells, check(f"vars(f)\n{test}", mode="inside"), asked=("f",))
+            assert passed(result.cells[2]) == works, errors(result.cells[2])
+
+    def test_what_the_solution_binds_is_the_submissions(self) -> None:
+        cells = shared("rate = 1\nrecords = []"), student("rate = 2\nrecords.append(3)\nid = 4")
+        test = check("assert (rate, records, id) == (2, [3], 4)", mode="inside")
+        assert passed(run(*cells, test, asked=("rate", "id")).cells[2])
+        assert not passed(run(*cells, test, asked=("id",)).cells[2])
+        assert not passed(run(*cells, test, asked=("rate",)).cells[2])
+
+    def test_names_that_no_test_uses_stay_the_submissions(self) -> None:
+        work = "def filter(x): return 2 * x\nrate = 2\ndef f(x): return filter(x) * rate"
+        test = check("assert f(2) == 8", mode="inside")
+        assert passed(run(shared("rate = 1"), student(work), test, asked=("f",)).cells[2])
+
+    def test_a_locked_cell_may_change_what_another_has_bound(self) -> None:
+        cells = (
+            shared("CASES = [(2, 4)]"),
+            student("import decimal\ndef f(x): return decimal.Decimal(2 * x)"),
+            shared("CASES.append((3, 6))"),
+        )
+        last = run(*cells, check("assert f(3) == dict(CASES)[3]"), asked=("f",)).cells[3]
+        assert passed(last), errors(last)
+        assert last.mode == "inside"
 
 
 class TestHiddenInputs:
@@ -504,6 +567,23 @@ class TestNoticed:
         (_, cell) = run(student(f"{lie}\ndef f(): return Yes()"), check(test)).cells
         worth = [o for o in cell.outputs if o.get("data", {}).get("text/plain") == "1.0"]
         assert not passed(cell) or (test.endswith("/ 1") and not worth)
+
+    @pytest.mark.parametrize(
+        ("work", "test"),
+        [
+            ("CASES.clear()\nimport decimal\nf = lambda x: decimal.Decimal()",
+             "f(2)\nfor x, y in CASES: assert f(x) == y"),
+            ("class Z: pass\nz = Z()\nCASES = [(2, z)]\nf = lambda x: z",
+             "for x, y in CASES: assert f(x) == y"),
+            ("import decimal\nabs = lambda x: 0\nf = lambda x: decimal.Decimal()",
+             "assert abs(f(2) - 4) < 1"),
+        ],
+    )  # fmt: skip
+    def test_an_answer_does_not_bring_names_along(self, work: str, test: str) -> None:
+        cells = shared("CASES = [(2, 4)]"), student(work)
+        last = run(*cells, check(test), asked=("f",)).cells[2]
+        assert last.mode == "inside"
+        assert not passed(last)
 
     @pytest.mark.parametrize("method", ["__sub__", "__rsub__", "__array_ufunc__"])
     @pytest.mark.parametrize("test", ["abs(f() - 3) < 0.1", "abs(np.float64(3) - f()) < 0.1"])
