@@ -1,33 +1,37 @@
 """Keeps objects that lie from passing a test that runs beside the submission's code.
 
 Outside, no object of a submission's decides a comparison. Inside it does, so what the test comes to
-see of it is vetted. An object that equals several unlike values is not an answer. Nor is a plain
-result of arithmetic that the submission has written itself, where its answers alone have brought
-the cell inside.
+see of it is vetted. An object that equals several unlike values is not an answer. Nor, where the
+submission's answers alone have brought the cell inside, is a plain result of arithmetic that it has
+written itself, nor what it says of a plain value (`comparison`).
 """
 
 from __future__ import annotations
 
 import ast
 import contextlib
+import itertools
 import operator
 import os
 import random
-import sys
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from autograder.inside.comparison import Calls, Chains, compare
+from autograder.inside.own import NoAnswer, decides, is_own
 from autograder.link.optional import HAS_TORCH, torch
 
-__all__ = ["NoAnswer", "Vetting", "is_own", "vetters"]
+__all__ = ["Vetting", "vetters"]
 
 # As they are before any of a submission's code runs.
 _exit, _getpid = os._exit, os.getpid
 
-_VET, _WORK_OUT = "__vet__", "__work_out__"
+_VET, _WORK_OUT, _COMPARE, _OPERAND = "__vet__", "__work_out__", "__compare__", "__operand__"
+_CALLED, _GIVEN = "__called__", "__given__"
+_places = itertools.count()  # in the code of cells
 _MANY = 1000  # elements of a container that are looked at
 _FEW = 20  # a container of more is looked at once
 _PLAIN: set[Any] = {
@@ -45,28 +49,17 @@ _OPERATORS: dict[type[ast.operator], Any] = {
     ast.RShift: operator.rshift,
 }  # fmt: skip
 _BY_NAME = {kind.__name__: function for kind, function in _OPERATORS.items()}
-#: By which NumPy and torch let a class have its say in what is done with it and another value.
-_PROTOCOLS = (
-    "__array_finalize__", "__array_function__", "__array_ufunc__", "__array_wrap__",
-    "__torch_dispatch__", "__torch_function__",
-)  # fmt: skip
-# As Python itself finds them, whatever a metaclass says.
-_mro, _own_names = type.__dict__["__mro__"].__get__, type.__dict__["__dict__"].__get__
-
-
-class NoAnswer(BaseException):
-    """What a test sees of a submission is not an answer; no test expects this error as right."""
 
 
 class Vetting(ast.NodeTransformer):
     """Has a cell's values vetted.
 
     Args:
-        arithmetic: whether arithmetic of a submission's own classes is looked at, too.
+        noticed: whether what a submission's own classes do is looked at, too.
     """
 
-    def __init__(self, arithmetic: bool) -> None:
-        self._arithmetic = arithmetic
+    def __init__(self, noticed: bool) -> None:
+        self._noticed = noticed
 
     def __call__(self, tree: ast.Module) -> ast.Module:
         """The cell's code with calls of what `vetters` gives."""
@@ -90,6 +83,23 @@ class Vetting(ast.NodeTransformer):
             node.func = self.visit(node.func)
         node.args = [self.visit(arg) for arg in node.args]
         node.keywords = [self.visit(keyword) for keyword in node.keywords]
+        if self._noticed and (node.args or node.keywords):
+            place = ast.Constant(next(_places))
+            node.func = self._call(_CALLED, node.func, place, node.func)
+            left = len(node.args) + len(node.keywords)
+
+            def given(value: ast.expr) -> ast.expr:
+                nonlocal left
+                left -= 1
+                return self._call(_GIVEN, value, place, ast.Constant(left == 0), value)
+
+            for i, arg in enumerate(node.args):
+                if isinstance(arg, ast.Starred):
+                    arg.value = given(arg.value)
+                else:
+                    node.args[i] = given(arg)
+            for keyword in node.keywords:
+                keyword.value = given(keyword.value)
         return self._vetted(node)
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
@@ -109,10 +119,30 @@ class Vetting(ast.NodeTransformer):
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
         """Vets its result."""
         self.generic_visit(node)
-        if not self._arithmetic:
+        if not self._noticed:
             return node
-        name = ast.copy_location(ast.Constant(type(node.op).__name__), node)
+        name = ast.Constant(type(node.op).__name__)
         return self._call(_WORK_OUT, node, name, node.left, node.right)
+
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
+        """Vets what is compared."""
+        self.generic_visit(node)
+        if not self._noticed:
+            return node
+        names = [type(op).__name__ for op in node.ops]
+        if len(names) == 1 and names[0] not in ("Is", "IsNot"):
+            return self._call(
+                _COMPARE, node, ast.Constant(names[0]), node.left, node.comparators[0]
+            )
+        place = ast.Constant(next(_places))
+        operands = [node.left, *node.comparators]
+        node.left, *node.comparators = (
+            self._call(
+                _OPERAND, one, place, ast.Constant(name), ast.Constant(one is operands[-1]), one
+            )
+            for name, one in zip(["", *names], operands, strict=True)
+        )
+        return node
 
     def visit_match_case(self, node: ast.match_case) -> ast.match_case:
         """Leaves the pattern as it is."""
@@ -122,20 +152,6 @@ class Vetting(ast.NodeTransformer):
     def visit_arg(self, node: ast.arg) -> ast.arg:
         """Leaves the annotation as it is."""
         return node
-
-
-def is_own(cls: type) -> bool:
-    """Whether a class is the submission's, and not one that its module has by its name.
-
-    >>> is_own(int), is_own(type("Own", (), {}))
-    (False, True)
-    """
-    found: Any = sys.modules.get(cls.__module__)
-    if cls.__module__ == "__main__":
-        return True
-    for part in cls.__qualname__.split("."):
-        found = vars(found).get(part) if hasattr(found, "__dict__") else None
-    return found is not cls
 
 
 def _leaves(value: Any, depth: int = 3) -> Iterator[Any]:
@@ -196,36 +212,22 @@ def _alike(leaf: Any) -> int:
     return alike
 
 
-def _decides(cls: type, *methods: str) -> bool:
-    """Whether the submission has written one of these methods, or of the protocols, of a class."""
-    if not is_own(cls):
-        return False
-    if is_own(type(cls)):
-        return True
-    every = [_own_names(one) for one in _mro(cls)]
-    given = [_own_names(one) for one in _mro(cls) if not is_own(one)]
-    return any(
-        next((names[method] for names in every if method in names), None)
-        is not next((names[method] for names in given if method in names), None)
-        for method in (*methods, *_PROTOCOLS)
-    )
-
-
 def _work_out(name: str, left: Any, right: Any) -> Any:
     function = _BY_NAME[name]
     result = function(left, right)
     method = function.__name__.strip("_")
     for cls, called in ((type(left), f"__{method}__"), (type(right), f"__r{method}__")):
-        if _decides(cls, called) and not is_own(type(result)):
+        if decides(cls, called) and not is_own(type(result)):
             raise NoAnswer(f"arithmetic of class {cls.__name__} gives no plain value here")
     return result
 
 
-def vetters(noticed: bool) -> dict[str, Any]:
+def vetters(noticed: bool, calls: Calls) -> dict[str, Any]:
     """What a cell's code calls, in this process alone.
 
     Args:
         noticed: whether a submission's answers alone have brought the cell inside.
+        calls: looks at what functions are given.
     """
     own = _getpid()
 
@@ -234,4 +236,11 @@ def vetters(noticed: bool) -> dict[str, Any]:
             _exit(1)
         return _vet(value, noticed)
 
-    return {_VET: vet, _WORK_OUT: lambda *args: vet(_work_out(*args))}
+    return {
+        _VET: vet,
+        _WORK_OUT: lambda *args: vet(_work_out(*args)),
+        _COMPARE: compare,
+        _OPERAND: Chains().operand,
+        _CALLED: calls.called,
+        _GIVEN: calls.given,
+    }

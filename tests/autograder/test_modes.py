@@ -351,6 +351,9 @@ class TestInside:
             "class Yes:\n    __array_ufunc__ = __array_function__ = lambda *x, **y: True\n"
             "    def __array__(self, *x, **y): return [[3.0]]\n"
             "def total(v): return Yes()",
+            "import os\nclass Yes:\n"
+            "    def __eq__(self, other): return os.fork() == 0 or os.wait()[1] == 0\n"
+            "def total(v): return Yes()",
             "import numpy as np\ndef total(v): return np.ma.masked_all(1)",
         ],
     )
@@ -567,6 +570,74 @@ class TestNoticed:
         (_, cell) = run(student(f"{lie}\ndef f(): return Yes()"), check(test)).cells
         worth = [o for o in cell.outputs if o.get("data", {}).get("text/plain") == "1.0"]
         assert not passed(cell) or (test.endswith("/ 1") and not worth)
+
+    @pytest.mark.parametrize(
+        ("lie", "test"),
+        [
+            ("def __eq__(s, o): s.seen = getattr(s, 'seen', 0) + 1; return s.seen > 7",
+             "assert f() == 4"),
+            ("__eq__ = lambda s, o: type(o) is list and len(o) > 1", "assert f() == [1, 2]"),
+            ("__eq__ = lambda s, o: type(o) is list and len(o) > 1",
+             "assert [f(), 1] == [[1, 2], 1]"),
+            ("__eq__ = lambda s, o: type(o) is dict",
+             "import unittest\nunittest.TestCase().assertEqual(f(), {1: 2})"),
+            ("__eq__ = lambda s, o: type(o) is dict", "check(f())"),
+            ("__eq__ = lambda s, o: o < 5 if type(o) is int else False", "assert f() == 4"),
+            ("__eq__ = lambda s, o: o < 5 if type(o) is int else False", "assert f() in (4, 5)"),
+            ("__eq__ = lambda s, o: o == 'ab' or o == 'xb'.replace('x', o[0])",
+             "assert f() == 'ab'"),
+            ("__ne__ = lambda s, o: False", "if f() != 4: raise ValueError"),
+            ("__sub__ = __rsub__ = lambda s, o: s\n __abs__ = lambda s: s\n"
+             " __lt__ = lambda s, o: True", "assert abs(f() - 4) < 1e-9"),
+            ("__lt__ = __gt__ = lambda s, o: True", "assert 3 < f() < 5"),
+            ("__contains__ = lambda s, o: type(o) is str", "assert 'ab' in f()"),
+            ("__torch_function__ = classmethod(lambda c, g, t, a=(), k=None:"
+             " a[1].numel() == 3)",
+             "import torch\nassert torch.allclose(f(), torch.tensor([1., 2., 3.]))"),
+            ("__array_function__ = lambda s, g, t, a, k: type(a[1]) is list",
+             "import numpy as np\nassert np.allclose(f(), [1, 2])"),
+            ("__eq__ = lambda s, o: type(o) is list and len(o) > 1", "assert [[1, 2]].count(f())"),
+        ],
+    )  # fmt: skip
+    def test_an_object_does_not_decide_what_it_equals(self, lie: str, test: str) -> None:
+        cells = (
+            shared("def check(v, wanted={1: 2}): assert v == wanted"),
+            student(f"class Z:\n {lie}\n __hash__ = None\ndef f(): return Z()"),
+        )
+        last = run(*cells, check(f"vars(f)\n{test}")).cells[2]
+        assert last.mode == "inside"
+        assert not passed(last)
+
+    @pytest.mark.parametrize(
+        "test",
+        [
+            "assert V(3) == V(3) != V(4) and V(3) == 3",
+            "assert V(2) < V(3) <= V(3) and sorted([V(3), V(2)])[0] == V(2)",
+            "assert V(2) + V(3) == V(5) and V(2) * 3 == V(6) and (V(2) * 3).x == 6",
+            "assert V(3) in [V(2), V(3)] and isinstance(V(3), V) and getattr(V(3), 'x') == 3",
+            "import unittest\nunittest.TestCase().assertEqual(V(2) * 2, V(4), 'twice')",
+            "import copy\nassert copy.deepcopy(V(3)) == V(3) and str(V(3)) == '3' and V(3)",
+            "found = []\nfound.append(V(3))\nassert found == [V(3)] and total(V(3), 4) == V(7)",
+            "import dataclasses as d\nP = d.make_dataclass('P', ['x'])\n"
+            "assert d.replace(P(V(3)), x=V(4)) == P(V(4)) and sorted([V(3)], reverse=True)",
+            "class W(V):\n    def __init__(self, x): super().__init__(x + 1)\nassert W(2) == V(3)",
+        ],
+    )
+    def test_objects_that_are_honest_compare_with_each_other(self, test: str) -> None:
+        source = (
+            "import functools\n@functools.total_ordering\nclass V:\n"
+            "    def __init__(self, x): self.x = x\n"
+            "    def __eq__(self, other): return self.x == getattr(other, 'x', other)\n"
+            "    def __lt__(self, other): return self.x < other.x\n"
+            "    def __add__(self, other): return V(self.x + other.x)\n"
+            "    def __mul__(self, k): return V(k * self.x)\n"
+            "    def __str__(self): return str(self.x)\n"
+            "def total(v, n): return V(v.x + n)"
+        )
+        cells = student(source), check(f"vars(V)\n{test}")
+        last = run(*cells).cells[1]
+        assert passed(last), errors(last)
+        assert last.mode == "inside"
 
     @pytest.mark.parametrize(
         ("work", "test"),
