@@ -21,7 +21,7 @@ __all__ = [
     "told",
 ]
 
-VERSION = 10
+VERSION = 11
 """Of the grader's verdicts: raised when the same job may end otherwise, so that it runs again."""
 
 Role = Literal["student", "shared", "test"]

@@ -19,6 +19,7 @@ import traceback
 import types
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 from unittest import mock
@@ -39,6 +40,7 @@ from autograder.inside.plain import (
     shown,
 )
 from autograder.inside.pristine import Pristine
+from autograder.inside.reading import Reading, asks_identity, asks_process, replaces
 from autograder.inside.throwaway import Throwaway
 from autograder.link.pipes import Pipes
 
@@ -47,7 +49,8 @@ __all__ = ["run_student", "run_tests"]
 # Of the link, what may be interrupted; a random state must not be left half set.
 _ROOMS = [
     *("calls", "changes", "errors", "failures", "frames", "gradients", "incoming", "messages"),
-    *("names", "namespace", "outgoing", "peer", "pipes", "standin", "table", "tensors", "values"),
+    *("names", "namespace", "outgoing", "peer", "pipes", "shared", "standin", "table", "tensors"),
+    "values",
 ]
 
 #: What tells of a stand-in as if it were what it stands for.
@@ -203,6 +206,8 @@ def run_tests(control: Channel, link: Pipes, messages: Messages) -> None:
     streams = capture(messages)
     peer.capturing = lambda: sys.stdout is not streams[0] and not magics.hides
     files = Files()
+    reading = Reading(Path.cwd())
+    theirs: set[str] = set()
     for count in itertools.count(1):
         message = receive(control)
         messages.new_cell()
@@ -220,6 +225,12 @@ def run_tests(control: Channel, link: Pipes, messages: Messages) -> None:
             note(f"it reads the history of cells by {found}")
         if message["test"] and (found := reflects(source)):
             note(f"it asks what an object is made of by {found}")
+        theirs |= set(message["bound"])
+        nodes = reading(source) if message["test"] else []
+        if found := asks_process(nodes):
+            note(f"it uses {found}, which tells of its own process")
+        if message["test"] and (found := replaces(source, namespace, theirs)):
+            note(f"it puts something else in the place of {found}")
         text: str | None = None
         error: BaseException | None = None
         try:
@@ -227,6 +238,12 @@ def run_tests(control: Channel, link: Pipes, messages: Messages) -> None:
                 text = shown(run_plain(source, name, namespace))
         except BaseException as raised:
             error = raised
+        if message["test"] and not (peer.broken or isinstance(error, KeyboardInterrupt)):
+            try:
+                with interrupts:
+                    peer.table.settle(asks=asks_identity(nodes))
+            except BaseException as raised:
+                error = raised
         if isinstance(error, KeyboardInterrupt) and _waited(error):
             peer.fail(TimedOut("the submission did not answer in time"))
         for stream in streams:
@@ -240,6 +257,7 @@ def run_tests(control: Channel, link: Pipes, messages: Messages) -> None:
         elif text is not None:
             messages({"result": {"text/plain": text[:10000]}})
         if not message["test"]:
+            reading.add(source)
             namespace.keep(name for name in judges(source) if name not in namespace)
         broken = peer.broken and [type(peer.broken).__name__, str(peer.broken)[:1000]]
         unjudged = (

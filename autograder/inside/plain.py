@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 __all__ = [
-    "awaits", "imported", "judges", "lists_names", "reads_history", "reflects", "run_plain",
-    "sets_attributes", "shown", "starred",
+    "awaits", "imported", "judges", "lists_names", "parsed", "reads_history", "reflects",
+    "run_plain", "sets_attributes", "shown", "starred",
 ]  # fmt: skip
 
 _FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
@@ -36,6 +36,14 @@ def _parse(source: str, name: str) -> ast.Module:
             raise
         tree: ast.Module = ast.parse(plain, name)
         return tree
+
+
+def parsed(source: str) -> ast.Module | None:
+    """A cell's code; `None` where it is none."""
+    try:
+        return _parse(source, "<cell>")
+    except (SyntaxError, ValueError):
+        return None
 
 
 def _execute(
@@ -195,10 +203,10 @@ def _is_inner(name: str) -> bool:
 
 
 def sets_attributes(source: str) -> set[str]:
-    """The names of what a cell sets or deletes attributes of.
+    """The names of that in which, or in whose parts, a cell sets or deletes attributes.
 
-    >>> sets_attributes("import math; math.pi = 3; math.tau.x(1)")
-    {'math'}
+    >>> sorted(sets_attributes("math.pi = 3; setattr(np.linalg, 'inv', f); other.x(1)"))
+    ['math', 'np']
     """
     try:
         tree = _parse(source, "<cell>")
@@ -210,7 +218,13 @@ def sets_attributes(source: str) -> set[str]:
             found.append(node.value)
         elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("setattr", "delattr"):
             found += node.args[:1]
-    return {node.id for node in found if isinstance(node, ast.Name)}
+    names = set()
+    for owner in found:
+        while isinstance(owner, ast.Attribute):
+            owner = owner.value
+        if isinstance(owner, ast.Name):
+            names.add(owner.id)
+    return names
 
 
 def imported(source: str) -> dict[str, tuple[str, str]]:

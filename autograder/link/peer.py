@@ -153,14 +153,14 @@ class Peer:
                 raise RecursionError("calls between a submission and its tests nest too deep")
             self._serial += 1
             serial, frame = self._serial, Frame()
-            self.table.frames.append(frame)
+            self.table.begin(frame, args)
             try:
                 self._send(serial, Call(op, key, name, torch.is_grad_enabled()), args)
                 head, payload = self._answer_to(serial)
                 with self._breaking():
                     if isinstance(head, Answer):
                         torch.set_grad_enabled(head.grads)
-                        return read(payload)
+                        return self.table.answered(op, args, read(payload))
                     iterating = (op, name) == ("special", "__next__")
                     error = raised(head, payload, self.table, iterating)
                 raise error
@@ -188,7 +188,7 @@ class Peer:
         frame, error = message.frame, None
         with self._lock:
             self._serving += 1
-            self.table.frames.append(frame)
+            self.table.begin(frame, message.payload)
         try:
             if len(self.table.frames) > _DEEPEST:
                 raise RecursionError("calls between a submission and its tests nest too deep")
@@ -203,12 +203,15 @@ class Peer:
             try:
                 if error is None:
                     try:
+                        value = result[0] if call.op == "call" else result
+                        self.table.answered(call.op, message.payload, value)
                         self._send(message.serial, Answer(left), result, frame)
                     except BaseException as unsent:
                         error = unsent
                 if error is not None:
                     self._send_error(message.serial, error, frame)
             finally:
+                del error  # it has this frame, and so all that has come
                 self._serving -= 1
                 self.table.frames.remove(frame)
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from autograder.link.errors import Tampered, TooLarge, Unsupported, expect
 from autograder.link.optional import nn, torch
+from autograder.link.shared import Shared
 from autograder.link.tensors import raw_bytes
 from autograder.link.values import Encoder
 
@@ -223,6 +224,11 @@ def handle_of(value: Any) -> Handle | None:
     return found if type(found) is Handle and found.ref() is value else None
 
 
+def _flags(answer: Any) -> tuple[bool, bool, bool]:
+    again, held, changed = expect(answer, tuple, "an answer")
+    return again is True, held is True, changed is True
+
+
 class Table:
     """The objects of both sides, as one of them knows them, by their owner's numbers.
 
@@ -233,6 +239,7 @@ class Table:
     Attributes:
         unjudged: why what a test finds out here may be wrong, whether it passes or fails.
         doubtful: why it may be wrong where it fails.
+        shared: the plain values that crossed.
     """
 
     def __init__(self, ask: Ask, guarded: bool) -> None:
@@ -240,6 +247,7 @@ class Table:
         self.guarded = guarded
         self.unjudged: str | None = None
         self.doubtful: str | None = None
+        self.shared = Shared()
         self.own: dict[int, Entry] = {}
         self.theirs: weakref.WeakValueDictionary[int, Handle] = weakref.WeakValueDictionary()
         self.classes: dict[int, type] = {}  # of the other side; these are kept
@@ -253,6 +261,34 @@ class Table:
         self.collected: list[torch.Tensor] = []
         self._by_id: dict[int, Entry] = {}
         self._last_key = 0
+
+    def begin(self, frame: Frame, args: Any) -> None:
+        """A question crosses, and is under way from now on."""
+        if not self.frames:  # else those who wait hold what has crossed before
+            self.shared.look()
+        self.shared.cross(args)
+        self.frames.append(frame)
+
+    def answered(self, op: str, args: Any, result: Any) -> Any:
+        """An answer crosses; of a call, with what has become of its arguments."""
+        if op == "call":
+            both = (*args[0], *args[1].values())
+            self.shared.cross(tuple(x for x in both if type(x) in _MUTABLE), alike=True)
+        self.shared.cross(result)
+        return result
+
+    def settle(self, *, asks: bool) -> None:
+        """Note, at the end of a test, if it may have had two values for what is one.
+
+        Args:
+            asks: whether the test asks which of its values are the same.
+        """
+        if not self.shared.any:
+            return
+        again, held, changed = self.ask("shared", None, None, (), _flags)
+        _, held_here, changed_here = self.shared.told()
+        if (again and (asks or changed_here)) or (held and changed_here) or (changed and held_here):
+            self.unjudged = self.unjudged or "a value is the test's and the submission's at once"
 
     def next_key(self) -> int:
         """A number for an object of one's own."""

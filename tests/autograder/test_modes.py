@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import textwrap
 from typing import Any
 
 import pytest
@@ -664,6 +665,135 @@ class TestNoticed:
         assert not passed(cell)
         (said,) = errors(cell)
         assert "Error" in said or said.endswith("arithmetic of class F gives no plain value here")
+
+    def test_a_value_that_is_shared_is_judged_where_it_is_one(self) -> None:
+        given = """
+            import numpy as np
+            def same(v): return v
+            def shallow(v): return v[:]
+            def half(a): return a[::2]
+            def grid(n): return [[0] * n] * n
+            def gathered(x, found=[]):
+                found.append(x)
+                return found
+            class Bag:
+                def __init__(self, items): self.items = items
+                def add(self, x): self.items.append(x)
+                def get(self): return self.items
+            def fails(v):
+                v.clear()
+                raise ValueError
+            everything = []
+            def note(x): everything.append(x)
+            """
+        tests = """
+            v = [1]; r = same(v); assert r == v and r is not v
+            v = [1]; r = same(v); r.append(3); assert v == [1]
+            v = [[1]]; r = shallow(v); r[0].append(3); assert v == [[1]]
+            import numpy as np; a = np.zeros(3); r = same(a); r[0] = 9; assert a[0] == 0
+            import numpy as np; a = np.zeros(3); assert not np.shares_memory(half(a), a)
+            g = grid(2); g[0][0] = 1; assert g == [[1, 0], [0, 0]]
+            a = gathered(1); b = gathered(2); assert a == [1]
+            v = [1]; bag = Bag(v); bag.add(2); assert v == [1]
+            v = [1]; bag = Bag(v); v.append(2); assert bag.items == [1]
+            bag = Bag([]); bag.get().append(1); assert bag.get() == []
+            separate(same, [1])
+            kept = everything; note(1); assert kept == []
+            """
+        lines = textwrap.dedent(tests).strip().split("\n")
+        lines.append("v = [1]\ntry: fails(v)\nexcept ValueError: pass\nassert v == [1]")
+        judge = shared("def separate(f, v): assert f(v) is not v")
+        made = [check(f"def t():\n{textwrap.indent(line, '  ')}\nt()", line) for line in lines]
+        result = run(judge, student(textwrap.dedent(given)), *made)
+        assert not [cell.id for cell in result.cells[2:] if passed(cell)]
+        assert {cell.unjudged for cell in result.cells[2:]} == {
+            "a value is the test's and the submission's at once"
+        }
+
+    def test_what_is_not_shared_stays_outside(self) -> None:
+        given = """
+            import numpy as np
+            def copied(v): return sorted(v)
+            def in_place(v):
+                v.sort()
+                return v
+            def one_more(a):
+                a += 1
+                return a
+            def flat(a): return a.reshape(-1)
+            class Bag:
+                def __init__(self): self.items = []
+                def add(self, x): self.items.append(x)
+            """
+        tests = """
+            v = [3, 1]; r = copied(v); v[0] = 2; r += [4]; assert copied(v) == [1, 2] and r is not v
+            v = [3, 1]; assert in_place(v) == v == [1, 3]
+            import numpy as np; a = np.zeros(3); assert (one_more(a) == a).all() and a[0] == 1
+            import numpy as np; a = np.zeros((3, 2)); assert flat(a).shape == flat(a).shape == (6,)
+            bag = Bag(); assert bag.items == []; bag.add(1); assert bag.items == [1]
+            """
+        lines = textwrap.dedent(tests).strip().split("\n")
+        made = [check(line, line) for line in lines]
+        result = run(student(textwrap.dedent(given)), *made)
+        for one in result.cells[1:]:
+            assert passed(one), (one.id, errors(one))
+            assert one.mode == "outside", (one.id, one.unjudged)
+
+    @pytest.mark.parametrize(
+        "way",
+        [
+            "np.linalg.inv = boom",
+            "setattr(np.linalg, 'inv', boom)",
+            "import pytest\npytest.MonkeyPatch().setattr(np.linalg, 'inv', boom)",
+            "import sys\nsys.modules['numpy'] = None",
+            "np = None",
+            "def sorted(*_): raise AssertionError",
+            "sorted = None",
+            "def g(): raise AssertionError",
+        ],
+    )
+    def test_what_a_submission_may_not_use(self, way: str) -> None:
+        uses = """
+            import numpy as np
+            def g(): pass
+            def f():
+                import numpy
+                return g(), sorted(np.linalg.inv(np.eye(1)))
+            """
+        test = f"import numpy as np\ndef boom(*_): raise AssertionError\n{way}\nf()"
+        cell = run(student(textwrap.dedent(uses)), check(test)).cells[-1]
+        assert not passed(cell)
+        assert cell.mode == "inside"
+
+    @pytest.mark.parametrize(
+        ("wrong", "test"),
+        [
+            ("import numpy as np\ndef f(): np.log(np.zeros(1))",
+             "import numpy as np\nwith np.errstate(all='raise'): f()"),
+            ("import warnings\ndef f(): warnings.warn('so')",
+             "import warnings\nwith warnings.catch_warnings():\n"
+             "    warnings.simplefilter('error')\n    f()"),
+            ("def f(n=300): return n and f(n - 1)",
+             "import sys\nsys.setrecursionlimit(150)\nf()"),
+            ("import threading, time\n"
+             "def f(): threading.Thread(target=time.sleep, args=[1]).start()",
+             "import threading\nf()\nassert threading.active_count() == 1"),
+            ("import os\ndef f(): os.environ['SO'] = '1'",
+             "import os\nf()\nassert 'SO' not in os.environ"),
+            ("import os\ndef f(): os.chdir('/')",
+             "import os\nf()\nassert os.getcwd() != '/'"),
+            ("def f(): open('left', 'w')", "import os\nf()\nassert 'left' not in os.listdir()"),
+            ("def f(): [0] * 10**6",
+             "import tracemalloc\ntracemalloc.start()\nf()\n"
+             "assert tracemalloc.get_traced_memory()[1] < 10**6"),
+            ("def f(): open('left', 'w')", "f()\nleaves_nothing()"),
+        ],
+    )  # fmt: skip
+    def test_what_only_its_own_process_shows(self, wrong: str, test: str) -> None:
+        judge = shared("import os\ndef leaves_nothing(): assert not os.path.exists('left')")
+        *_, cell = run(judge, student(wrong), check(test)).cells
+        assert not passed(cell)
+        assert cell.mode == "inside"
 
     def test_a_file_that_the_submission_has_written_is_the_one_that_is_read(self) -> None:
         def graded(source: str) -> CellResult:

@@ -8,9 +8,9 @@ from pathlib import Path
 import autograder.link
 
 ORDER = [
-    "optional", "errors", "pipes", "frames", "tensors", "values", "names", "randomness", "messages",
-    "table", "standin", "gradients", "failures", "outgoing", "changes", "incoming", "calls", "peer",
-    "namespace",
+    "optional", "errors", "pipes", "frames", "shared", "tensors", "values", "names", "randomness",
+    "messages", "table", "standin", "gradients", "failures", "outgoing", "changes", "incoming",
+    "calls", "peer", "namespace",
 ]  # fmt: skip
 
 
