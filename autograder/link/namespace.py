@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from autograder.link.peer import Peer
+from autograder.link.table import handle_of
 
 __all__ = ["Namespace"]
 
@@ -50,6 +51,9 @@ class Namespace(dict[str, Any]):
         if name.startswith("__") or name in self._kept:
             raise KeyError(name)
         value = self._peer.fetch(name)
+        handle = handle_of(value)
+        if handle is not None and isinstance(value, type) and name[:1].isupper():
+            handle.named = True
         super().__setitem__(name, value)
         self._fetched.add(name)
         return value

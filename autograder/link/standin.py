@@ -10,7 +10,8 @@ a plain value is False, `<` is an error, `bool` is True, `float`, `int`, `__arra
 `__torch_function__` do not exist. An operator with a plain value may give only a stand-in, and one
 that does not pass for a number or a tensor: `(answer - expected).abs().max()` is an error, as is
 `answer.allclose(expected)`, while `(Vector(1, 2) * 3).x` is asked of the class. So is `in`, as a
-method would be. A `with` of a stand-in lets every verdict through.
+method would be, and it is noted where the test does not use the class by its name. A `with` of a
+stand-in lets every verdict through, and it is noted if it ends another error.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from autograder.link.errors import WireError
 from autograder.link.optional import nn, torch
@@ -30,6 +33,14 @@ __all__ = [
 
 _VERDICTS = {"allclose", "equal", "isclose", "eq", "ne", "lt", "le", "gt", "ge"}
 """Methods by which a tensor compares itself with what a test expects."""
+
+_PLAIN = {
+    name
+    for kind in (torch.Tensor, np.ndarray, str, list, set, dict)
+    for name in dir(kind)
+    if name[:1] != "_"
+}
+"""What a test asks of plain values and tensors."""
 
 
 def _tie(value: Any) -> Handle:
@@ -50,14 +61,16 @@ def _attribute(value: Any, name: str) -> Any:
     if name.startswith(("__", "_repr_", "_ipython_", "_wire")):
         raise AttributeError(name)
     handle = _tie(value)
-    if handle.mixed and hasattr(torch.Tensor, name):
+    if handle.mixed and name in _PLAIN:
         raise _refusal(
             value, f"an operator gave this {type(value).__name__}: its {name} is not an answer"
         )
+    if name in _PLAIN:
+        _passes(value, name)
     if name in getattr(type(value), "_wire_methods", ()):
         return RemoteMethod(value, name)
     found = handle.ask("get", name)
-    if hasattr(torch.Tensor, name) and handle_of(found) is not None and callable(found):
+    if name in _PLAIN and handle_of(found) is not None and callable(found):
         return RemoteMethod(value, name)  # a function that is not of the class, but passes for it
     return found
 
@@ -84,8 +97,8 @@ class RemoteMethod:
                 self.__self__, f"{self.__name__} of an object of the other side is not an answer"
             )
         result = handle.call(self.__name__, args, kwargs)
-        tensors = any(isinstance(arg, torch.Tensor) for arg in plain)
-        mixed = handle.mixed or (tensors and hasattr(torch.Tensor, self.__name__))
+        arrays = any(isinstance(arg, torch.Tensor | np.ndarray) for arg in plain)
+        mixed = handle.mixed or (arrays and self.__name__ in _PLAIN)
         return _mixed(result) if mixed else result
 
     def __repr__(self) -> str:
@@ -107,16 +120,23 @@ def _exit(self: Any, kind: Any = None, *rest: Any) -> bool:
     ended = bool(_tie(self).ask("special", "__exit__", kind, *rest))
     # A verdict, the refusal of one (a TypeError) and what ends a test go on, whatever it says.
     ends = kind is not None and issubclass(kind, Exception)
-    return ended and ends and not issubclass(kind, AssertionError | TypeError | WireError)
+    if ended and ends and not issubclass(kind, AssertionError | TypeError | WireError):
+        _unjudged(self, "ends an error of the test's")
+        return True
+    return False
+
+
+def _contains(self: Any, item: Any) -> bool:
+    _passes(self, "__contains__")
+    return _tie(self).ask("special", "__contains__", item) is True
 
 
 def _operator(name: str) -> Callable[..., Any]:
     def method(self: Any, *args: Any) -> Any:
         handle = _tie(self)
         others = [handle_of(arg) for arg in args]
-        if any(
-            isinstance(arg, torch.Tensor) and not tie for arg, tie in zip(args, others, strict=True)
-        ):
+        arrays = torch.Tensor | np.ndarray
+        if any(isinstance(arg, arrays) and not tie for arg, tie in zip(args, others, strict=True)):
             raise _refusal(
                 self, f"{name} of a {type(self).__name__} with a tensor is not an answer"
             )
@@ -161,6 +181,16 @@ def _unjudged(value: Any, what: str) -> None:
     handle = _tie(value)
     if handle.table.guarded:
         handle.table.unjudged = f"{said_of(type(value))} {what}"
+
+
+def _passes(value: Any, name: str) -> None:
+    """Note that an object is asked what plain values are, unless the test has named its class.
+
+    It has where it uses a name that is written as a class's: a function may be a class, too.
+    """
+    cls = value if isinstance(value, type) else type(value)
+    if not any(tie is not None and tie.named for tie in map(handle_of, cls.__mro__)):
+        _unjudged(value, f"is asked for its {name}")
 
 
 def _refusal(value: Any, text: str) -> TypeError:
@@ -212,10 +242,11 @@ _TWO = (
     "lshift", "rshift",
 )  # fmt: skip
 _ONE = ("neg", "pos", "abs", "invert")
-_HOLD = ("len", "getitem", "setitem", "delitem", "iter", "next", "contains", "reversed", "enter")
+_HOLD = ("len", "getitem", "setitem", "delitem", "iter", "next", "reversed", "enter")
 _OPERATORS = [f"__{prefix}{name}__" for name in _TWO for prefix in ("", "r", "i")]
 _OPERATORS += [f"__{name}__" for name in _ONE]
-_CONTAINER = {f"__{name}__": _special(f"__{name}__") for name in _HOLD} | {"__exit__": _exit}
+_CONTAINER = {f"__{name}__": _special(f"__{name}__") for name in _HOLD}
+_CONTAINER |= {"__contains__": _contains, "__exit__": _exit}
 
 SPECIAL: dict[str, Callable[..., Any]] = (
     {name: _operator(name) for name in _OPERATORS}

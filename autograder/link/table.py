@@ -191,6 +191,7 @@ class Handle:
         self.bundle: int | None = None  # the number of the `Stand` node that made a tensor
         self.known: Known | None = None
         self.mixed = False  # whether an operator with a plain value has given it
+        self.named = False  # of a class: whether the test uses it by a name as classes have
 
     def __del__(self) -> None:
         self.table.released.append([self.key, self.count])

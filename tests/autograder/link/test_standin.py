@@ -145,3 +145,79 @@ def test_a_context_of_the_submission_may_end_other_errors(
     with suppress() as context:
         raise ValueError
     assert context.item() == 0.0
+
+
+LYING = """
+import numpy as np
+class Lying:
+    def __getattr__(self, name): return lambda *args, **kwargs: True
+    def __contains__(self, item): return True
+    def __sub__(self, other): return self
+    def astype(self, kind): return np.zeros(3, bool)
+    def copy(self): return np.zeros(3)
+def answer(x=None): return Lying()
+class named(Lying): pass
+class Set:
+    def __init__(self, *items): self.items = items
+    def issuperset(self, other): return other <= {*self.items}
+    def __contains__(self, item): return item in self.items
+class Small(Set): pass
+def small(): return Small(1)
+"""
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        lambda v: v.issuperset({1, 2}),
+        lambda v: v.startswith("ab"),
+        lambda v: v.isdigit(),
+        lambda v: v.all(),
+        lambda v: "a" in v,
+    ],
+)
+def test_what_is_asked_of_plain_values_is_noted_of_others(
+    connect: Callable[[str], Namespace], test: Callable[[Any], Any]
+) -> None:
+    names = connect(LYING)
+    for make in ("answer", "named"):
+        table = names._peer.table
+        table.unjudged = None
+        test(names[make]())
+        assert (table.unjudged or "").startswith("the submission's object of another class is ask")
+
+
+def test_a_class_that_the_test_names_may_have_such_methods(
+    connect: Callable[[str], Namespace],
+) -> None:
+    names = connect(LYING)
+    assert names["Set"](1, 2).issuperset({1})
+    assert 2 in names["Set"](1, 2)
+    assert names["small"]().issuperset({1})
+    assert names._peer.table.unjudged is None
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        lambda v: (v - np.ones(3)).astype(bool).any(),
+        lambda v: (v - 1.0).astype(bool).any(),
+        lambda v: (v - 1.0).copy(),
+        lambda v: (v - 1.0).isdigit(),
+    ],
+)
+def test_a_difference_is_asked_for_nothing_that_arrays_have(
+    connect: Callable[[str], Namespace], test: Callable[[Any], Any]
+) -> None:
+    with pytest.raises(TypeError, match="is not an answer"):
+        test(connect(LYING)["answer"]())
+
+
+def test_a_context_that_ends_an_error_is_noted(connect: Callable[[str], Namespace]) -> None:
+    names = connect(SUPPRESSING)
+    with names["Suppress"]():
+        pass
+    assert names._peer.table.unjudged is None
+    with names["Suppress"]():
+        raise ValueError
+    assert "ends an error of the test's" in names._peer.table.unjudged
