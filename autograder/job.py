@@ -82,6 +82,8 @@ class Cell:
             in the notebook, so that those judged inside are run before it.
         binds: of a test cell, the code that is run in the student's process, too, since later cells
             there use names that it binds; empty where none do.
+        objects: of a test cell, whether an object of the submission's may answer what is asked of
+            plain values.
     """
 
     id: str
@@ -91,6 +93,7 @@ class Cell:
     mode: Mode = "outside"
     follows: bool = False
     binds: str = ""
+    objects: bool = True
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,9 @@ def _plan(
         return result
 
     if not job.noticing:  # the course has chosen for all cells
-        return Plan({}, tuple(asked), counted=tuple(sorted(_counted(ran(job)))))
+        result = ran(job)
+        unsure = tuple(cell.id for cell in result.cells if cell.unjudged)
+        return Plan({}, tuple(asked), False, tuple(sorted(_counted(result))), unsure)
     counted: set[str] = set()
     steps: dict[str, int] = {}
     why: dict[str, tuple[str, str]] = {}

@@ -250,7 +250,7 @@ class _Run:
 
     def _on_tests(self, cell: Cell, outputs: Outputs) -> Reason | None:
         """Run a cell in the tests' process."""
-        order = {"run": cell.source, "test": cell.role == "test"}
+        order = {"run": cell.source, "test": cell.role == "test", "objects": cell.objects}
         asked = self._bound if self._job.asked is None else self._bound & set(self._job.asked)
         order |= {"bound": sorted(asked), "own": sorted(asked & vars(builtins).keys() - _NEVER)}
         self._bound.clear()

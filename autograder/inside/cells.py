@@ -218,6 +218,7 @@ def run_tests(control: Channel, link: Pipes, messages: Messages) -> None:
         peer.random.salt = hashlib.sha256(peer.random.salt + source.encode()).digest()
         linecache.cache[name] = (len(source), None, source.splitlines(True), name)
         peer.table.unjudged = peer.table.doubtful = None
+        peer.table.strict = not message["objects"]
         peer.captured = False
         if message["test"] and (call := lists_names(source)):
             note(f"it lists the notebook's names by {call}")

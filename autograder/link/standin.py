@@ -122,7 +122,7 @@ def _exit(self: Any, kind: Any = None, *rest: Any) -> bool:
     ends = kind is not None and issubclass(kind, Exception)
     if ended and ends and not issubclass(kind, AssertionError | TypeError | WireError):
         _unjudged(self, "ends an error of the test's")
-        return True
+        return not _tie(self).table.strict
     return False
 
 
@@ -191,6 +191,8 @@ def _passes(value: Any, name: str) -> None:
     cls = value if isinstance(value, type) else type(value)
     if not any(tie is not None and tie.named for tie in map(handle_of, cls.__mro__)):
         _unjudged(value, f"is asked for its {name}")
+        if _tie(value).table.strict:
+            raise TypeError(f"{name} of a {cls.__name__} is not an answer")
 
 
 def _refusal(value: Any, text: str) -> TypeError:

@@ -240,6 +240,7 @@ class Table:
     Attributes:
         unjudged: why what a test finds out here may be wrong, whether it passes or fails.
         doubtful: why it may be wrong where it fails.
+        strict: whether no object may answer what is asked of plain values.
         shared: the plain values that crossed.
     """
 
@@ -248,6 +249,7 @@ class Table:
         self.guarded = guarded
         self.unjudged: str | None = None
         self.doubtful: str | None = None
+        self.strict = False
         self.shared = Shared()
         self.own: dict[int, Entry] = {}
         self.theirs: weakref.WeakValueDictionary[int, Handle] = weakref.WeakValueDictionary()

@@ -40,12 +40,15 @@ class Plan:
         asked: the names that the solution binds; `None` where there is none.
         needs_all: whether it fails without a cell that is tagged `skip-grading`.
         counted: the graded cells whose value is a number of points.
+        objects: where the course demands outside, the graded cells that could not be judged there
+            for sure; `None` where nobody knows.
     """
 
     cells: Mapping[str, Judged] = field(default_factory=dict)
     asked: tuple[str, ...] | None = None
     needs_all: bool = False
     counted: tuple[str, ...] = ()
+    objects: tuple[str, ...] | None = None
 
 
 def written(digest: str, plans: Mapping[str, Plan]) -> bytes:
@@ -64,6 +67,7 @@ def read_plans(path: Path) -> tuple[str, dict[str, Plan]]:
                 None if plan["asked"] is None else tuple(plan["asked"]),
                 bool(plan["needs_all"]),
                 tuple(plan["counted"]),
+                None if plan["objects"] is None else tuple(plan["objects"]),
             )
             for name, plan in record["notebooks"].items()
         }

@@ -98,8 +98,11 @@ class Rules:
         )
 
     def _placed(self, cell: Cell, plan: Plan) -> Cell:
-        if cell.role != "test" or self.mode == "outside":
+        if cell.role != "test":
             return cell
+        if self.mode == "outside":
+            objects = plan.objects is None or cell.id in plan.objects
+            return dataclasses.replace(cell, objects=objects)
         if self.mode == "inside":
             return dataclasses.replace(cell, mode="inside")
         judged = plan.cells.get(cell.id, Judged())

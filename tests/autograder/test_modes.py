@@ -822,6 +822,26 @@ class TestNoticed:
         assert passed(result.cells[0])
         assert result.cells[0].mode == "outside"
 
+    def test_where_outside_is_demanded_no_object_passes_for_a_plain_value(self) -> None:
+        lies = """
+            class Yes:
+                def __getattr__(self, name): return lambda *args: True
+                def __contains__(self, item): return True
+                def __enter__(self): pass
+                def __exit__(self, *error): return True
+            def f(): return Yes()
+            """
+        tests = (
+            "assert f().issuperset({1})",
+            "assert 'a' in f()",
+            "with f(): raise ValueError",
+        )
+        for objects in (True, False):
+            made = [check(test, test, objects=objects) for test in tests]
+            result = run(student(textwrap.dedent(lies)), *made, noticing=False)
+            assert all(cell.unjudged for cell in result.cells[1:])
+            assert [passed(cell) for cell in result.cells[1:]] == [objects] * 3
+
     def test_a_course_can_demand_that_nothing_is_judged_inside(self) -> None:
         source = "import numpy as np\ndef f(): return np.str_('a')"
         (_, cell) = run(student(source), check("assert f() == 'a'"), noticing=False).cells
