@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import nbformat
@@ -87,6 +87,9 @@ def _read(data: bytes) -> dict[str, Any]:
                 f"a notebook of nbformat {version} may have {OLD_BYTES // 1000} kB: open it in "
                 "JupyterLab, save it, and submit it again",
             )
+        if any(type(level) is not int or not 1 <= level <= 6 for level in _levels(record)):
+            # The converter writes as many signs: a level of a billion would take the memory.
+            raise Refused("malformed", "the level of a heading is not a whole number from 1 to 6")
         try:
             record = nbformat.convert(nbformat.from_dict(record), 4)
         except Exception as error:  # whatever an old format's converter stumbles on
@@ -101,6 +104,16 @@ def _read(data: bytes) -> dict[str, Any]:
     if len(cells) > CELLS_COUNT:
         raise Refused("malformed", f"the notebook has more than {CELLS_COUNT} cells")
     return dict(record)
+
+
+def _levels(record: dict[str, Any]) -> Iterator[object]:
+    """The levels of an old notebook's headings."""
+    sheets = record.get("worksheets")
+    for sheet in [record, *(sheets if isinstance(sheets, list) else [])]:
+        cells = _dict(sheet).get("cells")
+        for cell in cells if isinstance(cells, list) else []:
+            if "level" in _dict(cell):
+                yield cell["level"]
 
 
 def _dict(value: object) -> dict[str, Any]:

@@ -191,6 +191,18 @@ def test_text_that_cannot_be_written_is_replaced() -> None:
     assert "\0" not in source
 
 
+def old_heading(level: object) -> bytes:
+    cell = {"cell_type": "heading", "level": level, "source": "Title", "metadata": {}}
+    sheet = {"cells": [cell], "metadata": {}}
+    old = {"nbformat": 3, "nbformat_minor": 0, "metadata": {"name": ""}, "worksheets": [sheet]}
+    return json.dumps(old).encode()
+
+
+def test_a_heading_of_an_old_notebook_is_kept() -> None:
+    notebook, _ = restore(old_heading(2), SOURCE)
+    assert "## Title" in [cell.source for cell in notebook.cells]
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
@@ -205,6 +217,9 @@ def test_text_that_cannot_be_written_is_replaced() -> None:
         (b'{"nbformat": 7, "cells": []}', "format"),
         (b'{"nbformat": true, "cells": []}', "format"),
         (b'{"nbformat": 3, "worksheets": 5}', "nbformat 3"),
+        (old_heading(10**8), "level of a heading"),
+        (old_heading("2"), "level of a heading"),
+        (old_heading(True), "level of a heading"),
         (b'{"nbformat": 4, "cells": {}}', "no list of cells"),
         (b'{"nbformat": 4, "cells": [[]]}', "no list of cells"),
         (submitted(raw(None, 5)), "not text"),
