@@ -200,6 +200,9 @@ class _Run:
             self._on_tests(cell, Outputs(self._job.limits))
         else:
             self._bound |= _names((self.halves.student.done or {}).get("bound"))
+            # What is given, and changed in place where the solution binds it anew, counts as well.
+            named = used(cell.source) | bound(cell.source)  # `x += 1` binds x to what it was
+            self._bound |= named & set(self._job.asked or ())
         return reason
 
     def _settle(self) -> None:

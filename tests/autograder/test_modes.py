@@ -425,6 +425,15 @@ class TestInside:
         assert not passed(run(*cells, test, asked=("id",)).cells[2])
         assert not passed(run(*cells, test, asked=("rate",)).cells[2])
 
+    @pytest.mark.parametrize("work", ["found.append(3)", "found += [3]", "found[:] = [3]"])
+    def test_what_is_given_may_be_changed_in_place_where_the_solution_binds_it(
+        self, work: str
+    ) -> None:
+        cells = shared("found = []"), student(work), check("assert found == [3]")
+        last = run(*cells, asked=("found",)).cells[2]
+        assert passed(last), errors(last)
+        assert not passed(run(cells[0], student("pass"), cells[2], asked=("found",)).cells[2])
+
     def test_names_that_no_test_uses_stay_the_submissions(self) -> None:
         work = "def filter(x): return 2 * x\nrate = 2\ndef f(x): return filter(x) * rate"
         test = check("assert f(2) == 8", mode="inside")
