@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 __all__ = ["mutants"]
 
@@ -95,8 +96,14 @@ AROUND = [
 BEFORE = ["torch.manual_seed(0)", "torch.set_grad_enabled(False)", "torch.randn(1)"]
 
 
-def mutants(source: str) -> Iterator[tuple[str, str]]:
+def mutants(
+    source: str, chosen: Callable[[list[Any]], list[Any]] = list
+) -> Iterator[tuple[str, str]]:
     r"""Yield a description and the text of each mutant.
+
+    Arguments:
+        source: of a function or a class.
+        chosen: takes some of all edits, for example at random, before their texts are made.
 
     Example:
         >>> texts = dict(mutants("def half(x):\n    return x / 2"))
@@ -105,14 +112,14 @@ def mutants(source: str) -> Iterator[tuple[str, str]]:
     """
     tree = ast.parse(source)
     seen = {ast.unparse(tree)}
-    for path, node in _walk(tree, ()):
-        for new in _edits(node):
-            text = _replaced(tree, path, new)
-            if text is not None and text not in seen:
-                seen.add(text)
-                before = "…" if isinstance(node, ast.arguments) else ast.unparse(node)
-                after = "nothing" if new is None else _text(new)
-                yield f"{before} → {after}", text
+    edits = [(path, node, new) for path, node in _walk(tree, ()) for new in _edits(node)]
+    for path, node, new in chosen(edits):
+        text = _replaced(tree, path, new)
+        if text is not None and text not in seen:
+            seen.add(text)
+            before = "…" if isinstance(node, ast.arguments) else ast.unparse(node)
+            after = "nothing" if new is None else _text(new)
+            yield f"{before} → {after}", text
 
 
 Step = tuple[str, int | None]
