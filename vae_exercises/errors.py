@@ -43,7 +43,7 @@ def described(value: Any, wanted: str = "one tensor") -> str:
         names = ", ".join(type(part).__name__ for part in value[:4])
         return f"a {type(value).__name__} of {len(value)} came back ({names}), expected {wanted}"
     if isinstance(value, np.ndarray | np.generic):
-        return f"a number of NumPy's came back, expected {wanted}: NumPy keeps no gradients"
+        return f"NumPy's numbers came back, expected {wanted}: NumPy keeps no gradients"
     if isinstance(value, float | int):
         return f"a Python number came back, expected {wanted}: .item() and float() cut the gradient"
     if isinstance(value, Tensor):

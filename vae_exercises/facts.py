@@ -134,6 +134,8 @@ def _difference(seen: Any, right: Any, numbers: bool) -> str:
     far = ~_near(seen, right)
     first = tuple(int(i) for i in far.nonzero()[0]) if far.any() else (0,) * seen.dim()
     place = f"at {list(first)} of shape {tuple(seen.shape)}" if first else ""
+    if len(first) == 1:  # numbers of any shape: whether that is right is another aspect
+        place = f"at index {first[0]} of {len(seen)} numbers"
     if not numbers:
         return f"First difference {place or 'in the number itself'}, on inputs that are not shown."
     value, expected = seen[first].item(), right[first].item()

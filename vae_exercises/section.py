@@ -27,7 +27,7 @@ class Section:
     heading: str
 
     def __str__(self) -> str:
-        return f"{self.title}, “{self.heading}”"
+        return f"{self.title}, “{self.heading.replace('$', '')}”"
 
     @property
     def anchor(self) -> str:
@@ -47,7 +47,7 @@ class Section:
         """Open the section in a browser if the book is there, and say where it is."""
         address = self.address(Path.cwd())
         if address is None:
-            print(f"{self}: there is no copy of the book above the folder {Path.cwd()}.")
+            print(f"{self}: the book, book/index.html in the folder vae-exercises, is not here.")
         else:
             webbrowser.open(address)
             print(f"{self}:\n{address}")

@@ -1,4 +1,4 @@
-"""Print which known mistake loses which check: `python -m vae_exercises.table [MODULE …]`."""
+"""Print which known mistake loses which check: `python -m vae_exercises.table [EXERCISE …]`."""
 
 from __future__ import annotations
 
@@ -25,12 +25,16 @@ def table(task: Task) -> str:
 
 
 def main() -> None:
-    """Print the tables of the modules that are named, or of all."""
+    """Print the tables of the exercises that are named (`3-kl`, or `kl`), or of all."""
     files = sorted(Path(__file__).parent.glob("*.toml"))
     every = [file.stem for file in files if file.with_suffix(".py").exists()]
     try:
         for name in sys.argv[1:] or every:
-            for task in importlib.import_module(f"vae_exercises.{name}")._assignment.tasks.values():
+            module = name.partition("-")[2].replace("-", "_") or name
+            if module not in every:
+                sys.exit(f"There is no exercise {name!r}. There are: {', '.join(every)}")
+            assignment = importlib.import_module(f"vae_exercises.{module}")._assignment
+            for task in assignment.tasks.values():
                 print(f"{table(task)}\n", flush=True)
     except BrokenPipeError:  # whoever read the tables has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

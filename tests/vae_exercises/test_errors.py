@@ -176,7 +176,7 @@ def test_a_check_that_is_stopped_says_in_which_line() -> None:
         (None, "your function returns nothing End it with `return …` (print only shows)."),
         ((x, x), "a tuple of 2 came back (Tensor, Tensor), expected one tensor"),
         (1.5, "a Python number came back, expected one tensor .item() and float() cut"),
-        (np.ones(3), "a number of NumPy's came back, expected one tensor NumPy keeps no"),
+        (np.ones(3), "NumPy's numbers came back, expected one tensor NumPy keeps no"),
         ("text", "an object of type str came back, expected one tensor"),
     ],
 )

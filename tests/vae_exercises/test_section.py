@@ -38,9 +38,7 @@ def test_without_a_book_its_name_is_said(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("webbrowser.open", lambda address: pytest.fail("nothing to open"))
     SECTION.open()
-    assert (
-        "“The closed form, line by line”: there is no copy of the book" in capsys.readouterr().out
-    )
+    assert "“The closed form, line by line”: the book, book/index.html" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", TASKS)

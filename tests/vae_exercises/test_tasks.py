@@ -326,6 +326,22 @@ def test_a_reader_of_tables_that_has_seen_enough_is_no_error(
         main()
 
 
+@pytest.mark.parametrize("name", ["elbo", "2-elbo"])
+def test_the_tables_of_an_exercise_are_found_by_both_of_its_names(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["table", name])
+    monkeypatch.setattr("vae_exercises.table.table", lambda task: task.name)
+    main()
+    assert capsys.readouterr().out.split() == list(ASSIGNMENTS["elbo"].tasks)
+
+
+def test_an_exercise_that_does_not_exist_has_no_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["table", "9-flows"])
+    with pytest.raises(SystemExit, match="no exercise '9-flows'"):
+        main()
+
+
 def test_the_table_has_a_line_for_each_mistake() -> None:
     task = TASKS["kl.kl_to_standard_normal"]
     first, *lines = table(task).splitlines()
