@@ -317,9 +317,10 @@ def _(function: Function, draw: Draw) -> Observed:
     yield "the sum of a picture's pixels", "always 1" if ones else "any number"
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.mul_(200)
+            parameter.mul_(1e4)
     size = still(model.encode, x).abs().max()
-    yield "the largest codes", "within ±1" if size <= 1 else "within ±5" if size <= 5 else "large"
+    what = next((f"within ±{most}" for most in (1, 5, 100) if size <= most), "large")
+    yield "the largest codes", what
     yield "the largest pixels", "above 1" if still(model.decode, h).max() > 1 else "1 at most"
 
 
@@ -327,7 +328,7 @@ def _(function: Function, draw: Draw) -> Observed:
 def _(function: Function, draw: Draw) -> Observed:
     model = trainable(function(7, 5, 3))
     fill_parameters(model.parameters(), draw)
-    x = torch.cat([positive(draw, 4, 7), 60 * draw.normal(4, 7).float()])
+    x = torch.cat([positive(draw, 4, 7), 60 * draw.normal(20, 7).float()])
     code = still(model.encode, x)
     parts = still(model.decode, code)
     whole = still(model, x)
@@ -341,6 +342,9 @@ def _(function: Function, draw: Draw) -> Observed:
     found = [name for name, other in others.items() if alike(whole, other)]
     shape = "something else" if whole.shape == parts.shape else "a result of another shape"
     yield "what forward(x) gives", found[0] if found else shape
+    alone = [still(call, x[:1]).shape for call in (model, lambda x: model.decode(model.encode(x)))]
+    what = "the shape of forward(x), beside decode(encode(x))'s, N = 1"
+    yield what, "the same" if alone[0] == alone[1] else "another"
     model.train()
     torch.default_generator.manual_seed(2)
     with torch.no_grad():
@@ -350,6 +354,11 @@ def _(function: Function, draw: Draw) -> Observed:
     if all(again):
         what = "forward of two examples, alone and beside others, in training mode"
         yield what, "the same" if apart else "not the same"
+        calls = {"encode": (model.encode, x), "decode": (model.decode, code), "forward": (model, x)}
+        for name, (call, value) in calls.items():
+            modes = [still(call, value) for _ in (model.train(), model.eval())]
+            what = f"{name} in training mode, beside evaluation mode"
+            yield what, "the same" if alike(*modes) else "not the same"
 
 
 @_autoencoders.aspect("gradient", points=1)
@@ -358,12 +367,16 @@ def _(function: Function, draw: Draw) -> Observed:
     fill_parameters(model.parameters(), draw, 1)  # no ReLU is off
     x, h = positive(draw, 4, 7).requires_grad_(), positive(draw, 4, 3).requires_grad_()
     calls = {"encode": (model.encode, x), "decode": (model.decode, h)}
-    arrived = reached_by(tensor(model(x)), [*model.parameters()])
     for name, (call, value) in calls.items():
         own = used_by(model, call, value.detach())
         asking = [p for p in own if p.requires_grad]
         yield f"parameters of {name} with requires_grad", how_many(own, asking)
-        yield f"parameters of {name} that get a gradient from forward(x)", how_many(own, arrived)
+        for training in (False, True):
+            arrived = reached_by(tensor(model.train(training)(x)), [*model.parameters()])
+            what = f"parameters of {name} that get a gradient from forward(x){MODES[training]}"
+            yield what, how_many(own, arrived)
+    model.eval()
+    for name, (call, value) in {**calls, "forward": (model, x)}.items():
         there = "there" if reached_by(tensor(call(value)), [value]) else "missing"
         yield f"the gradient of {name} in its input", there
 
@@ -514,8 +527,10 @@ def _(function: Watched, draw: Draw) -> Observed:
             parameter.mul_(1.5)
     same = torch.allclose(still(classifier, x), logits)
     yield "the logits when the encoder changes", "unchanged" if same else "changed"
-    trained = how_many(encoder, reached_by(tensor(classifier(x)), listed))
-    yield "parameters of the encoder that a gradient step on the classifier changes", trained
+    for training in (False, True):
+        trained = reached_by(tensor(classifier.train(training)(x)), listed)
+        what = "parameters of the encoder that a gradient step on the classifier changes"
+        yield f"{what}{MODES[training]}", how_many(encoder, trained)
 
 
 @initialise_classifier.aspect("logits", points=1)
@@ -539,6 +554,12 @@ def _(function: Watched, draw: Draw) -> Observed:
     yield "the logits", next((kind for kind in kinds if kind != LINEAR), LINEAR)
     apart = alike(still(classifier, x[:2]), still(classifier, x)[:2])
     yield "the logits of two examples, alone and beside others", "the same" if apart else "others"
+    classifier.train()
+    with torch.no_grad():
+        random = not alike(tensor(classifier(x)), tensor(classifier(x)))
+    modes = [still(classifier, x) for _ in (classifier.train(), classifier.eval())]
+    same = random or alike(*modes)  # that they are not to be random is another aspect
+    yield "the logits in training mode, beside evaluation mode", "the same" if same else "others"
 
     fill(1, 1)  # no ReLU is off, and no sigmoid at its end
     x = positive(draw, 8, 6)

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 SIZES = [(5, 7), (4, 1), (1, 3)]  # (N, D)
-IMAGES = [(3, 2, 4, 5), (2, 1, 4)]  # (N, C, H, W), and as general as (N, …)
+IMAGES = [(3, 2, 4, 5), (2, 1, 4), (2, 3, 1, 4)]  # (N, C, H, W), and as general as (N, …)
 
 
 def _alike(images: Any, rows: Any) -> str:
@@ -57,10 +57,9 @@ def _slopes(function: Function, weights: Tensor | None = None, **inputs: Tensor)
 
 
 @_assignment.task(
-    "With nothing hidden: fully visible belief networks",
+    "Both networks are probabilistic",
     hint="PyTorch has the cross-entropy for logits, F.binary_cross_entropy_with_logits: take it "
     "with reduction='none', turn its sign, and sum over every dimension but the first.",
-    chapter=("latent-variables", "Latent variable models"),
 )
 def bernoulli_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
     terms = x * logits - F.softplus(logits)
@@ -187,7 +186,7 @@ def _(function: Function, draw: Draw) -> Observed:
         result = tensor(function(*_greys(draw, *size)))
         yield f"the log-likelihood of each example, inputs {size}", result.reshape(-1)
     # Densities above 1, and far below: results of both signs.
-    for low, high, scale in ((0.02, 0.05, 1), (3, 5, 10)):
+    for low, high, scale in ((0.02, 0.05, 1), (3e-4, 6e-4, 1e-3), (7, 9, 30)):
         result = tensor(function(*_greys(draw, 4, 3, low=low, high=high, scale=scale)))
         yield f"the log-likelihood of each example, σ from {low} to {high}", result.reshape(-1)
     mean, x, sigma = _greys(draw, 3, 2)
@@ -232,6 +231,8 @@ def _(function: Function, draw: Draw) -> Observed:
         rows = function(mean.flatten(1), x.flatten(1), sigma)
         name = f"the result for inputs {size}, beside that for their pixels in rows"
         yield name, _alike(function(mean, x, sigma), rows)
+    mean, x, _ = _greys(draw, 5, 7)
+    yield from form(function, {"mean": mean, "x": x, "sigma": draw.uniform(0.4, 1.2, 7)})
 
 
 @gaussian_log_likelihood.aspect("gradient", points=1)
@@ -240,10 +241,11 @@ def _(function: Function, draw: Draw) -> Observed:
         mean, x, sigma = _greys(draw, n, d, scale=scale)
         for s in (torch.tensor(sigma, dtype=draw.dtype), draw.uniform(0.4, 1.2, d)):
             slopes = _slopes(
-                lambda mean, s, x=x: function(mean, x.clone(), s),
+                lambda mean, s, x: function(mean, x, s),
                 draw.uniform(0.5, 1.5, n),
                 mean=mean,
                 sigma=s,
+                x=x,
             )
             yield from (
                 (f"{name}, for mean {n, d} and σ {tuple(s.shape)}", slope) for name, slope in slopes
@@ -276,7 +278,7 @@ def log_marginal_monte_carlo(log_likelihood: Tensor) -> Tensor:
     return torch.logsumexp(log_likelihood, dim=0) - math.log(len(log_likelihood))
 
 
-SAMPLES = [(7, 4), (5, 1), (1, 3)]  # (S, N)
+SAMPLES = [(7, 4), (5, 1), (1, 3), (1, 1)]  # (S, N)
 
 
 @log_marginal_monte_carlo.aspect("value", points=2)
@@ -382,6 +384,12 @@ def _(function: Function, draw: Draw) -> Observed:
     terms = _terms(draw, 3, 1)
     terms["kl"][2] = math.inf
     yield "the loss where one KL is infinite", finite(_number(function(*terms.values())))
+    terms = _terms(draw, 3, 1)
+    terms["kl"][2] = math.nan
+    yield "the loss where one KL is not a number", finite(_number(function(*terms.values())))
+    terms = _terms(draw, 3, 1)
+    terms["kl"][2] = -0.3  # as an estimate by samples may be
+    yield "the loss where one KL is negative", _number(function(*terms.values())).to(draw.dtype)
 
 
 @negative_elbo.aspect("shape", points=1, conduct=True)

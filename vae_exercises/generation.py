@@ -101,7 +101,7 @@ def _kind(pixels: Tensor, logits: Tensor) -> str:
 
 @sample_prior.aspect("prior", points=2)
 def _(function: Function, draw: Draw) -> Observed:
-    n, k = 2_000, 3
+    n, k = 20_000, 3
     decoder = _Decoder(draw.mean(1, 2))
     function(decoder, n, k, _generator(draw))
     z = decoder.asked().double()
@@ -123,7 +123,7 @@ def _(function: Function, draw: Draw) -> Observed:
     middle = (z - (low + high) / 2).abs() < (high - low) / 4  # 50 % if uniform, 94 % if normal
     even = abs(middle.double().mean() - 0.5) < 0.06
     yield "how they fill the range from the least to the greatest", "evenly" if even else "unevenly"
-    # The least two numbers of 6,000 normal ones are equal by chance, three are not.
+    # The least two numbers of 60,000 normal ones are equal by chance, three are not.
     often = max(int((z == low).sum()), int((z == high).sum()))
     yield "how often the least or the greatest number occurs", "often" if often > 2 else "rarely"
     length = z.norm(dim=1)
@@ -184,9 +184,9 @@ def latent_grid(n: int, tail: float = 0.05) -> Tensor:
 
 
 def _sizes(draw: Draw) -> list[int]:
-    """Points per side: the fewest, an even and an odd number."""
+    """Points per side: the fewest, even and odd numbers, and some at which rounding adds a step."""
     half = draw.integer(2, 5)
-    return [2, 2 * half, 2 * half + 1]
+    return sorted({2, 6, 7, 2 * half, 2 * half + 1, 21})
 
 
 def _grid(grid: Any, n: int) -> Tensor:
@@ -215,7 +215,7 @@ def _(function: Function, draw: Draw) -> Observed:
 @latent_grid.aspect("tail", points=1)
 def _(function: Function, draw: Draw) -> Observed:
     tail = draw.uniform(0.08, 0.3).item()
-    for name, size in (("a large tail", tail), ("a small tail", tail / 10)):
+    for name, size in (("a large tail", tail), ("a small tail", tail / 200)):
         for n in (2, 4, 5):
             extremes = torch.stack(tensor(function(n, size)).double().aminmax())
             yield f"the least and the greatest number for {name}, n = {n}", extremes
@@ -276,7 +276,7 @@ def _(function: Function, draw: Draw) -> Observed:
     for k, steps, scale in WALKS:
         points = _rows(function(*_two(draw, k, scale).values(), steps), k)
         way = (points[1:] - points[:-1]) / (points[-1] - points[0]) * (len(points) - 1)
-        yield f"the ways between {steps} points, over the mean one", way[: steps - 1]
+        yield f"the distances between {steps} points, divided by their mean", way[: steps - 1]
 
 
 @interpolate.aspect("gradient", points=1)
@@ -304,7 +304,7 @@ def _(function: Function, draw: Draw) -> Observed:
 
 @interpolate.aspect("shape", points=1, conduct=True)
 def _(function: Function, draw: Draw) -> Observed:
-    for k, steps in ((3, 7), (3, 2), (1, 4), (2, 11)):
+    for k, steps in ((3, 7), (3, 2), (1, 4), (2, 10), (2, 12), (2, 200)):
 
         def walk(z_start: Tensor, z_end: Tensor, steps: int = steps) -> Any:
             return function(z_start, z_end, steps)

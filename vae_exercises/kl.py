@@ -74,8 +74,8 @@ def _(function: Function, draw: Draw) -> Observed:
 def _(function: Function, draw: Draw) -> Observed:
     mu, logvar = draw.mean(2, 3).float(), draw.uniform(19, 20, 2, 3).float()
     for sign in (-1, 1):
-        size = [tensor(function(mu, sign * factor * logvar)).sum() for factor in (1, 2)]
-        name = f"the KL for log-variances near {sign * 39}, beside that near {sign * 19}"
+        size = [tensor(function(mu, sign * factor * logvar)).sum() for factor in (1, 4)]
+        name = f"the KL for log-variances near {sign * 78}, divided by that near {sign * 19}"
         yield name, Rough(size[1] / size[0], 1.3)
     yield "the KL for a variance that is ∞ in float32", finite(function(mu, 0 * mu + 200))
 
@@ -84,7 +84,7 @@ def _(function: Function, draw: Draw) -> Observed:
 
 
 @_assignment.task(
-    "Two directions",
+    "The closed form, line by line",
     hint="Four terms in each dimension: the ratio σ_q²/σ_p² as exp(logvar_q − logvar_p), the "
     "squared distance of the means over exp(logvar_p), −1, and minus the logarithm of the ratio.",
 )
@@ -110,6 +110,16 @@ def _(function: Function, draw: Draw) -> Observed:
     for (n, k), scale in zip([*SIZES, (3, 2)], (1, 1, 1, 12), strict=True):
         divergence = tensor(function(*_pair(draw, n, k, scale).values())).reshape(-1)
         yield f"the KL of each example, inputs {n, k}", divergence
+    pair = _pair(draw, 3, 2)
+    pair["mu_p"] = pair["mu_q"] + 0.05 * draw.mean(3, 2)
+    pair["logvar_p"] = pair["logvar_q"] + 0.05 * draw.sign(3, 2)
+    divergence = tensor(function(*pair.values())).reshape(-1)
+    yield "the KL of each example, q near p", divergence
+    pair = _pair(draw, 6, 1)
+    pair["mu_p"] = pair["mu_q"]
+    pair["logvar_p"] = pair["logvar_q"] + 12 * draw.uniform(0.5, 0.9, 6, 1) * draw.sign(6, 1)
+    divergence = tensor(function(*pair.values())).reshape(-1)
+    yield "the KL of each example, of equal means and variances that are far apart", divergence
 
 
 @kl_between_gaussians.aspect("shape", points=1, conduct=True)
@@ -131,7 +141,8 @@ def _(function: Function, draw: Draw) -> Observed:
     for name in ("logvar_q", "logvar_p"):
         pair[name] = pair[name] + 95
     both = tensor(function(*pair.values())).sum()
-    yield "the KL for log-variances near 95, beside that for their ratio", Rough(both / near_zero)
+    what = "the KL for log-variances near 95, divided by that for their ratio alone"
+    yield what, Rough(both / near_zero)
     pair["logvar_q"] = pair["logvar_p"] + 200
     yield "the KL for a ratio of variances that is ∞ in float32", finite(function(*pair.values()))
     pair = {name: value.float() for name, value in _pair(draw, 2, 3).items()}
@@ -140,7 +151,8 @@ def _(function: Function, draw: Draw) -> Observed:
         for name in ("logvar_q", "logvar_p"):
             pair[name] = pair[name] - 20
         size.append(tensor(function(*pair.values())).sum())
-    yield "the KL for log-variances near -40, beside that near -20", Rough(size[1] / size[0], 1.3)
+    what = "the KL for log-variances near −40, divided by that near −20"
+    yield what, Rough(size[1] / size[0], 1.3)
 
 
 # --- kl_monte_carlo ------------------------------------------------------------------------------
@@ -206,6 +218,13 @@ def _(function: Function, draw: Draw) -> Observed:
         exact, variance = _moments(q, other)
         estimate = tensor(function(q, other, SAMPLES)).reshape(-1)
         yield f"the estimate {name}", Near(estimate, exact, 7 * (variance / SAMPLES).sqrt())
+    for name, scale in (("narrow", 1e-4), ("wide", 1e4)):  # densities of any size, a tame ratio
+        q = Normal(scale * draw.mean(3), scale * draw.uniform(0.6, 0.9, 3))
+        other = Normal(q.loc + 0.7 * q.scale, 1.5 * q.scale)
+        exact, variance = _moments(q, other)
+        estimate = tensor(function(q, other, SAMPLES)).reshape(-1)
+        near = Near(estimate, exact, 7 * (variance / SAMPLES).sqrt())
+        yield f"the estimate of two {name} Gaussians that overlap", near
     # The logarithm of a ratio that is the same everywhere does not vary.
     low, width, apart = draw.mean(3), draw.uniform(0.5, 1.5, 3), draw.uniform(0.2, 0.8, 3)
     flat = Uniform(low, low + width, validate_args=False)

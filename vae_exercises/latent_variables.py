@@ -11,7 +11,16 @@ from torch import Generator, Tensor
 from vae_exercises.assignment import Assignment
 from vae_exercises.draw import Draw
 from vae_exercises.facts import Near, Rough
-from vae_exercises.observe import Function, Observed, form, gradients, moments, tensor, unpacked
+from vae_exercises.observe import (
+    Function,
+    Observed,
+    finite,
+    form,
+    gradients,
+    moments,
+    tensor,
+    unpacked,
+)
 
 _assignment = Assignment("1b-latent-variables", ("latent-variables", "Latent variable models"))
 
@@ -85,10 +94,10 @@ def _moments(rows: Tensor) -> Observed:
 
 @ancestral_sample.aspect("prior", points=1)
 def _(function: Function, draw: Draw) -> Observed:
-    for k, d, sigma in ((3, 2, 0.25), (1, 4, 3.0)):
+    for k, d, sigma in ((3, 2, 0.25), (1, 4, 8.0)):
         decode, asked = _curved(draw, k, d)
         z, _ = _sampled(function, decode, sigma, CODES, k, draw.seed())
-        given = torch.cat(asked) if asked else z[:0]
+        given = torch.cat(asked).to(z.dtype) if asked else z[:0]
         back = given.shape == z.shape and torch.equal(given, z)
         if not back:  # it may be called twice, or for its shape alone
             rows = {tuple(row) for row in given.tolist()}
@@ -106,7 +115,7 @@ def _(function: Function, draw: Draw) -> Observed:
 
 @ancestral_sample.aspect("conditional", points=2)
 def _(function: Function, draw: Draw) -> Observed:
-    for k, d, sigma in ((2, 2, 0.25), (1, 2, 3.0)):
+    for k, d, sigma in ((2, 2, 0.25), (1, 2, 8.0)):
         decode, _ = _curved(draw, k, d)
         z, x = _sampled(function, decode, sigma, CODES, k, draw.seed())
         what = f"where σ = {sigma}"
@@ -123,6 +132,9 @@ def _(function: Function, draw: Draw) -> Observed:
             beside = ((z - z.mean(0)) / z.std(0).clamp(min=1e-3)).double().mT @ noise / CODES
             tolerance = torch.tensor(6.5 / CODES**0.5)
             yield f"its mean product with z, {what}", Near(beside, 0 * beside, tolerance)
+    z, x = _sampled(function, lambda z: z, 0.5, 9, 2, draw.seed())
+    if z.shape == x.shape == (9, 2):
+        yield "x less z, where decode returns its input", _kind((x - z).round(decimals=4))
 
 
 @ancestral_sample.aspect("generator", points=1, conduct=True)
@@ -160,6 +172,7 @@ def _(function: Function, draw: Draw) -> Observed:
         sizes = f"{n} samples with {k} latent and {d} data dimensions"
         yield f"the shapes of z and x for {sizes}", (tuple(z.shape), tuple(x.shape))
         yield f"the dtypes of z and x for {sizes}", (str(z.dtype), str(x.dtype))
+        yield f"the numbers in z and x for {sizes}", (finite(z), finite(x))
 
 
 # --- log_marginal_quadrature ---------------------------------------------------------------------
@@ -175,7 +188,7 @@ def log_marginal_quadrature(log_likelihood: Tensor, log_prior: Tensor, width: Te
     return torch.logsumexp(log_likelihood + log_weight[:, None], 0)
 
 
-GRIDS = [(7, 4), (5, 1), (1, 3), (4, 4)]  # (G, N)
+GRIDS = [(7, 4), (5, 1), (1, 3), (4, 4), (1, 1)]  # (G, N)
 
 
 def _grid(draw: Draw, g: int, n: int) -> dict[str, Tensor]:
@@ -212,6 +225,10 @@ def _(function: Function, draw: Draw) -> Observed:
     inputs = _grid(draw, 6, 2)
     inputs["width"] = inputs["width"] / 2000
     yield "log p(x) on a fine grid", tensor(function(*inputs.values())).reshape(-1)
+    inputs = _grid(draw, 60, 2)
+    inputs["log_likelihood"] = 0.1 * inputs["log_likelihood"]
+    what = "log p(x), many points of the grid about alike"
+    yield what, tensor(function(*inputs.values())).reshape(-1)
 
 
 @log_marginal_quadrature.aspect("shape", points=1, conduct=True)
@@ -310,8 +327,10 @@ def _(function: Function, draw: Draw) -> Observed:
     for size in SAMPLES:
         _, error = _pair(function(_likelihood(draw, *size)), "(estimate, standard error)")
         yield f"the standard error, likelihoods {size}", error.reshape(-1)
-    _, error = _pair(function(torch.full((3, 2), 0.5, dtype=draw.dtype)), "(estimate, error)")
-    yield "the standard error, likelihoods that are equal", error.reshape(-1)
+    for s in (3, 7):  # where E[p²] − E[p]² falls below 0 in float64, and in float32
+        equal = torch.full((s, 2), 0.1, dtype=draw.dtype)
+        _, error = _pair(function(equal), "(estimate, standard error)")
+        yield f"the standard error, {s} likelihoods that are equal", error.reshape(-1)
     for name, scale in TINY_AND_HUGE.items():
         _, error = _pair(function(scale * _likelihood(draw, 3, 2)), "(estimate, standard error)")
         yield (

@@ -208,7 +208,7 @@ def _(function: Function, draw: Draw) -> Observed:
     yield "the matrix that moves ε", root
     if root == "another root of Σ":
         return
-    for n, k in [(5, 3), (4, 2), (1, 3), (3, 3)]:
+    for n, k in [(5, 3), (4, 2), (1, 3), (3, 3), (4, 1)]:
         inputs = _correlated(draw, n, k)
         yield f"your samples, N, K = {n, k}", tensor(function(*inputs.values())).reshape(-1)
     inputs = _correlated(draw, 4, 3)
@@ -242,7 +242,7 @@ def _(function: Function, draw: Draw) -> Observed:
     for n, k in [(4, 3), (3, 3), (1, 3), (4, 1)]:
         mu, covariance, eps = _correlated(draw, n, k, n).values()
         if n == k:
-            mu, eps = 30 * mu, _far(draw, n, k)
+            mu, covariance, eps = 30 * mu, 400 * covariance, _far(draw, n, k)
         together = tensor(_called(function, (mu, covariance, eps)))
         case = f"with a covariance for each row, N, K = {n, k}"
         yield f"the shape {case}", tuple(together.shape)

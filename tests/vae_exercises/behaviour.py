@@ -129,5 +129,5 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, str) else type(value).__name__
 
 
-SIZES = [(6, 4), (3, 5), (2, 2), (1, 1), (1, 3), (4, 1)]
+SIZES = [(9, 2), (6, 4), (3, 5), (2, 2), (1, 1), (1, 3), (4, 1)]
 SCALES = [0.05, 1.0, 20.0, 300.0]

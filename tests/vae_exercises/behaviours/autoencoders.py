@@ -169,7 +169,7 @@ def own_parameters(model: nn.Module, kept: dict[str, torch.Tensor]) -> list[nn.P
 
 ABSORBED = {
     r"→ (-|2 \* )|\+ 1 \[": "the same networks: signs, factors and shifts are learnt",
-    r"torch\.rand|nn\.init": "how a network begins is up to its author",
+    r"torch\.rand|nn\.init|from_numpy\(drawn\)": "how a network begins is up to its author",
 }
 REASONS["autoencoders.Autoencoder"] = {
     **ABSORBED,
