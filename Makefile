@@ -119,8 +119,8 @@ clean: ## remove the book, build/ and caches; marks, release/, exercises/ and .v
 
 # The stamp is written last: an install that was stopped starts again.
 $(INSTALLED): requirements.txt constraints.txt pyproject.toml autograder/pyproject.toml $(COMPARE50)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "The course needs Python 3.11 or newer, and $(PYTHON) is not."; \
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || { \
+	  echo "The course needs Python 3.11 to 3.14, and $(PYTHON) is not one of them."; \
 	  echo "Where another one is installed: make PYTHON=python3.12 …"; exit 1; }
 	@PYTHON="$(PYTHON)" scripts/system-packages venv
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
