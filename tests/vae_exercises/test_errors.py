@@ -72,6 +72,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: nothing().sum(), "ends without `return`"),
     (lambda: torch.exp(nothing()), "ends without `return`"),
     (Bare, "super().__init__()"),
+    (lambda: torch.nn.LazyLinear(2).weight.shape, "give nn.Linear both sizes"),
     (lambda: (x, x).sum(), "unpack it first"),
     (lambda: torch.exp((x, x)), "unpack it first"),
     (lambda: [a for a, b in [(*x.shape, 1)]], "names left of `=`"),
