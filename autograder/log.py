@@ -41,7 +41,11 @@ def log_of(folder: Path, assignment: str) -> Iterator[Log]:
     """A logger that writes into the folder, a line each with its time and the assignment."""
     logger = logging.Logger("autograder.log")  # no child of the root: nothing on the terminal
     handler = _WhileThereIsSpace(
-        folder / "grade.log", maxBytes=BYTES, backupCount=OLDER, encoding="utf-8"
+        folder / "grade.log",
+        maxBytes=BYTES,
+        backupCount=OLDER,
+        encoding="utf-8",
+        errors="backslashreplace",  # a folder's name need not be text
     )
     handler.setFormatter(_OneLine("%(asctime)s %(assignment)s: %(message)s"))
     logger.addHandler(handler)

@@ -164,6 +164,15 @@ def test_no_name_and_no_error_makes_a_line_of_its_own_in_the_log(tmp_path: Path)
     ]  # fmt: skip
 
 
+def test_a_name_that_is_not_text_is_logged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with log_of(tmp_path, "ps1") as log:
+        log.info("%s has 3 points", os.fsdecode(b"b\xff"))
+    assert (tmp_path / "grade.log").read_text().endswith("ps1: b\\udcff has 3 points\n")
+    assert capsys.readouterr().err == ""
+
+
 def test_a_log_without_space_neither_ends_a_run_nor_hides_why_it_ended(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
