@@ -232,7 +232,7 @@ def _(function: Function, draw: Draw) -> Observed:
         name = f"the result for inputs {size}, beside that for their pixels in rows"
         yield name, _alike(function(mean, x, sigma), rows)
     mean, x, _ = _greys(draw, 5, 7)
-    yield from form(function, {"mean": mean, "x": x, "sigma": draw.uniform(0.4, 1.2, 7)})
+    yield from form(function, {"mean": mean, "x": x, "sigma": draw.uniform(0.4, 1.2, 1)})
 
 
 @gaussian_log_likelihood.aspect("gradient", points=1)

@@ -101,7 +101,7 @@ def _kind(pixels: Tensor, logits: Tensor) -> str:
 
 @sample_prior.aspect("prior", points=2)
 def _(function: Function, draw: Draw) -> Observed:
-    n, k = 20_000, 3
+    n, k = 5_000, 3
     decoder = _Decoder(draw.mean(1, 2))
     function(decoder, n, k, _generator(draw))
     z = decoder.asked().double()
@@ -123,7 +123,7 @@ def _(function: Function, draw: Draw) -> Observed:
     middle = (z - (low + high) / 2).abs() < (high - low) / 4  # 50 % if uniform, 94 % if normal
     even = abs(middle.double().mean() - 0.5) < 0.06
     yield "how they fill the range from the least to the greatest", "evenly" if even else "unevenly"
-    # The least two numbers of 60,000 normal ones are equal by chance, three are not.
+    # The least two numbers of 15,000 normal ones are equal by chance, three are not.
     often = max(int((z == low).sum()), int((z == high).sum()))
     yield "how often the least or the greatest number occurs", "often" if often > 2 else "rarely"
     length = z.norm(dim=1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tests.vae_exercises.behaviour import (
+    REASONS,
     Function,
     Outcome,
     attempt,
@@ -79,3 +80,8 @@ def _(function: Function, draw: Draw) -> Iterator[Outcome]:
                 given = [x.to(dtype, copy=True) for x in scores]
                 result = attempt(lambda given=given: function(*given))
                 yield from parts(f"{m, n, n_test}, {scale}, {dtype}", result)
+
+
+REASONS["evaluation.log_likelihood_estimate"] = {
+    r"way 1: each → -each": "the deviations change their signs, and are squared",
+}

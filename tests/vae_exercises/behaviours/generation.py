@@ -91,6 +91,7 @@ def _(function: Function, draw: Draw) -> Iterator[Outcome]:
 
 REASONS["generation.sample_prior"] = {
     r"→ -(torch\.(randn|normal)|Normal|z\b)": "equal in distribution: −z is as normal as z",
+    r"randint\(.*\) → torch.randint\(.*\).float\(\)": "a seed of fewer digits is one, too",
     r"2 \* math.pi → math.pi": "equal in distribution: half of the turn has all cosines",
     r"clamp\(-5, 5\)": "one draw in two million lies beyond 5 σ",
     r"dtype=torch.float64 → nothing|(u|torch.rand\(.*\))\.float\(\) \[": "uniform in float32, too",
