@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 BOOK = {
     "index.html": "The book",
     "chapters/kl.html": "KL divergence",
+    "chapters/student-guide.html": "Student guide",
     "_static/theme.js": "run()",
     "_static/theme.js.map": "{}",
     "the-book.pdf": "%PDF",

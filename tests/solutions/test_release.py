@@ -43,7 +43,8 @@ def test_it_holds_what_is_needed(student: Path) -> None:
         ".html", ".toml", ".txt", ".whl",
     }  # fmt: skip
     book = {str(path.relative_to(student / "book")) for path in student.glob("book/**/*.*")}
-    assert book == {"index.html", "chapters/kl.html", "_static/theme.js"}
+    read = {"index.html", "chapters/kl.html", "chapters/student-guide.html", "_static/theme.js"}
+    assert book == read
 
 
 def test_uv_and_pip_install_the_same(student: Path) -> None:
