@@ -20,7 +20,8 @@ __all__ = ["Shared"]
 # Sets, so that no class of a submission's is asked whether it equals one of these.
 _LISTS = {list, set, deque}
 _DICTS = {dict, OrderedDict, Counter, defaultdict}
-_MUTABLE = {*_LISTS, *_DICTS, bytearray, np.ndarray}
+_ARRAY = np.ndarray  # as it is before a submission can replace it
+_MUTABLE = {*_LISTS, *_DICTS, bytearray, _ARRAY}
 _SCALARS = {int, float, bool, complex, str, bytes, type(None)}
 _LARGEST = 2**24  # bytes of an array that are looked at
 
@@ -45,7 +46,7 @@ class _Crossed:
 
 def _state(value: Any) -> Any:
     """What tells that a value has changed; the containers in it have states of their own."""
-    if type(value) is np.ndarray:
+    if type(value) is _ARRAY:
         data = hash(value.tobytes()) if value.nbytes <= _LARGEST else 0
         return value.dtype, value.shape, data
     if type(value) is bytearray:
@@ -64,7 +65,7 @@ def _items(value: Any) -> Iterable[Any]:
 
 def _owner(value: Any) -> Any:
     """The array that has an array's memory; any other value itself."""
-    while type(value) is np.ndarray and type(value.base) is np.ndarray:
+    while type(value) is _ARRAY and type(value.base) is _ARRAY:
         value = value.base
     return value
 

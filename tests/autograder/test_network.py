@@ -268,7 +268,7 @@ def test_the_tests_process_has_no_network(listed: str) -> None:
         Cell("mine", "student", f"{START}def f(): return ask('http://{listed}/')[:1]"),
         Cell("test", "test", f"{look}assert f() == '['"),
     )
-    job = Job(cells, limits=LIMITS, imports=IMPORTS, network=(listed,))
+    job = Job(cells, limits=LIMITS, imports=IMPORTS, network=(listed,), noticing=False)
     result = Result.from_bytes(execute(job.to_bytes()))
     assert [(cell.mode, cell.outputs) for cell in result.cells] == [("outside", [])] * 2
 

@@ -308,7 +308,7 @@ class TestWithheld:
             "    except RuntimeError as error: found.append(str(error))\n"
             "for file in glob.glob('/packages/**/*', recursive=True):\n"
             "    try:\n"
-            "        if b'the solution' in open(file, 'rb').read(): found.append(file)\n"
+            "        if b\"'the solution'\" in open(file, 'rb').read(): found.append(file)\n"
             "    except OSError: pass\n"
             "found.append(glob.glob('/packages/lessons/../*'))",
             imports=("lessons",),
