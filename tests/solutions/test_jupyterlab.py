@@ -111,7 +111,7 @@ def test_a_student_writes_a_solution_and_a_mistake(home: Path, lab: Lab) -> None
     lab.run(task)
     output = lab.run(lab.cell(r'exercise.kl_between_gaussians.check\("value"'))
     expect(output).to_contain_text("✗ kl_between_gaussians, value (3 points): the ½ is missing")
-    expect(output).to_contain_text("Read: KL divergence, “Two directions”")
+    expect(output).to_contain_text("Read: KL divergence, “The closed form, line by line”")
     expect(output).not_to_contain_text("Traceback")
 
     # Run All goes on to the end, though checks fail: the last cells sum up.
