@@ -138,7 +138,8 @@ def test_a_student_writes_a_solution_and_a_mistake(home: Path, lab: Lab) -> None
     lab.save(path, wrong)
     lab.open("3-kl.ipynb")
     again = lab.cell("def kl_between_gaussians")
-    expect(again.locator(".cm-content")).to_contain_text("return (log_ratio.exp()")
+    written = again.locator(".cm-content")
+    expect(written).to_contain_text("return (log_ratio.exp()", timeout=30_000)
 
 
 def test_fetch_submit_collect(home: Path, lab: Lab, environment: dict[str, str]) -> None:
