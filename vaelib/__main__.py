@@ -59,13 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nstopped" + _how_to_go_on(options, arguments), file=sys.stderr)
         return 130
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, CompilationError) as error:
         print(f"{options.command}: {error}", file=sys.stderr)
-        return 1
-    except CompilationError as error:
-        print(
-            f"{options.command}: {str(error).replace('compile=True', '--compile')}", file=sys.stderr
-        )
         return 1
     except (MemoryError, RuntimeError) as error:
         # torch reports a lack of memory as a RuntimeError; any other is a bug, and is shown whole.

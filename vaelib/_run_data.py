@@ -59,12 +59,7 @@ class RunData:
         return images
 
     def _from_folder(self, splits: tuple[str, ...]) -> list[Images]:
-        try:
-            images = Images.from_folder(self.data, size=self.size)
-        except ValueError as error:
-            # The same argument, as the command line names it.
-            message = str(error).replace("size=… (height and width)", "--size crops and")
-            raise ValueError(message) from error
+        images = Images.from_folder(self.data, size=self.size)
         if len(images) < 10:
             raise ValueError(
                 f"{self.data} holds too few pictures ({len(images)}): training, validation and "

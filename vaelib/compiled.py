@@ -48,8 +48,8 @@ def compiler() -> Iterator[None]:
     except torch._dynamo.exc.BackendCompilerFailed as error:
         reason = str(error).splitlines()[0]
         raise CompilationError(
-            f"compile=True failed ({reason}): torch.compile needs a C++ compiler such as g++, and "
-            "Python's headers; without it, training reaches the same parameters, only more slowly"
+            f"torch.compile failed ({reason}): it needs a C++ compiler such as g++, and Python's "
+            "headers; without it, training reaches the same parameters, only more slowly"
         ) from error
     finally:
         Distribution.set_default_validate_args(before)

@@ -145,8 +145,8 @@ def _common_size(
         if size != sizes[0]:
             raise ValueError(
                 f"pictures must have one size, but {path}/{names[0]} has {sizes[0][0]} × "
-                f"{sizes[0][1]} pixels and {path}/{name} has {size[0]} × {size[1]}: size=… "
-                "(height and width) resizes them all"
+                f"{sizes[0][1]} pixels and {path}/{name} has {size[0]} × {size[1]}: give a "
+                "size, to which all are cropped and resized"
             )
     return sizes[0]
 

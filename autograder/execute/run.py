@@ -151,7 +151,7 @@ class _Run:
         self._earlier: list[tuple[str | None, str]] = []
         self._tried: list[str] = []  # the sources of tests judged inside
         self._doubted: set[str] = set()  # what tests have bound outside before they were
-        self._asked = False  # whether a test has called the submission since its last order
+        self._unsettled = False  # whether tests have run since the submission's last order
         self._helpers = {
             name: job.files[name].decode(errors="replace")
             for name in job.given
@@ -206,13 +206,13 @@ class _Run:
         return reason
 
     def _settle(self) -> None:
-        """Wait until all has come that tests made the submission print: no cell that follows did.
+        """Wait for what tests have made the submission print: it is no output of the next cell.
 
         The submission answers a test before it sends what it has printed meanwhile.
         """
-        if self._asked and self.halves.lives(self.halves.student):
+        if self._unsettled and self.halves.lives(self.halves.student):
             self.halves.on(self.halves.student, Outputs(self._job.limits), {"files": []})
-        self._asked = False
+        self._unsettled = False
 
     def _outputs(self) -> Outputs:
         """Room for a cell's outputs: its own limit, or what the notebook has left."""
@@ -258,7 +258,7 @@ class _Run:
         order |= {"bound": sorted(asked), "own": sorted(asked & vars(builtins).keys() - _NEVER)}
         self._bound.clear()
         reason = self.halves.on(self.halves.tests, outputs, order)
-        self._asked = True
+        self._unsettled = True
         if self.halves.tests.done and self.halves.lives(self.halves.student):
             reason = self.halves.broken(self.halves.tests.done.get("broken"), cell.id) or reason
         return reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import contextlib
 import dataclasses
@@ -18,7 +19,7 @@ import threading
 import traceback
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -176,6 +177,23 @@ def run_student(
             messages({"done": True, "bound": [name for name in bound if name[:1] != "_"]})
 
 
+def _doubt_of_text(
+    source: str, nodes: list[ast.AST], namespace: Mapping[str, Any], theirs: set[str]
+) -> str | None:
+    """Why a test may find out something else here than in the submission's process."""
+    if found := lists_names(source):
+        return f"it lists the notebook's names by {found}"
+    if found := reads_history(source):
+        return f"it reads the history of cells by {found}"
+    if found := reflects(source):
+        return f"it asks what an object is made of by {found}"
+    if found := asks_process(nodes):
+        return f"it uses {found}, which tells of its own process"
+    if found := replaces(source, namespace, theirs):
+        return f"it puts something else in the place of {found}"
+    return None
+
+
 def run_tests(control: Channel, link: Pipes, messages: Messages) -> None:
     """Runs the locked cells that the host sends."""
     from autograder.link.errors import TimedOut
@@ -220,18 +238,10 @@ def run_tests(control: Channel, link: Pipes, messages: Messages) -> None:
         peer.table.unjudged = peer.table.doubtful = None
         peer.table.strict = not message["objects"]
         peer.captured = False
-        if message["test"] and (call := lists_names(source)):
-            note(f"it lists the notebook's names by {call}")
-        if message["test"] and (found := reads_history(source)):
-            note(f"it reads the history of cells by {found}")
-        if message["test"] and (found := reflects(source)):
-            note(f"it asks what an object is made of by {found}")
         theirs |= set(message["bound"])
         nodes = reading(source) if message["test"] else []
-        if found := asks_process(nodes):
-            note(f"it uses {found}, which tells of its own process")
-        if message["test"] and (found := replaces(source, namespace, theirs)):
-            note(f"it puts something else in the place of {found}")
+        if message["test"] and (doubt := _doubt_of_text(source, nodes, namespace, theirs)):
+            note(doubt)
         text: str | None = None
         error: BaseException | None = None
         try:

@@ -376,7 +376,7 @@ def test_pictures_of_several_sizes_are_one_line(
         Image.new("L", (9, size)).save(tmp_path / f"{size}.png")
     assert main(["train", "--data", str(tmp_path), "--out", str(tmp_path / "run")]) == 1
     error = capsys.readouterr().err
-    assert error.endswith("12.png has 12 × 9: --size crops and resizes them all\n")
+    assert error.endswith("12.png has 12 × 9: give a size, to which all are cropped and resized\n")
     assert error.count("\n") == 1
 
 
@@ -390,8 +390,8 @@ def test_a_missing_compiler_is_one_line(
     monkeypatch.setattr("vaelib.__main__.fit", compile_nothing)
     assert main(["train", "--out", str(tmp_path), "--compile", *SMALL]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("train: --compile failed (")
-    assert "needs a C++ compiler such as g++" in error
+    assert error.startswith("train: torch.compile failed (")
+    assert "it needs a C++ compiler such as g++" in error
     assert error.count("\n") == 1
 
 

@@ -19,6 +19,7 @@ from vaelib._checks import (
     check_finite,
     check_fits,
     check_floating,
+    check_floats,
     check_generator,
     check_positive,
 )
@@ -66,11 +67,7 @@ class Classifier(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """The hidden layer, which `frechet_distance` compares: (N, *shape) → (N, F)."""
         check_fits("x", x, self)
-        if x.shape[1:] != self.shape:
-            raise ValueError(
-                f"x must be (N, {', '.join(map(str, self.shape))}), but is {tuple(x.shape)}"
-            )
-        check_finite(x=x)
+        check_floats("x", x, "N", *self.shape)
         h: Tensor = self.body(x)
         return h
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from vaelib._checks import (
     check_at_least,
-    check_finite,
     check_fits,
+    check_floats,
     check_generator,
     check_positive,
     check_shape,
@@ -149,11 +149,7 @@ class PixelCNN(nn.Module):
     def forward(self, x: Tensor) -> Bernoulli:
         """All p(x_d|x_1, …, x_{d−1}) at once: (N, 1, H, W) → batch (N,), events (1, H, W)."""
         check_fits("x", x, self)
-        if x.shape[1:] != self.shape:
-            raise ValueError(
-                f"x must be (N, {', '.join(map(str, self.shape))}), but is {tuple(x.shape)}"
-            )
-        check_finite(x=x)
+        check_floats("x", x, "N", *self.shape)
         h = self.first(_signed(x))
         for layer in self.layers:
             h = layer(h)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from vaelib._checks import check_at_least, check_floating, check_floats
+from vaelib._checks import check_at_least, check_floats
 from vaelib.images import Images, check_not_dynamic
 from vaelib.linear_gaussian import LinearGaussian
 from vaelib.networks import BernoulliDecoder, DiscretisedLogisticDecoder
@@ -186,11 +186,7 @@ class PPCA:
         decoder.linear.bias.copy_(mean)
 
     def _rows(self, x: Tensor) -> Tensor:
-        check_floating(x=x)
-        if x.shape[1:] != self.shape:
-            raise ValueError(
-                f"x must be (N, {', '.join(map(str, self.shape))}), but is {tuple(x.shape)}"
-            )
+        check_floats("x", x, "N", *self.shape)
         return x.flatten(1).to(self.model.weight)
 
 
