@@ -165,7 +165,7 @@ def test_a_picture_on_its_side_is_turned(tmp_path: Path) -> None:
 
 def test_the_first_picture_of_another_size_is_named(folder: Path) -> None:
     picture(size=(7, 4)).save(folder / "red" / "c.png")
-    message = rf"{folder}/blue/a\.png has 4 × 6 pixels and {folder}/red/c\.png has 4 × 7: size="
+    message = rf"{folder}/blue/a\.png has 4 × 6 pixels and {folder}/red/c\.png has 4 × 7: give a"
     with pytest.raises(ValueError, match=message):
         Images.from_folder(folder)
     assert len(Images.from_folder(folder, size=4)) == 4
